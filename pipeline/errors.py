@@ -1,0 +1,61 @@
+"""Every error that a user can mend, on one screen.
+
+TasnetError                 the base: catch this one
+├── RecipeError             the recipe file or a ``--set`` override
+├── CorpusError             the speech somebody points us at
+├── AudioError              one audio file, always named
+├── TableError              a CSV file whose columns or values are wrong
+├── PlanError               mixtures that cannot be drawn or read
+├── DatasetError            rendered mixtures that are missing or damaged
+├── CheckpointError         a model file that is not ours, or not whole
+├── ModelError              an architecture that contradicts itself
+├── ScoreError              estimates and references that do not fit together
+└── WorkError               the work folder: no room, no rights, in use
+
+The message is one line that names the file or setting and the mend. The command line prints it and exits with code 2;
+a traceback is only ever our own mistake.
+"""
+
+
+class TasnetError(Exception):
+    """A mistake the user can mend; its text is one line (or one line per finding)."""
+
+
+class RecipeError(TasnetError):
+    """The recipe, or an override of it, does not hold."""
+
+
+class CorpusError(TasnetError):
+    """A corpus is missing, empty, or not laid out as its kind says."""
+
+
+class AudioError(TasnetError):
+    """An audio file cannot be used as it is."""
+
+
+class TableError(TasnetError):
+    """A table lacks columns or holds values outside its schema."""
+
+
+class PlanError(TasnetError):
+    """The mixtures asked for cannot be drawn from the utterances at hand."""
+
+
+class DatasetError(TasnetError):
+    """A rendered dataset is incomplete or damaged."""
+
+
+class CheckpointError(TasnetError):
+    """A model file is not one of ours, or is damaged."""
+
+
+class ModelError(TasnetError):
+    """The settings describe a network that cannot be what they claim."""
+
+
+class ScoreError(TasnetError):
+    """Estimates, references and mixtures do not belong together."""
+
+
+class WorkError(TasnetError):
+    """The work folder cannot be written, is full, or is used by another run."""

@@ -1,0 +1,103 @@
+"""Work spread over processes: one per core, each with one BLAS thread, results in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import joblib
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from threadpoolctl import threadpool_limits
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+stderr = Console(stderr=True)
+
+
+def cpu_count() -> int:
+    """Cores this process may use (a container's or SLURM's share, not the machine's)."""
+    return int(joblib.cpu_count())
+
+
+def map_parallel(
+    function: Callable[[Argument], Result],
+    arguments: Sequence[Argument],
+    *,
+    num_workers: int | None = None,
+    description: str = "",
+) -> Iterator[Result]:
+    """Apply a picklable function to every argument; yield results in the order of the arguments, as they come.
+
+    Args:
+        function: defined at module level (or a functools.partial of such).
+        arguments: one per call; keep them coarse enough, 10 ms or more each.
+        num_workers: processes; by default one per core. With 1 everything runs in this process.
+        description: names the progress bar on stderr; empty for none.
+    """
+    num_workers = min(num_workers or cpu_count(), max(len(arguments), 1))
+    with progress_bar(description, len(arguments)) as advance:
+        for result in _results(function, arguments, num_workers):
+            yield result
+            advance(1)
+
+
+def _results(function: Callable[[Argument], Result], arguments: Sequence[Argument], num_workers: int) -> Iterator[Result]:
+    if num_workers == 1:
+        with threadpool_limits(1):
+            yield from map(function, arguments)
+        return
+    pool = joblib.Parallel(n_jobs=num_workers, return_as="generator", batch_size="auto", pre_dispatch="4*n_jobs")
+    yield from pool(joblib.delayed(_one_thread)(function, argument) for argument in arguments)
+
+
+def _one_thread(function: Callable[[Argument], Result], argument: Argument) -> Result:
+    with threadpool_limits(1):
+        return function(argument)
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
+
+
+class progress_bar:  # noqa: N801 - used as a function: `with progress_bar("mix", 100) as advance: advance(1)`
+    """A progress bar on stderr, silent without a description; yields a function that advances it."""
+
+    def __init__(self, description: str, total: int) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=stderr, disable=not description)
+        self._task = self._progress.add_task(description, total=total)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self._progress.start()
+        return lambda steps: self._progress.advance(self._task, steps)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def worker_threads() -> int:
+    """Threads torch may use in the main process: the cores at hand."""
+    return int(os.environ.get("OMP_NUM_THREADS") or cpu_count())

@@ -1,0 +1,340 @@
+"""The recipe: every knob that decides a result, typed, on one page.
+
+A recipe is a TOML file. What it leaves out takes the defaults below, which are the paper's (Luo & Mesgarani, "Conv-TasNet",
+IEEE/ACM TASLP 27(8), 2019). What does not decide the result (paths, device, number of workers) is a runtime option instead.
+
+    recipe = load_recipe("recipes/demo.toml", overrides=["train.epochs=2"])
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import RecipeError
+
+SPLITS = ("train", "valid", "test")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Table(BaseModel):
+    """A TOML table: unknown keys and wrong types are errors, and a value never changes once read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+# ---------------------------------------------------------------------------------------------------------------- corpus
+class Subsets(_Table):
+    """Which published subsets (folders) make up each split."""
+
+    train: str | list[str]
+    valid: str | list[str]
+    test: str | list[str]
+
+    def of(self, split: str) -> tuple[str, ...]:
+        """The folders of one split."""
+        value = getattr(self, split)
+        return (value,) if isinstance(value, str) else tuple(value)
+
+
+class _Corpus(_Table):
+    channel: Annotated[int, Field(ge=0)] | None = None
+    """Which channel of multi-channel files to use (0 is the first); without it such files are refused."""
+
+
+class SyntheticCorpus(_Corpus):
+    """Voices of eSpeak NG reading sentences of our own grammar: a corpus for machines without any speech."""
+
+    kind: Literal["synthetic"]
+    num_speakers: dict[Literal["train", "valid", "test"], Positive] = {"train": 40, "valid": 4, "test": 8}
+    """Speakers (voice, variant, pitch, rate) in each split."""
+    utterances_per_speaker: Positive = 30
+    """Sentences each speaker reads."""
+
+
+class FolderCorpus(_Corpus):
+    """Anybody's speech: ``SPEAKER/anything.{flac,wav,ogg,mp3}`` and perhaps a ``metadata.csv``."""
+
+    kind: Literal["folder"]
+    valid_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the speakers held out for validation, where no ``metadata.csv`` says so."""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the speakers held out for the test."""
+
+
+class LibriSpeechCorpus(_Corpus):
+    """LibriSpeech as published: ``SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac``."""
+
+    kind: Literal["librispeech"]
+    subsets: Subsets = Subsets(train="train-clean-100", valid="dev-clean", test="test-clean")
+
+
+class Wsj0Corpus(_Corpus):
+    """WSJ0, close-talking channel: ``wsj0/{si_tr_s,si_dt_05,si_et_05}/SPEAKER/UTTERANCE.wav``."""
+
+    kind: Literal["wsj0"]
+
+
+Corpus = Annotated[SyntheticCorpus | FolderCorpus | LibriSpeechCorpus | Wsj0Corpus, Field(discriminator="kind")]
+
+
+# ------------------------------------------------------------------------------------------------------------------ plan
+class RandomPlan(_Table):
+    """Mixtures drawn anew from any manifest: the speakers first, then their least used utterances."""
+
+    kind: Literal["random"]
+    num_sources: Annotated[int, Field(ge=2, le=10)] = 2
+    num_mixtures: dict[Literal["train", "valid", "test"], Positive] = {"train": 20000, "valid": 5000, "test": 3000}
+    level: Literal["active", "loudness", "rms"] = "active"
+    """How sources are levelled: ``active`` (ITU-T P.56 active speech level, relative level U(0, 5) dB split symmetrically,
+    as WSJ0-2mix), ``loudness`` (U(-33, -25) LUFS per source, as LibriMix), ``rms`` (as ``active``, by plain RMS)."""
+    min_seconds: Annotated[float, Field(ge=0.4)] = 3.0
+    """Shorter utterances are not used."""
+
+
+Plan = RandomPlan
+
+
+# ------------------------------------------------------------------------------------------------------------------- mix
+class Mix(_Table):
+    """How a plan becomes audio."""
+
+    sample_rate: Annotated[int, Field(ge=1000, le=192000)] = 8000
+    """Hz, of the mixtures and of the models trained on them."""
+    mode: Literal["min", "max"] = "min"
+    """``min`` cuts to the shortest source, ``max`` pads to the longest."""
+    encoding: Literal["pcm16", "float32", "flac"] = "pcm16"
+    """Sample format on disk: 16-bit wav (published datasets), 32-bit float wav, or 16-bit FLAC."""
+
+
+# ----------------------------------------------------------------------------------------------------------------- model
+class Model(_Table):
+    """Conv-TasNet; the defaults are the best rows of the paper's Table II, its letters in brackets."""
+
+    causal: bool = False
+    """Causal convolutions and cumulative layer norm; otherwise centred convolutions and global layer norm."""
+    norm: Literal["global", "cumulative", "frame"] | None = None
+    """Only for ablations: ``global`` [gLN], ``cumulative`` [cLN], ``frame`` (each frame by itself)."""
+    num_filters: Positive = 512
+    """[N] filters of the encoder."""
+    filter_length: Annotated[int, Field(ge=2, multiple_of=2)] = 16
+    """[L] samples per filter; the stride is half of it."""
+    bottleneck_channels: Positive = 128
+    """[B] channels between blocks."""
+    skip_channels: Positive = 128
+    """[Sc] channels of the skip path."""
+    hidden_channels: Positive = 512
+    """[H] channels inside a block."""
+    kernel_size: Annotated[int, Field(ge=1)] = 3
+    """[P] taps of the depthwise convolutions; odd unless causal."""
+    blocks_per_repeat: Positive = 8
+    """[X] blocks per repeat, with dilations 1, 2, 4, …, 2^(X-1)."""
+    num_repeats: Positive = 3
+    """[R] repeats."""
+    mask: Literal["sigmoid", "relu", "softmax"] = "sigmoid"
+    """The mask's non-linearity; ``softmax`` runs over the sources."""
+    encoder: Literal["linear", "relu"] = "linear"
+    """The encoder's non-linearity."""
+
+    @property
+    def norm_kind(self) -> Literal["global", "cumulative", "frame"]:
+        """The normalisation in force: what ``causal`` implies, unless ``norm`` says otherwise."""
+        return self.norm or ("cumulative" if self.causal else "global")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Model:
+        if self.causal and self.norm == "global":
+            raise ValueError("causal = true and norm = 'global' contradict each other: a global norm looks at the whole future")
+        if not self.causal and self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size = {self.kernel_size} must be odd unless causal = true")
+        return self
+
+
+class Train(_Table):
+    """How a system is trained; the defaults are the paper's section III-B."""
+
+    segment_seconds: Annotated[float, Field(gt=0)] = 4.0
+    batch_size: Positive = 8
+    epochs: Positive = 100
+    segments_per_epoch: Positive | None = None
+    """Segments drawn per epoch; by default one from each training mixture."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] | None = 5.0
+    """Gradients are scaled down to this L2 norm."""
+    schedule: Literal["plateau", "cosine", "constant"] = "plateau"
+    """``plateau`` halves the learning rate after ``plateau_epochs`` epochs without a better validation loss; ``cosine`` falls to
+    zero over all epochs."""
+    plateau_epochs: Positive = 3
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimiser steps over which the learning rate first rises from zero."""
+    stop_epochs: Positive | None = None
+    """Stop early after so many epochs without a better validation loss."""
+    mixing: Literal["static", "dynamic"] = "static"
+    """``static`` trains on the rendered mixtures; ``dynamic`` draws new ones on the fly by the plan's own rules."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the matrix products; ``auto`` is bfloat16 where the device computes in it. Norm statistics never are."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Validate and keep an exponential moving average of the weights; 0 keeps the weights themselves."""
+
+
+class System(_Table):
+    """One system under comparison: ``[model]`` and ``[train]`` with its own table on top."""
+
+    model: Model
+    train: Train
+
+
+# ---------------------------------------------------------------------------------------------------------------- report
+class Score(_Table):
+    """How estimates are scored."""
+
+    permutation: Literal["si_snr", "sir"] = "si_snr"
+    """Which metric assigns estimates to references, for all metrics of a mixture."""
+
+
+class Published(_Table):
+    """Figures from a paper, shown beside ours and marked "not rerun"."""
+
+    si_snri_db: float | None = None
+    sdri_db: float | None = None
+    source: str = ""
+
+
+class Report(_Table):
+    """What the report compares."""
+
+    baseline: str | None = None
+    """The system the others are compared with; by default the first non-causal one."""
+    published: dict[str, Published] = {}
+    num_examples: Annotated[int, Field(ge=0, le=50)] = 5
+    """Mixtures in the report's listening examples."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- recipe
+class Recipe(_Table):
+    """A whole experiment: one corpus, one plan, one rendering, the systems trained on it and the report that compares them."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    corpus: Corpus
+    plan: Plan
+    mix: Mix = Mix()
+    systems: dict[Name, System]
+    score: Score = Score()
+    report: Report = Report()
+
+    @model_validator(mode="after")
+    def _report_names_systems(self) -> Recipe:
+        if not self.systems:
+            raise ValueError("systems: a recipe needs at least one [systems.NAME] table")
+        if self.report.baseline is not None and self.report.baseline not in self.systems:
+            raise ValueError(
+                f"report.baseline: no system is called {self.report.baseline!r}; there are {', '.join(self.systems)}"
+            )
+        return self
+
+    @property
+    def baseline(self) -> str:
+        """The system that others are compared with."""
+        non_causal = [name for name, system in self.systems.items() if not system.model.causal]
+        return self.report.baseline or (non_causal or list(self.systems))[0]
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and check a recipe.
+
+    Args:
+        path: a TOML file.
+        overrides: ``"train.epochs=2"``; the value is TOML, or a bare word taken as text.
+
+    Raises:
+        RecipeError: with every finding, one per line.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+    for override in overrides:
+        _apply(raw, override)
+    return parse_recipe(raw, origin=str(path))
+
+
+def parse_recipe(raw: Mapping[str, Any], *, origin: str = "recipe") -> Recipe:
+    """Check a recipe given as nested dictionaries, as TOML would give it; errors name ``origin``."""
+    merged, shared = _merge_systems(raw)
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        findings = [_finding(e["loc"], e["msg"], shared) for e in error.errors()]
+        raise RecipeError("\n".join(f"{origin}: {text}" for text in dict.fromkeys(findings))) from None
+
+
+def _merge_systems(raw: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[str, ...]]]:
+    """Lay every system's own keys over the shared ``[model]`` and ``[train]`` tables.
+
+    Returns the merged recipe and the locations that came from the shared tables, so that errors name the line people wrote.
+    """
+    merged = {key: value for key, value in raw.items() if key not in ("model", "train")}
+    shared: set[tuple[str, ...]] = set()
+    tables = raw.get("systems", {})
+    if not isinstance(tables, Mapping):
+        return merged, shared
+    systems: dict[str, Any] = {}
+    for name, own in tables.items():
+        if not isinstance(own, Mapping):
+            systems[name] = own
+            continue
+        parts = {"model": {k: v for k, v in own.items() if k != "train"}, "train": own.get("train", {})}
+        system: dict[str, Any] = {}
+        for part, mine in parts.items():
+            common = raw.get(part, {})
+            if not isinstance(common, Mapping) or not isinstance(mine, Mapping):
+                system[part] = common if not isinstance(common, Mapping) else mine
+                continue
+            system[part] = {**common, **mine}
+            shared |= {("systems", name, part, key) for key in common if key not in mine}
+        systems[name] = system
+    merged["systems"] = systems
+    return merged, shared
+
+
+def _finding(location: tuple[int | str, ...], message: str, shared: set[tuple[str, ...]]) -> str:
+    """One validation error in the user's words, at the place the user wrote it."""
+    words = [str(part) for part in location]
+    if tuple(words[:4]) in shared:
+        words = words[2:]
+    elif words[:1] == ["systems"] and words[2:3] == ["model"]:
+        words = words[:2] + words[3:]
+    # A union's tag ("folder") follows the table's name in pydantic's locations but not in the file.
+    if words[:1] in (["corpus"], ["plan"]) and len(words) > 2:
+        words.pop(1)
+    message = message.removeprefix("Value error, ").replace("Extra inputs are not permitted", "no such setting")
+    return f"{'.'.join(words)}: {message}" if words else message
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    """Set one dotted key of a raw recipe."""
+    key, separator, text = override.partition("=")
+    words = key.strip().split(".")
+    if not separator or not all(words):
+        raise RecipeError(f"--set {override}: write it as table.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    table = raw
+    for word in words[:-1]:
+        table = table.setdefault(word, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"--set {override}: {word} is a value, not a table")
+    table[words[-1]] = value

@@ -1,0 +1,212 @@
+"""Tables on disk: their columns, and reading and writing them whole.
+
+Identifiers are text and stay text (``011`` is not 11, ``NA`` is a name); numbers are written so that reading gives back the same
+bits; a file appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from pipeline.errors import TableError, WorkError
+
+Kind = Literal["text", "integer", "number", "flag"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name (which says its unit), what it holds, and whether a table may lack it."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns a kind of table has; others may stand beside them and are kept as text or numbers."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+    def kind_of(self, column: str) -> Kind | None:
+        """The kind of a column, None for one the schema does not know."""
+        return next((c.kind for c in self.columns if c.name == column), None)
+
+    def required(self) -> list[str]:
+        """Names of the columns that must be there."""
+        return [c.name for c in self.columns if not c.optional]
+
+
+MANIFEST = Schema(
+    "manifest",
+    (
+        Column("utterance_id", "text", "unique in the manifest"),
+        Column("speaker_id", "text", "who speaks"),
+        Column("sex", "text", "F, M, or empty where unknown"),
+        Column("split", "text", "train, valid or test"),
+        Column("path", "text", "audio file, relative to the corpus, with forward slashes"),
+        Column("sample_rate", "integer", "Hz"),
+        Column("num_samples", "integer", "per channel"),
+    ),
+)
+
+PLAN = Schema(
+    "plan",
+    (
+        Column("mixture_id", "text", "unique within its split; the file name without its ending"),
+        Column("split", "text", "train, valid or test"),
+        Column("source", "text", "s1, s2, …, or noise"),
+        Column("utterance_id", "text", "a row of the manifest"),
+        Column("level_rule", "text", "active (dB re unit active power), rms (dB re unit power), loudness (LUFS), gain (linear)"),
+        Column("level", "number", "what the rule applies"),
+        Column("start_seconds", "number", "where the source begins in the mixture"),
+    ),
+)
+
+MIXTURES = Schema(
+    "mixtures",
+    (
+        Column("mixture_id", "text", "as in the plan"),
+        Column("split", "text", "train, valid or test"),
+        Column("sample_rate", "integer", "Hz"),
+        Column("mode", "text", "min or max"),
+        Column("num_samples", "integer", "of every file of this mixture"),
+        Column("num_sources", "integer", "sources in this mixture"),
+        Column("scale", "number", "linear gain of the peak rule, common to all files of the mixture"),
+        Column("mixture_path", "text", "relative to the dataset"),
+        # For k = 1 … num_sources: source_k_path, source_k_utterance_id, source_k_speaker_id, source_k_sex (text),
+        # source_k_gain (number: linear, applied to the resampled utterance, peak rule included).
+    ),
+)
+
+SCORES = Schema(
+    "scores",
+    (
+        Column("system", "text", "name of the system, or 'mixture' rows of none"),
+        Column("mixture_id", "text", "as in the plan"),
+        Column("source", "text", "s1, s2, …: the reference"),
+        Column("estimate", "integer", "which estimate (1, 2, …) the permutation gave this reference"),
+        Column("si_snr_db", "number", "of the estimate"),
+        Column("si_snri_db", "number", "improvement over the mixture"),
+        Column("sdr_db", "number", "of the estimate, BSS-Eval v3, 512 taps"),
+        Column("sdri_db", "number", "improvement over the mixture"),
+        Column("status", "text", "ok, or why values are missing"),
+        Column("permutation", "text", "si_snr or sir: what the assignment was chosen by"),
+        Column("permutations_agree", "flag", "whether the other criterion chooses the same assignment"),
+        Column("num_samples", "integer", "length scored"),
+        Column("sample_rate", "integer", "Hz"),
+        Column("speaker_id", "text", "of the reference", optional=True),
+        Column("sex", "text", "of the reference", optional=True),
+        Column("input_si_snr_db", "number", "of the mixture against this reference"),
+        Column("input_sdr_db", "number", "of the mixture against this reference"),
+        Column("seconds", "number", "wall time of separating this mixture", optional=True),
+    ),
+)
+
+HISTORY = Schema(
+    "history",
+    (
+        Column("epoch", "integer", "from 1"),
+        Column("step", "integer", "optimiser steps so far"),
+        Column("train_loss_db", "number", "mean negative SI-SNR of the epoch's segments"),
+        Column("valid_loss_db", "number", "mean negative SI-SNR of the validation mixtures"),
+        Column("valid_si_snri_db", "number", "mean improvement on the validation mixtures"),
+        Column("learning_rate", "number", "at the end of the epoch"),
+        Column("gradient_norm", "number", "mean before clipping"),
+        Column("segments_per_second", "number", "training only"),
+        Column("seconds", "number", "training and validation of this epoch"),
+    ),
+)
+
+
+def write_table(table: pd.DataFrame, path: Path, schema: Schema) -> None:
+    """Check a table against its schema and write it as CSV, whole or not at all."""
+    check_table(table, schema, origin=str(path))
+    rest = [name for name in table.columns if schema.kind_of(str(name)) is None]
+    ordered = table[[c.name for c in schema.columns if c.name in table.columns] + rest]
+    with written_whole(path) as temporary:
+        ordered.to_csv(temporary, index=False, lineterminator="\n", na_rep="")
+
+
+def read_table(path: Path, schema: Schema) -> pd.DataFrame:
+    """Read a CSV as its schema says; identifiers stay text.
+
+    Raises:
+        TableError: naming the file, and the columns that are missing or the values that do not fit.
+    """
+    try:
+        raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError:
+        raise TableError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise TableError(f"{path}: not a readable CSV file ({error})") from error
+    missing = [name for name in schema.required() if name not in raw.columns]
+    if missing:
+        raise TableError(f"{path}: a {schema.name} needs the columns {', '.join(missing)}; found {', '.join(raw.columns)}")
+    for name in raw.columns:
+        raw[name] = _typed(raw[name], schema.kind_of(name), path)
+    return raw
+
+
+def check_table(table: pd.DataFrame, schema: Schema, *, origin: str) -> None:
+    """Raise TableError unless the table has every required column and no empty integer or flag."""
+    missing = [name for name in schema.required() if name not in table.columns]
+    if missing:
+        raise TableError(
+            f"{origin}: a {schema.name} needs the columns {', '.join(missing)}; found {', '.join(map(str, table.columns))}"
+        )
+    for column in schema.columns:
+        if column.name in table.columns and column.kind in ("integer", "flag") and table[column.name].isna().any():
+            raise TableError(f"{origin}: column {column.name} has empty cells")
+
+
+_TO: dict[Kind, Callable[[pd.Series], pd.Series]] = {
+    "text": lambda values: values,
+    "integer": lambda values: values.astype("int64"),
+    "number": lambda values: values.replace("", "nan").astype("float64"),
+    "flag": lambda values: values.map({"True": True, "False": False}).astype("bool"),
+}
+
+
+def _typed(values: pd.Series, kind: Kind | None, path: Path) -> pd.Series:
+    """Convert text cells to the column's kind; an unknown column becomes numbers if all its cells are."""
+    if kind is None:
+        try:
+            return _TO["number"](values) if len(values) and not values.name.endswith(("_id", "_path", "_sex")) else values
+        except ValueError:
+            return values
+    if kind == "flag" and not values.isin(["True", "False"]).all():
+        raise TableError(f"{path}: column {values.name} holds something other than True and False")
+    try:
+        return _TO[kind](values)
+    except ValueError as error:
+        raise TableError(f"{path}: column {values.name} holds something that is no {kind}: {error}") from error
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place, flushed to disk, when the block ends well.
+
+    Raises:
+        WorkError: when the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,15 @@
+"""What the tests share: where real speech lies, if anywhere."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """Folder of real corpora and oracle values; without TASNET_CORPORA the test is skipped."""
+    folder = os.environ.get("TASNET_CORPORA")
+    if not folder:
+        pytest.skip("TASNET_CORPORA is not set: no real speech at hand")
+    return Path(folder).resolve()
