@@ -181,7 +181,7 @@ def _typed(values: pd.Series, kind: Kind | None, path: Path) -> pd.Series:
     """Convert text cells to the column's kind; an unknown column becomes numbers if all its cells are."""
     if kind is None:
         try:
-            return _TO["number"](values) if len(values) and not values.name.endswith(("_id", "_path", "_sex")) else values
+            return _TO["number"](values) if len(values) and not str(values.name).endswith(("_id", "_path", "_sex")) else values
         except ValueError:
             return values
     if kind == "flag" and not values.isin(["True", "False"]).all():
@@ -203,9 +203,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as file:
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
