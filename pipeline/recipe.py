@@ -298,8 +298,12 @@ def _merge_systems(raw: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[st
         system: dict[str, Any] = {}
         for part, mine in parts.items():
             common = raw.get(part, {})
-            if not isinstance(common, Mapping) or not isinstance(mine, Mapping):
-                system[part] = common if not isinstance(common, Mapping) else mine
+            if not isinstance(common, Mapping):
+                system[part] = common
+                shared.add(("systems", name, part))
+                continue
+            if not isinstance(mine, Mapping):
+                system[part] = mine
                 continue
             system[part] = {**common, **mine}
             shared |= {("systems", name, part, key) for key in common if key not in mine}
@@ -311,7 +315,7 @@ def _merge_systems(raw: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[st
 def _finding(location: tuple[int | str, ...], message: str, shared: set[tuple[str, ...]]) -> str:
     """One validation error in the user's words, at the place the user wrote it."""
     words = [str(part) for part in location]
-    if tuple(words[:4]) in shared:
+    if tuple(words[:3]) in shared or tuple(words[:4]) in shared:
         words = words[2:]
     elif words[:1] == ["systems"] and words[2:3] == ["model"]:
         words = words[:2] + words[3:]

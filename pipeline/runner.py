@@ -227,7 +227,7 @@ def _reasons(stage: Stage, work: Path) -> tuple[str, ...]:
     candidates = [_differences(_flat(record), mine) for record in records if record and _same_system(record, stage)]
     if not candidates:
         return ("never run",)
-    return tuple(min(candidates, key=lambda lines: len(lines)))
+    return tuple(sorted(candidates, key=len)[0])
 
 
 def _same_system(record: Mapping[str, Any], stage: Stage) -> bool:

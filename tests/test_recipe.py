@@ -1,0 +1,134 @@
+"""Recipes: every shipped one loads; mistakes are all found at once and named as the user wrote them."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import RecipeError
+from pipeline.recipe import Model, load_recipe, parse_recipe
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+
+SMALL = """
+name = "small"
+[corpus]
+kind = "folder"
+[plan]
+kind = "random"
+[systems.noncausal]
+[systems.causal]
+causal = true
+"""
+
+
+def small(**tables: Any) -> dict[str, Any]:
+    return tomllib.loads(SMALL) | tables
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads(path: Path) -> None:
+    recipe = load_recipe(path)
+    causal = [system.model for system in recipe.systems.values() if system.model.causal]
+    assert causal
+    assert all(model.norm_kind != "global" for model in causal)
+    assert not recipe.systems[recipe.baseline].model.causal
+
+
+def test_defaults_are_the_papers() -> None:
+    system = parse_recipe(small()).systems["noncausal"]
+    model, train = system.model, system.train
+    assert (model.num_filters, model.filter_length, model.bottleneck_channels, model.skip_channels) == (512, 16, 128, 128)
+    assert (model.hidden_channels, model.kernel_size, model.blocks_per_repeat, model.num_repeats) == (512, 3, 8, 3)
+    assert (model.norm_kind, model.mask, model.encoder) == ("global", "sigmoid", "linear")
+    assert (train.segment_seconds, train.epochs, train.learning_rate, train.clip_norm, train.plateau_epochs) == (
+        4.0,
+        100,
+        1e-3,
+        5.0,
+        3,
+    )
+
+
+def test_causal_implies_cumulative_norm() -> None:
+    assert parse_recipe(small()).systems["causal"].model.norm_kind == "cumulative"
+    with pytest.raises(RecipeError, match=r"systems\.causal: causal = true and norm = 'global' contradict"):
+        parse_recipe(small(systems={"causal": {"causal": True, "norm": "global"}}))
+
+
+def test_systems_inherit_and_override() -> None:
+    tables = small(model={"mask": "relu"}, train={"epochs": 7, "batch_size": 3})
+    tables["systems"] = {"a": {}, "b": {"mask": "sigmoid", "train": {"epochs": 2}}}
+    systems = parse_recipe(tables).systems
+    assert (systems["a"].model.mask, systems["a"].train.epochs, systems["a"].train.batch_size) == ("relu", 7, 3)
+    assert (systems["b"].model.mask, systems["b"].train.epochs, systems["b"].train.batch_size) == ("sigmoid", 2, 3)
+
+
+def test_all_mistakes_at_once_where_the_user_made_them() -> None:
+    tables = small(model={"num_filters": "many"}, train={"epochs": -1}, mix={"sample_rat": 8000})
+    tables["corpus"] = {"kind": "folder", "depth": 1}
+    tables["systems"] = {"a": {"causal": 1}, "b": {"train": {"epochz": 2}}}
+    with pytest.raises(RecipeError) as raised:
+        parse_recipe(tables, origin="my.toml")
+    lines = str(raised.value).splitlines()
+    assert all(line.startswith("my.toml: ") for line in lines)
+    places = {line.split(": ")[1] for line in lines}
+    assert places == {
+        "model.num_filters",
+        "train.epochs",
+        "mix.sample_rat",
+        "corpus.depth",
+        "systems.a.causal",
+        "systems.b.train.epochz",
+    }
+
+
+@pytest.mark.parametrize("key", ["corpus", "plan", "systems"])
+@pytest.mark.parametrize("value", [3, "text", [], None, {}])
+def test_wrong_tables_are_recipe_errors(key: str, value: Any) -> None:
+    with pytest.raises(RecipeError, match=key):
+        parse_recipe(small(**{key: value}))
+
+
+@pytest.mark.parametrize("value", [3, "text", [1]])
+@pytest.mark.parametrize("key", ["model", "train"])
+def test_wrong_shared_tables_are_recipe_errors(key: str, value: Any) -> None:
+    with pytest.raises(RecipeError, match=key):
+        parse_recipe(small(**{key: value}))
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(SMALL)
+    overrides = ["systems.causal.train.epochs=5", "mix.mode=max", "model.mask = 'relu'", "train.learning_rate=1e-4", "seed=3"]
+    recipe = load_recipe(path, overrides)
+    assert recipe.systems["causal"].train.epochs == 5
+    assert recipe.systems["noncausal"].train.epochs == 100
+    assert (recipe.mix.mode, recipe.systems["causal"].model.mask, recipe.seed) == ("max", "relu", 3)
+    for wrong in ("nonsense", "=3", "a..b=1", "name.x=1"):
+        with pytest.raises(RecipeError, match="--set"):
+            load_recipe(path, [wrong])
+    with pytest.raises(RecipeError, match=r"systems\.causal\.train\.epochs"):
+        load_recipe(path, ["systems.causal.train.epochs=soon"])
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"none\.toml: cannot be read"):
+        load_recipe(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_bytes(b"name = \xff")
+    with pytest.raises(RecipeError, match=r"bad\.toml: not valid TOML"):
+        load_recipe(tmp_path / "bad.toml")
+
+
+@given(st.booleans(), st.sampled_from([None, "global", "cumulative", "frame"]))
+def test_no_causal_model_ever_has_a_global_norm(causal: bool, norm: Any) -> None:
+    try:
+        model = Model(causal=causal, norm=norm)
+    except ValueError:
+        assert causal
+        assert norm == "global"
+    else:
+        assert not (model.causal and model.norm_kind == "global")
