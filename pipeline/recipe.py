@@ -8,8 +8,10 @@ IEEE/ACM TASLP 27(8), 2019). What does not decide the result (paths, device, num
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -342,3 +344,27 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise RecipeError(f"--set {override}: {word} is a value, not a table")
     table[words[-1]] = value
+
+
+def format_recipe(recipe: Recipe) -> str:
+    """The whole recipe as TOML, every default written out; reading it gives the same recipe."""
+    tables = recipe.model_dump(mode="json", exclude_none=True)
+    for name, system in tables["systems"].items():
+        tables["systems"][name] = {**system["model"], "train": system["train"]}
+    return "\n".join(_toml_lines(tables, ())).strip() + "\n"
+
+
+def _toml_lines(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    """A table's plain values first, then its tables: TOML's order."""
+    inner = {key: value for key, value in table.items() if isinstance(value, Mapping)}
+    plain = {key: value for key, value in table.items() if key not in inner}
+    if path and plain:
+        yield f"\n[{'.'.join(map(_toml_key, path))}]"
+    for key, value in plain.items():
+        yield f"{_toml_key(key)} = {json.dumps(value, ensure_ascii=False)}"
+    for key, value in inner.items():
+        yield from _toml_lines(value, (*path, key))
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)

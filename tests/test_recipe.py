@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RecipeError
-from pipeline.recipe import Model, load_recipe, parse_recipe
+from pipeline.recipe import Model, format_recipe, load_recipe, parse_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
 
@@ -132,3 +132,9 @@ def test_no_causal_model_ever_has_a_global_norm(causal: bool, norm: Any) -> None
         assert norm == "global"
     else:
         assert not (model.causal and model.norm_kind == "global")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_shown_recipe_reads_back_the_same(path: Path) -> None:
+    recipe = load_recipe(path, ["seed=7", "train.ema_decay=0.999", "train.learning_rate=1e-5"])
+    assert parse_recipe(tomllib.loads(format_recipe(recipe))) == recipe
