@@ -1,0 +1,32 @@
+"""The footprint counts what rendering would write."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.errors import WorkError
+from pipeline.footprint import footprint, require_room
+from pipeline.recipe import Mix
+
+
+def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    manifest = pd.DataFrame({"utterance_id": ["a", "b"], "num_samples": [16001, 44100], "sample_rate": [16000, 22050]})
+    plan = pd.DataFrame({"split": "test", "mixture_id": "a_b", "utterance_id": ["a", "b"]})
+    return plan, manifest
+
+
+def test_counts_files_bytes_and_seconds() -> None:
+    plan, manifest = tables()
+    # 16001 samples at 16 kHz become ceil(8000.5) = 8001 at 8 kHz; 44100 at 22.05 kHz become 16000.
+    shortest = footprint(plan, manifest, Mix(mode="min"))
+    assert (shortest.num_mixtures, shortest.num_files, shortest.num_bytes) == (1, 3, 3 * (44 + 2 * 8001))
+    assert shortest.seconds == 8001 / 8000
+    longest = footprint(plan, manifest, Mix(mode="max"))
+    assert (longest.num_bytes, longest.seconds) == (3 * (44 + 2 * 16000), 2.0)
+
+
+def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    require_room(tmp_path / "not" / "yet", 1)
+    with pytest.raises(WorkError, match="are free; make room"):
+        require_room(tmp_path, 10**18)
