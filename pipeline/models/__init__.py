@@ -1,0 +1,25 @@
+"""Separation networks: build one from its settings."""
+
+from __future__ import annotations
+
+from pipeline.errors import ModelError
+from pipeline.models.conv_tasnet import ConvTasNet
+from pipeline.recipe import Model
+
+
+def build_model(settings: Model, *, num_sources: int = 2, sample_rate: int = 8000) -> ConvTasNet:
+    """A network with random weights.
+
+    Args:
+        settings: the architecture, as in a recipe.
+        num_sources: sources in every mixture, 1 or more.
+        sample_rate: Hz.
+
+    Raises:
+        ModelError: when the settings contradict each other.
+    """
+    if settings.causal and settings.norm_kind == "global":
+        raise ModelError("causal = true and norm = 'global' contradict each other: a global norm looks at the whole future")
+    if num_sources < 1 or sample_rate < 1:
+        raise ModelError(f"num_sources (={num_sources}) and sample_rate (={sample_rate}) must be positive")
+    return ConvTasNet(settings, num_sources=num_sources, sample_rate=sample_rate)

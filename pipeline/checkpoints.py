@@ -1,0 +1,107 @@
+"""Models and training states on disk, whole or not at all, read without running any code.
+
+A model is one ``.safetensors`` file: the weights, and in its metadata the settings that build the network for them. A training
+state is a file of tensors and plain values for torch's restricted loader.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from pipeline.errors import CheckpointError, ModelError
+from pipeline.models import build_model
+from pipeline.models.conv_tasnet import ConvTasNet
+from pipeline.recipe import Model
+from pipeline.tables import written_whole
+
+FORMAT = "tasnet-pipeline model 1"
+
+
+def save_model(model: ConvTasNet, path: str | Path, *, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write a network's weights and settings.
+
+    Args:
+        model: the network.
+        path: a ``.safetensors`` file.
+        weights: to save in place of the network's own, say their moving average; named as ``model.state_dict()`` names them.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (weights or model.state_dict()).items()}
+    facts = {
+        "model": model.settings.model_dump(),
+        "num_sources": model.num_sources,
+        "sample_rate": model.sample_rate,
+    }
+    with written_whole(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata={"format": FORMAT, "settings": json.dumps(facts)})
+
+
+def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> ConvTasNet:
+    """Read a network, ready for inference.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a model file, or damaged ({error})") from error
+    model = _network(metadata, path)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise CheckpointError(f"{path}: its weights do not fit the settings in it; the file is damaged") from None
+    return model.to(device).eval()
+
+
+def _network(metadata: Mapping[str, str], path: Path) -> ConvTasNet:
+    """The network that a file's metadata describes."""
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a model of this pipeline (its format is {metadata.get('format')!r})")
+    try:
+        facts = json.loads(metadata["settings"])
+        settings = Model.model_validate(facts["model"])
+        return build_model(settings, num_sources=int(facts["num_sources"]), sample_rate=int(facts["sample_rate"]))
+    except (KeyError, TypeError, ValueError, ValidationError, ModelError) as error:
+        raise CheckpointError(f"{path}: its settings cannot be read ({_first_line(error)})") from error
+
+
+def save_state(state: Mapping[str, Any], path: str | Path) -> None:
+    """Write what a training run needs to go on: tensors and plain values, nested in dictionaries and lists."""
+    with written_whole(Path(path)) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def load_state(path: str | Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a training state.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, or holds anything but tensors and plain values.
+    """
+    path = Path(path)
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: not a training state, or damaged ({_first_line(error)})") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: not a training state")
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

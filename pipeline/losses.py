@@ -1,0 +1,121 @@
+"""The training loss: negative SI-SNR under the best assignment of estimates to references.
+
+The pairwise matrix comes first and the permutation second: the matrix needs one inner product per pair, which is a small matrix
+product over time, so nothing of the size ``[batch, estimate, reference, time]`` is ever made.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+CAP = 1e-10
+"""Share of an estimate's energy added to target and error alike: values stay within ±100 dB, whatever the level."""
+SILENCE = 1e-8
+"""A reference below this share of its mixture's strongest one (-80 dB) is silent and takes no part."""
+ENUMERATED_SOURCES = 3
+"""Up to so many sources every permutation is scored, on the device and without waiting for it; beyond, by assignment."""
+
+
+def pairwise_si_snr(estimates: Tensor, references: Tensor, num_samples: Tensor | None = None) -> Tensor:
+    """SI-SNR of every estimate against every reference.
+
+    ``10 log10(|t|² / |e - t|²)`` with ``t`` the projection of the estimate ``e`` onto the reference, both with zero mean
+    (eq. 15 of Luo & Mesgarani, 2019). Energies are float64 whatever autocast says. Finite everywhere, gradients included:
+    a zero estimate scores 0 dB, and so does everything against a reference without any energy.
+
+    Args:
+        estimates: ``[batch, estimate, time]``.
+        references: ``[batch, reference, time]``.
+        num_samples: ``[batch]`` true lengths; what lies beyond is ignored. By default everything counts.
+
+    Returns:
+        ``[batch, estimate, reference]`` in dB.
+    """
+    with torch.autocast(estimates.device.type, enabled=False):
+        estimates_0 = _zero_mean(estimates, num_samples)
+        references_0 = _zero_mean(references, num_samples)
+        inner = estimates_0 @ references_0.transpose(1, 2)  # [batch, estimate, reference]
+        estimate_energy = _energy(estimates_0)[:, :, None]  # [batch, estimate, 1]
+        reference_energy = _energy(references_0)[:, None, :]  # [batch, 1, reference]
+        silent = reference_energy == 0
+        target = inner.square() / torch.where(silent, 1.0, reference_energy)
+        error = (estimate_energy - target).clamp_min(0.0)
+        # The second term is only for the zero estimate, whose own energy gives no floor.
+        floor = CAP * estimate_energy + torch.where(silent, 1.0, CAP**2 * reference_energy)
+        ratio_db = 10 * (torch.log10(target + floor) - torch.log10(error + floor))
+        ratio_db = torch.where(silent, 0.0, ratio_db)
+    return ratio_db.to(torch.promote_types(estimates.dtype, torch.float32))
+
+
+def pit_loss(estimates: Tensor, references: Tensor, num_samples: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Utterance-level permutation-invariant loss: minus the mean SI-SNR of the best assignment.
+
+    Silent references are excluded: a mixture's loss is the mean over its other sources (0 if it has none), and the loss is the
+    mean over mixtures.
+
+    Args:
+        estimates: ``[batch, source, time]``.
+        references: ``[batch, source, time]``.
+        num_samples: ``[batch]`` true lengths, by default all of it.
+
+    Returns:
+        The loss in dB (scalar), and the permutation ``[batch, reference]``: the index of the estimate that each reference got,
+        so that ``estimates[b, permutation[b]]`` stands in the order of the references.
+    """
+    scores = pairwise_si_snr(estimates, references, num_samples)
+    active = _active(references, num_samples)  # [batch, reference]
+    scores = torch.where(active[:, None, :], scores, 0.0)
+    permutation = best_permutation(scores)
+    assigned = scores.gather(1, permutation[:, None, :]).squeeze(1)  # [batch, reference]
+    mixture_scores = assigned.sum(1) / active.sum(1).clamp_min(1)
+    return -mixture_scores.mean(), permutation
+
+
+def best_permutation(scores: Tensor) -> Tensor:
+    """The assignment with the highest total.
+
+    Args:
+        scores: ``[batch, estimate, reference]``, square.
+
+    Returns:
+        ``[batch, reference]``: the estimate of each reference. Of equal assignments the first in lexical order.
+    """
+    scores = scores.detach()
+    if scores.shape[1] > ENUMERATED_SOURCES:
+        return _assigned(scores)
+    orders = list(permutations(range(scores.shape[1])))
+    totals = [torch.stack([scores[:, e, r] for r, e in enumerate(order)]).sum(0) for order in orders]
+    best = torch.stack(totals).argmax(0)  # [batch]
+    # Looking the winner up in a table would copy that table to the device and wait; arithmetic on its number does not.
+    columns = [torch.stack([(best == i) * e for i, e in enumerate(column)]).sum(0) for column in zip(*orders, strict=True)]
+    return torch.stack(columns, dim=1)  # [batch, reference]
+
+
+def _assigned(scores: Tensor) -> Tensor:
+    rows = [linear_sum_assignment(matrix.T, maximize=True)[1] for matrix in scores.double().cpu().numpy()]
+    return torch.stack([torch.as_tensor(row) for row in rows]).to(scores.device)
+
+
+def _zero_mean(signals: Tensor, num_samples: Tensor | None) -> Tensor:
+    """Float64 signals without their mean, zero beyond their true length."""
+    signals = signals.double()
+    if num_samples is None:
+        return signals - signals.mean(-1, keepdim=True)
+    inside = torch.arange(signals.shape[-1], device=signals.device) < num_samples[:, None, None]  # [batch, 1, time]
+    signals = torch.where(inside, signals, 0.0)
+    mean = signals.sum(-1, keepdim=True) / num_samples[:, None, None].clamp_min(1)
+    return torch.where(inside, signals - mean, 0.0)
+
+
+def _energy(signals: Tensor) -> Tensor:
+    return signals.square().sum(-1)
+
+
+def _active(references: Tensor, num_samples: Tensor | None) -> Tensor:
+    """Which references are not silent, ``[batch, reference]``."""
+    energy = _energy(_zero_mean(references, num_samples))
+    return energy > SILENCE * energy.amax(1, keepdim=True)

@@ -1,0 +1,89 @@
+"""The three layer norms of Conv-TasNet: global, cumulative and per frame.
+
+All three are built from the same per-frame statistics: the mean of a frame's channels and their variance about that mean. They
+differ only in the frames they merge: all of them (global), those so far (cumulative), or none but the frame itself.
+
+Layout is channels last, ``[batch, frames, channels]``, so that a frame's statistics read one contiguous row. The row statistics
+are at least float32 whatever the input is, and they are merged in float64: the merge touches ``[batch, frames]`` numbers only,
+and in float32 an offset of a few hundred standard deviations, or an hour of frames, would already show.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+class _LayerNorm(nn.Module):
+    """``(x - mean) / sqrt(variance + eps) * weight + bias`` with statistics over channels and some of the frames.
+
+    Args:
+        num_channels: size of the last axis; weight [gamma] and bias [beta] have one value per channel.
+        eps: added to the variance, inside the root.
+
+    Shape:
+        ``[batch, frames, channels] -> [batch, frames, channels]``, in the input's dtype.
+    """
+
+    def __init__(self, num_channels: int, *, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        frame_mean = wide.mean(-1, keepdim=True)  # [batch, frames, 1]
+        centred = wide - frame_mean
+        frame_variance = centred.square().mean(-1, keepdim=True)
+        mean, variance = self.merge(frame_mean.double(), frame_variance.double())
+        inverse_deviation = torch.rsqrt(variance + self.eps)
+        # x - mean in two steps, (x - frame_mean) + (frame_mean - mean), keeps its digits however large the mean is.
+        shift = ((frame_mean.double() - mean) * inverse_deviation).to(wide.dtype)
+        normal = centred * inverse_deviation.to(wide.dtype) + shift
+        return (normal * self.weight + self.bias).to(x.dtype)
+
+    def merge(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """From each frame's mean and variance, ``[batch, frames, 1]`` float64, those to normalise it with."""
+        raise NotImplementedError
+
+
+class GlobalLayerNorm(_LayerNorm):
+    """Statistics over all channels and all frames [gLN, eq. 9-11]: every output depends on the whole signal."""
+
+    def merge(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of all frames together, ``[batch, 1, 1]``."""
+        overall = mean.mean(1, keepdim=True)
+        return overall, variance.mean(1, keepdim=True) + (mean - overall).square().mean(1, keepdim=True)
+
+
+class CumulativeLayerNorm(_LayerNorm):
+    """Statistics over all channels and the frames so far [cLN, eq. 12-14]: the paper's norm for causal systems."""
+
+    def merge(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the frames up to and including each, ``[batch, frames, 1]``."""
+        count = torch.arange(1, mean.shape[1] + 1, dtype=mean.dtype, device=mean.device)[:, None]
+        # Means are taken relative to the first frame's: any constant gives the same result, a near one keeps the digits.
+        first = mean[:, :1].detach()
+        offset = mean - first
+        mean_offset = offset.cumsum(1) / count
+        between = offset.square().cumsum(1) / count - mean_offset.square()
+        return first + mean_offset, variance.cumsum(1) / count + between.clamp_min(0.0)
+
+
+class FrameLayerNorm(_LayerNorm):
+    """Statistics over the channels of each frame by itself (elsewhere often miscalled cLN): causal, without memory."""
+
+    def merge(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """The frame's own."""
+        return mean, variance
+
+
+NORMS: dict[Literal["global", "cumulative", "frame"], type[_LayerNorm]] = {
+    "global": GlobalLayerNorm,
+    "cumulative": CumulativeLayerNorm,
+    "frame": FrameLayerNorm,
+}
