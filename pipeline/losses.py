@@ -12,8 +12,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-CAP = 1e-10
-"""Share of an estimate's energy added to target and error alike: values stay within ±100 dB, whatever the level."""
+CAP = 1e-12
+"""Share of an estimate's energy added to target and error alike: values stay within ±120 dB, whatever the level."""
 SILENCE = 1e-8
 """A reference below this share of its mixture's strongest one (-80 dB) is silent and takes no part."""
 ENUMERATED_SOURCES = 3

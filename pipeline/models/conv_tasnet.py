@@ -10,13 +10,13 @@ activation and the norm around it. The shapes are written after each step.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pipeline.models.norms import NORMS
 from pipeline.recipe import Model
 
-INPUT_EPS = 1e-16
+INPUT_EPS = 1e-20
 """Of the first norm only. It makes the separator blind to the input's level; the usual 1e-8 would exceed the variance of quiet
 recordings and change the masks. Every later norm sees values near one."""
 
@@ -81,7 +81,7 @@ class Encoder(nn.Module):
     def forward(self, mixture: Tensor) -> Tensor:
         """Analyse."""
         missing = -mixture.shape[-1] % self.stride
-        padded = F.pad(mixture, (self.stride, self.stride + missing))  # [batch, (frames + 1) · L/2]
+        padded = functional.pad(mixture, (self.stride, self.stride + missing))  # [batch, (frames + 1) · L/2]
         halves = padded.reshape(padded.shape[0], -1, self.stride)  # [batch, frames + 1, L/2]
         frames = torch.cat([halves[:, :-1], halves[:, 1:]], dim=-1)  # [batch, frames, L]
         responses: Tensor = self.filters(frames)  # [batch, frames, N]
@@ -200,7 +200,7 @@ class DepthwiseConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
         num_frames = x.shape[1]
-        padded = F.pad(x, (0, 0, *self.padding))  # [batch, before + frames + after, channels]
+        padded = functional.pad(x, (0, 0, *self.padding))  # [batch, before + frames + after, channels]
         y = self.bias
         for i, tap in enumerate(self.taps):
             start = i * self.dilation
