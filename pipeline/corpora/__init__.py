@@ -1,0 +1,106 @@
+"""Corpora: where speech comes from. One corpus, one file; here is what they have in common.
+
+An adapter (``folder``, ``librispeech``, ``wsj0``, ``synthetic``) knows one layout: it lists the audio files and says who speaks
+in each and which split it belongs to. ``scan`` adds the headers and checks the whole. No corpus is ever written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+
+from pipeline.corpora import folder, librispeech, synthetic, wsj0
+from pipeline.corpora.listing import digest_files, read_headers
+from pipeline.errors import CorpusError
+from pipeline.manifests import check_manifest, make_manifest
+from pipeline.recipe import Corpus
+
+ADAPTERS: dict[str, ModuleType] = {"folder": folder, "librispeech": librispeech, "synthetic": synthetic, "wsj0": wsj0}
+
+FOLDER_NAMES: dict[str, tuple[str, ...]] = {
+    **{kind: adapter.FOLDER_NAMES for kind, adapter in ADAPTERS.items()},
+    "wham_noise": ("wham_noise",),
+    "librimix": ("librimix", "LibriMix"),
+    "wsj0mix": ("wsj0mix", "wsj0-mix"),
+}
+"""What each input is called under ``--corpora DIR``, by the name it has in ``--corpus NAME=DIR``."""
+
+
+def find_root(corpus: Corpus, *, corpora_dir: Path | None, named: Mapping[str, Path]) -> Path:
+    """The folder of a recipe's corpus: see :func:`find_folder`."""
+    return find_folder(corpus.kind, corpora_dir=corpora_dir, named=named)
+
+
+def find_folder(name: str, *, corpora_dir: Path | None, named: Mapping[str, Path]) -> Path:
+    """Where an input lies: where ``named`` says, else under its usual name in ``corpora_dir``.
+
+    Args:
+        name: a key of ``FOLDER_NAMES``.
+        corpora_dir: ``--corpora`` or ``TASNET_CORPORA``.
+        named: ``--corpus NAME=DIR``; a name that no input has is an error.
+
+    Raises:
+        CorpusError: it is not there; the message says both ways to point at it.
+    """
+    check_names(named)
+    if name in named:
+        if not named[name].is_dir():
+            raise CorpusError(f"{named[name]}: no such folder (from --corpus {name}={named[name]})")
+        return _unwrapped(name, named[name])
+    usual = FOLDER_NAMES[name]
+    found = [corpora_dir / folder_name for folder_name in usual if corpora_dir and (corpora_dir / folder_name).is_dir()]
+    if found:
+        return _unwrapped(name, found[0])
+    where = f"no folder {' or '.join(usual)} in {corpora_dir}" if corpora_dir else "no corpora folder was given"
+    raise CorpusError(
+        f"corpus {name} not found: {where}; point at it with --corpus {name}=DIR, "
+        f"or put it as {usual[0]} into a folder named by --corpora DIR or TASNET_CORPORA"
+    )
+
+
+def check_names(named: Mapping[str, Path]) -> None:
+    """Raise CorpusError where ``--corpus`` names something that is no input."""
+    unknown = sorted(set(named) - set(FOLDER_NAMES))
+    if unknown:
+        raise CorpusError(f"--corpus {unknown[0]}=…: no corpus has that name; there are {', '.join(sorted(FOLDER_NAMES))}")
+
+
+def _unwrapped(name: str, root: Path) -> Path:
+    """The corpus itself where an archive was unpacked into a folder around it (``DIR/LibriSpeech/…``)."""
+    inner = [root / folder_name for folder_name in FOLDER_NAMES[name] if (root / folder_name).is_dir()]
+    return inner[0] if inner and name in ("librispeech", "wsj0", "wham_noise") else root
+
+
+def scan(corpus: Corpus, root: Path, *, seed: int, num_workers: int | None = None) -> pd.DataFrame:
+    """Make the manifest of a corpus from its listing, its tables and the headers of its files; no audio is decoded.
+
+    Args:
+        corpus: the recipe's ``[corpus]`` table.
+        root: the corpus folder.
+        seed: of the recipe; it decides splits where the corpus itself does not.
+        num_workers: processes reading headers; the result does not depend on it.
+
+    Returns:
+        A table of ``tables.MANIFEST``, sorted by ``utterance_id``.
+
+    Raises:
+        CorpusError: one line per finding, each naming a file or table and the mend.
+    """
+    adapter = ADAPTERS[corpus.kind]
+    utterances = adapter.utterances(corpus, root, seed=seed)
+    headers = read_headers(root, [u.path for u in utterances], channel=corpus.channel, num_workers=num_workers)
+    manifest = make_manifest(utterances, headers)
+    check_manifest(manifest, origin=str(root), shared_splits=adapter.SHARED_SPLITS)
+    return manifest
+
+
+def listing_digest(corpus: Corpus, root: Path) -> str:
+    """SHA-256 over what is in a corpus folder: sorted relative paths and sizes, and the content of its tables.
+
+    It changes when a file is added, removed, renamed or changes its size; it does not read audio or look at times.
+    """
+    adapter = ADAPTERS[corpus.kind]
+    return digest_files(root, adapter.files(corpus, root), adapter.metadata_files(corpus))

@@ -1,0 +1,161 @@
+"""Anybody's speech: one folder per speaker, and perhaps a table that says more.
+
+Terms: those of whoever owns the recordings; nothing is copied into the project and nothing is written to the folder.
+
+Layout::
+
+    ROOT/SPEAKER/anything.{flac,wav,ogg,mp3}      folders may be nested below the speaker
+    ROOT/metadata.csv                             optional, in one of two forms
+
+``metadata.csv`` with a column ``path`` has a row per file: ``path, speaker_id`` and, where known, ``utterance_id, split, sex``.
+Without ``path`` it has a row per speaker: ``speaker_id`` (the folder's name) and, where known, ``split, sex``.
+
+Without a ``split`` column the speakers are split by a rule that depends only on the seed and their names, and the log says so.
+Without ``utterance_id`` an utterance is called by its path: ``ann/day-1/07.wav`` becomes ``ann-day-1-07``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.corpora.listing import ListedFile, list_files
+from pipeline.errors import CorpusError
+from pipeline.manifests import MIN_SPEAKERS, Utterance, keyed_order, raise_findings, some_of
+from pipeline.recipe import SPLITS, FolderCorpus
+from pipeline.tables import Column, Schema, read_table
+
+FOLDER_NAMES = ("speech", "folder")
+ENDINGS = (".flac", ".wav", ".ogg", ".mp3")
+METADATA = "metadata.csv"
+SHARED_SPLITS: tuple[str, ...] = ()
+
+METADATA_TABLE = Schema(
+    "metadata table",
+    (
+        Column("speaker_id", "text", "who speaks"),
+        Column("path", "text", "audio file, relative to the corpus; without it a row stands for a speaker", optional=True),
+        Column("utterance_id", "text", "unique in the corpus", optional=True),
+        Column("split", "text", "train, valid or test", optional=True),
+        Column("sex", "text", "F or M", optional=True),
+    ),
+)
+
+logger = logging.getLogger("pipeline")
+
+
+def files(corpus: FolderCorpus, root: Path) -> list[ListedFile]:
+    """The audio files of the corpus."""
+    return list_files(root, ENDINGS)
+
+
+def metadata_files(corpus: FolderCorpus) -> list[str]:
+    """Tables whose content decides the manifest."""
+    return [METADATA]
+
+
+def utterances(corpus: FolderCorpus, root: Path, *, seed: int) -> list[Utterance]:
+    """Every recording with its speaker, sex and split.
+
+    Raises:
+        CorpusError: no audio, files outside speaker folders, a table that does not match the files, too few speakers to split.
+    """
+    paths = [file.path for file in files(corpus, root)]
+    if not paths:
+        raise CorpusError(f"{root}: holds no audio ({', '.join(ENDINGS)}); expected {root}/SPEAKER/anything.flac")
+    table = _table(root, paths)
+    if "split" not in table.columns:
+        table["split"] = table["speaker_id"].map(_split_speakers(corpus, root, set(table["speaker_id"]), seed))
+    return [
+        Utterance(row["utterance_id"], row["speaker_id"], _sex(row.get("sex", "")), row["split"], row["path"])
+        for row in table.to_dict("records")
+    ]
+
+
+def _table(root: Path, paths: Sequence[str]) -> pd.DataFrame:
+    """A row per file with ``path, speaker_id, utterance_id`` and what the corpus's own table adds."""
+    if not (root / METADATA).is_file():
+        return _by_folder(root, paths)
+    listed = read_table(root / METADATA, METADATA_TABLE)
+    if "path" not in listed.columns:
+        return _join_speakers(root, _by_folder(root, paths), listed)
+    _match(root, "file", set(paths), list(listed["path"]))
+    if "utterance_id" not in listed.columns:
+        listed["utterance_id"] = [_id_of(path) for path in listed["path"]]
+    return listed
+
+
+def _by_folder(root: Path, paths: Sequence[str]) -> pd.DataFrame:
+    """The first folder of every path is the speaker."""
+    loose = [path for path in paths if "/" not in path]
+    if loose:
+        raise CorpusError(
+            f"{root}: {len(loose)} audio files lie outside any speaker's folder ({some_of(loose)}); "
+            f"put them into one folder per speaker, or list them with their speakers in {METADATA}"
+        )
+    rows = [{"path": path, "speaker_id": path.split("/")[0], "utterance_id": _id_of(path)} for path in paths]
+    return pd.DataFrame(rows, dtype="str")
+
+
+def _id_of(path: str) -> str:
+    return path.rpartition(".")[0].replace("/", "-")
+
+
+def _join_speakers(root: Path, by_folder: pd.DataFrame, speakers: pd.DataFrame) -> pd.DataFrame:
+    """Add what a table with one row per speaker says."""
+    _match(root, "speaker", set(by_folder["speaker_id"]), list(speakers["speaker_id"]))
+    wanted = [name for name in ("speaker_id", "split", "sex") if name in speakers.columns]
+    return by_folder.merge(speakers[wanted], on="speaker_id", how="left", validate="many_to_one")
+
+
+def _match(root: Path, noun: str, found: set[str], listed: Sequence[str]) -> None:
+    """Raise CorpusError unless the table lists exactly what the folder holds, once each."""
+    raise_findings(f"{root / METADATA}: {finding}" for finding in _mismatches(noun, found, listed))
+
+
+def _mismatches(noun: str, found: set[str], listed: Sequence[str]) -> Iterator[str]:
+    missing, unlisted = set(listed) - found, found - set(listed)
+    repeated = set(pd.Series(list(listed))[pd.Series(list(listed)).duplicated()])
+    if missing:
+        yield f"{len(missing)} rows name a {noun} that does not exist ({some_of(missing)}); remove the rows or bring the audio"
+    if unlisted:
+        yield f"{len(unlisted)} {noun}s have no row ({some_of(unlisted)}); add rows or move the audio away"
+    if repeated:
+        yield f"{len(repeated)} {noun}s have more than one row ({some_of(repeated)}); keep one each"
+
+
+def _sex(text: str) -> str:
+    """F, M, or empty where the corpus says anything else."""
+    letter = text.strip()[:1].upper()
+    return letter if letter in ("F", "M") else ""
+
+
+def _split_speakers(corpus: FolderCorpus, root: Path, speakers: set[str], seed: int) -> dict[str, str]:
+    """Split speakers by the recipe's shares, at least two each; the draw is keyed by seed and name, so it ignores order."""
+    least = MIN_SPEAKERS * len(SPLITS)
+    if len(speakers) < least:
+        raise CorpusError(
+            f"{root}: {len(speakers)} speakers are too few to split; bring at least {least} "
+            f"({MIN_SPEAKERS} for each of {', '.join(SPLITS)})"
+        )
+    num_valid, num_test = _held_out(len(speakers), corpus.valid_share, corpus.test_share)
+    order = keyed_order(speakers, seed, "split")
+    counts = {"valid": num_valid, "test": num_test, "train": len(order) - num_valid - num_test}
+    logger.info("%s: no split given; speakers split by seed %d: %s", root, seed, ", ".join(f"{counts[s]} {s}" for s in SPLITS))
+    names = [split for split, count in counts.items() for _ in range(count)]
+    return dict(zip(order, names, strict=True))
+
+
+def _held_out(num_speakers: int, valid_share: float, test_share: float) -> tuple[int, int]:
+    """How many speakers validate and test: the shares rounded, two at least, and two left to train on."""
+    num_valid = max(MIN_SPEAKERS, round(num_speakers * valid_share))
+    num_test = max(MIN_SPEAKERS, round(num_speakers * test_share))
+    while num_valid + num_test > num_speakers - MIN_SPEAKERS:
+        if num_valid >= num_test:
+            num_valid -= 1
+        else:
+            num_test -= 1
+    return num_valid, num_test
