@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import joblib
 from rich.console import Console
@@ -54,6 +54,11 @@ def map_parallel(
             advance(1)
 
 
+def chunked(arguments: Sequence[Argument], size: int) -> list[Sequence[Argument]]:
+    """The arguments in pieces of ``size``, the last one shorter: coarse enough to be worth sending to another process."""
+    return [arguments[start : start + size] for start in range(0, len(arguments), size)]
+
+
 def _results(function: Callable[[Argument], Result], arguments: Sequence[Argument], num_workers: int) -> Iterator[Result]:
     if num_workers == 1:
         with threadpool_limits(1):
@@ -75,6 +80,12 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:.1f}/s" if task.speed else "", style="progress.data.speed")
 
 
+class Advance(Protocol):
+    """Moves a progress bar by some steps; a note, once given, stands beside it until the next one."""
+
+    def __call__(self, steps: int, note: str = "", /) -> None: ...
+
+
 class progress_bar:  # noqa: N801 - used as a function: `with progress_bar("mix", 100) as advance: advance(1)`
     """A progress bar on stderr, silent without a description; yields a function that advances it."""
 
@@ -86,13 +97,20 @@ class progress_bar:  # noqa: N801 - used as a function: `with progress_bar("mix"
             _Rate(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
         )
         self._progress = Progress(*columns, console=stderr, disable=not description)
-        self._task = self._progress.add_task(description, total=total)
+        self._task = self._progress.add_task(description, total=total, note="")
 
-    def __enter__(self) -> Callable[[int], None]:
+    def __enter__(self) -> Advance:
         self._progress.start()
-        return lambda steps: self._progress.advance(self._task, steps)
+        return self._advance
+
+    def _advance(self, steps: int, note: str = "", /) -> None:
+        if note:
+            self._progress.update(self._task, advance=steps, note=note)
+        else:
+            self._progress.advance(self._task, steps)
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -124,6 +124,8 @@ HISTORY = Schema(
         Column("gradient_norm", "number", "mean before clipping"),
         Column("segments_per_second", "number", "training only"),
         Column("seconds", "number", "training and validation of this epoch"),
+        Column("warmup_seconds", "number", "of these, first steps, in which the network is compiled", optional=True),
+        Column("peak_memory_gib", "number", "most memory held so far: of the CUDA device, else of the process", optional=True),
     ),
 )
 
@@ -193,8 +195,13 @@ def _typed(values: pd.Series, kind: Kind | None, path: Path) -> pd.Series:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place, flushed to disk, when the block ends well.
+
+    Args:
+        path: the final name; its folder is made.
+        durable: wait until the bytes are on the disk. Without it a killed process still leaves no half file, but a power cut may:
+            for files by the thousand whose record is written after one flush of them all.
 
     Raises:
         WorkError: when the folder cannot be written or the disk is full; nothing is left behind.
@@ -209,4 +216,5 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()

@@ -1,0 +1,226 @@
+"""Audio files: headers, samples in and out, the 16-bit quantiser and the resampler of the published datasets.
+
+Samples are floating point with full scale at 1; the last axis is time. Files are written whole or not at all, and equal samples
+give equal bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+from scipy.signal import resample_poly
+
+from pipeline.errors import AudioError
+from pipeline.tables import written_whole
+
+Encoding = Literal["pcm16", "float32", "flac"]
+Samples = npt.NDArray[np.float64]
+Float = TypeVar("Float", np.float32, np.float64)
+
+FULL_SCALE = 2**15
+
+
+@dataclass(frozen=True)
+class AudioHeader:
+    """What a file says about itself without being decoded."""
+
+    sample_rate: int
+    """Hz."""
+    num_samples: int
+    """Per channel."""
+    num_channels: int
+    subtype: str = ""
+    """The sample format in libsndfile's words: ``PCM_16``, ``FLOAT``, …"""
+
+
+def read_header(path: str | Path) -> AudioHeader:
+    """Read a file's header.
+
+    Raises:
+        AudioError: the file is missing, not audio that libsndfile reads, or empty.
+    """
+    path = Path(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            header = _header_of(file)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(_why_unreadable(path, error)) from None
+    if header.num_samples == 0:
+        raise AudioError(f"{path}: holds no samples; remove it or put the whole file in its place")
+    return header
+
+
+def read_audio(path: str | Path, *, channel: int | None = None, start: int = 0, stop: int | None = None) -> tuple[Samples, int]:
+    """Decode one channel of a file.
+
+    Args:
+        path: any format libsndfile reads (wav, flac, ogg, mp3, uncompressed SPHERE, …).
+        channel: which channel of several (0 is the first); without it only mono files are read.
+        start: first sample; negative values are not allowed.
+        stop: one past the last sample; beyond the end means the end.
+
+    Returns:
+        float64 samples [time] and the sample rate in Hz.
+
+    Raises:
+        AudioError: the file is missing, damaged or empty, holds NaN or infinite samples, or has several channels and none is
+            chosen.
+    """
+    path = Path(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            header = _header_of(file)
+            column = choose_channel(path, header, channel)
+            expected = max((header.num_samples if stop is None else min(stop, header.num_samples)) - start, 0)
+            file.seek(min(start, header.num_samples))
+            samples = file.read(expected, dtype="float64", always_2d=True)[:, column]
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(_why_unreadable(path, error)) from None
+    _check_samples(path, samples, expected, header)
+    return samples, header.sample_rate
+
+
+def choose_channel(path: Path, header: AudioHeader, channel: int | None) -> int:
+    """The channel to read: the only one, or the one asked for.
+
+    Raises:
+        AudioError: several channels and none chosen, or no such channel.
+    """
+    if channel is None and header.num_channels > 1:
+        raise AudioError(f"{path}: has {header.num_channels} channels; choose one with corpus.channel = 0 (the first)")
+    if channel is not None and channel >= header.num_channels:
+        raise AudioError(f"{path}: has {header.num_channels} channel(s), so corpus.channel = {channel} does not exist")
+    return channel or 0
+
+
+def _header_of(file: soundfile.SoundFile) -> AudioHeader:
+    return AudioHeader(file.samplerate, file.frames, file.channels, file.subtype)
+
+
+def _check_samples(path: Path, samples: Samples, expected: int, header: AudioHeader) -> None:
+    if header.num_samples == 0:
+        raise AudioError(f"{path}: holds no samples; remove it or put the whole file in its place")
+    if len(samples) < expected:
+        raise AudioError(
+            f"{path}: is cut short: {expected - len(samples)} of {header.num_samples} samples are missing; copy it anew"
+        )
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds samples that are no numbers (NaN or infinite); remove it or convert it anew")
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """One line that names the file, the reason and the mend."""
+    if not path.exists():
+        return f"{path}: no such file"
+    if isinstance(error, OSError):
+        return f"{path}: cannot be read ({error.strerror or error})"
+    if _is_shortened_sphere(path):
+        return f"{path}: is a compressed (shorten) SPHERE file; convert it with `sph2pipe -p -f wav {path.name} {path.stem}.wav`"
+    return f"{path}: is damaged or no audio file ({str(error).rstrip('.').split(': ')[-1]}); copy or convert it anew"
+
+
+def _is_shortened_sphere(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(1024)
+    return start.startswith(b"NIST_1A") and b"shorten" in start
+
+
+def write_audio(path: str | Path, samples: npt.NDArray[Any], sample_rate: int, encoding: Encoding = "pcm16") -> None:
+    """Write one mono file, whole or not at all; equal samples give equal bytes.
+
+    Args:
+        path: the final name; folders are made.
+        samples: [time], full scale at 1; or int16, taken as it is.
+        sample_rate: Hz.
+        encoding: ``pcm16`` (16-bit wav), ``float32`` (32-bit float wav) or ``flac`` (16-bit).
+
+    Raises:
+        WorkError: the folder cannot be written, or the disk is full.
+    """
+    encoded = encode(samples, sample_rate, encoding)
+    with written_whole(Path(path), durable=False) as temporary:
+        temporary.write_bytes(encoded)
+
+
+def encode(samples: npt.NDArray[Any], sample_rate: int, encoding: Encoding = "pcm16") -> bytes:
+    """The bytes of a mono file: see :func:`write_audio`."""
+    if encoding == "float32":
+        return _wav(dequantise(samples).astype("<f4").tobytes(), sample_rate, format_tag=3, sample_bytes=4)
+    quantised = quantise(samples)
+    if encoding == "pcm16":
+        return _wav(quantised.astype("<i2", copy=False).tobytes(), sample_rate, format_tag=1, sample_bytes=2)
+    file = io.BytesIO()
+    soundfile.write(file, quantised, sample_rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def _wav(payload: bytes, sample_rate: int, *, format_tag: int, sample_bytes: int) -> bytes:
+    """A RIFF file around little-endian samples; libsndfile's own would carry a time stamp when the samples are floats."""
+    chunks = struct.pack(
+        "<4sIHHIIHH", b"fmt ", 16, format_tag, 1, sample_rate, sample_rate * sample_bytes, sample_bytes, 8 * sample_bytes
+    )
+    if format_tag == 3:
+        chunks += struct.pack("<4sII", b"fact", 4, len(payload) // sample_bytes)
+    chunks += struct.pack("<4sI", b"data", len(payload))
+    return struct.pack("<4sI4s", b"RIFF", 4 + len(chunks) + len(payload), b"WAVE") + chunks + payload
+
+
+def quantise(samples: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+    """``int16(round(2^15 x))``, clipped at full scale, as MERL's script writes; int16 passes through."""
+    if samples.dtype == np.int16:
+        return samples
+    scaled = np.rint(samples * samples.dtype.type(FULL_SCALE))
+    quantised: npt.NDArray[np.int16] = np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1, out=scaled).astype(np.int16)
+    return quantised
+
+
+def quantise_down(samples: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+    """What ``soundfile.write`` makes of floats: 32-bit integers, of which the upper half is kept, so it rounds down.
+
+    LibriMix was written like this; mind that it moves every file by half a step.
+    """
+    largest = np.iinfo(np.int32).max
+    scaled = np.rint(samples * samples.dtype.type(largest))
+    # In float32 the largest integer rounds up to 2^31, one beyond the end.
+    top = np.nextafter(samples.dtype.type(2**31), samples.dtype.type(0))
+    np.clip(scaled, -(2.0**31), min(float(top), largest), out=scaled)
+    quantised: npt.NDArray[np.int16] = (scaled.astype(np.int32) >> 16).astype(np.int16)
+    return quantised
+
+
+def dequantise(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Floats with full scale at 1: int16 becomes float32 exactly, floats pass through."""
+    if samples.dtype == np.int16:
+        return samples.astype(np.float32) / np.float32(FULL_SCALE)
+    return samples
+
+
+def resample(samples: npt.NDArray[Float], old_rate: int, new_rate: int) -> npt.NDArray[Float]:
+    """Resample as the published datasets do: scipy's polyphase filter (Kaiser 5.0), which equals MATLAB's ``resample``.
+
+    Args:
+        samples: [..., time], float32 or float64; the result has the same type.
+        old_rate: Hz of the samples.
+        new_rate: Hz wanted.
+
+    Returns:
+        [..., ceil(time * new_rate / old_rate)].
+    """
+    if old_rate == new_rate:
+        return samples
+    divisor = gcd(old_rate, new_rate)
+    resampled: npt.NDArray[Float] = resample_poly(samples, new_rate // divisor, old_rate // divisor, axis=-1)
+    return resampled
+
+
+def resampled_length(num_samples: int, old_rate: int, new_rate: int) -> int:
+    """Samples that :func:`resample` makes of ``num_samples``."""
+    return -(-num_samples * new_rate // old_rate)
