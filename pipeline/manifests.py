@@ -100,7 +100,7 @@ def some_of(names: Collection[str], limit: int = 3) -> str:
 def keyed_order(names: Iterable[str], *key: object) -> list[str]:
     """Names in an order drawn from ``key`` (a seed and a purpose): the same for any order they come in."""
     prefix = "\0".join(map(str, key))
-    return sorted(names, key=lambda name: (hashlib.sha256(f"{prefix}\0{name}".encode()).digest(), name))
+    return sorted(names, key=lambda name: (hashlib.sha256(f"{prefix}\0{name}".encode("utf-8", "surrogateescape")).digest(), name))
 
 
 def _bad_ids(manifest: pd.DataFrame) -> Iterator[str]:

@@ -67,7 +67,7 @@ OWNERS = _words("the my your his her our their this that")
 
 
 def sentence(key: str, *, num_words: int) -> str:
-    """A sentence of about ``num_words`` words (at least that many, up to eight more), the same for the same key."""
+    """A sentence of about ``num_words`` words (at least that many, up to nine more), the same for the same key."""
     draw = random.Random(key)
     words = _clause(draw)
     while len(words) < num_words:
