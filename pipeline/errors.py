@@ -9,6 +9,7 @@ TasnetError                 the base: catch this one
 ├── DatasetError            rendered mixtures that are missing or damaged
 ├── CheckpointError         a model file that is not ours, or not whole
 ├── ModelError              an architecture that contradicts itself
+├── TrainingError           a training whose loss ran away
 ├── ScoreError              estimates and references that do not fit together
 └── WorkError               the work folder: no room, no rights, in use
 
@@ -51,6 +52,10 @@ class CheckpointError(TasnetError):
 
 class ModelError(TasnetError):
     """The settings describe a network that cannot be what they claim."""
+
+
+class TrainingError(TasnetError):
+    """The loss stopped being a finite number."""
 
 
 class ScoreError(TasnetError):

@@ -1,0 +1,273 @@
+"""Training segments and batches: drawn by (seed, epoch, index), so that nothing else decides what the network sees.
+
+A ``Segments`` object answers "which samples are segment ``index`` of epoch ``epoch``?" without memory of earlier questions. Any
+number of threads, processes or resumptions therefore sees the same sequence, and a batch can be made again from its number.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.errors import DatasetError
+from pipeline.mixing import PEAK_RULES, Mode, mix, source_gain
+from pipeline.plans.random import MixtureSampler
+from pipeline.shards import Shard
+
+Samples = NDArray[np.float32]
+Made = TypeVar("Made")
+
+WHOLE = slice(None)
+# Purposes of random numbers, so that no two draws share a key.
+_SHUFFLE, _CUT = 1, 2
+FULL_SCALE = np.float32(2**15)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A cut of one mixture: ``mixture [time]``, ``sources [source, time]``, and how many samples hold sound before padding."""
+
+    mixture: Samples
+    sources: Samples
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Equally long segments: ``mixture [batch, time]``, ``sources [batch, source, time]``, ``num_samples [batch]`` unpadded."""
+
+    mixture: Tensor
+    sources: Tensor
+    num_samples: Tensor
+
+    def __len__(self) -> int:
+        return len(self.mixture)
+
+    def __getitem__(self, rows: slice) -> Batch:
+        return Batch(self.mixture[rows], self.sources[rows], self.num_samples[rows])
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device; from pinned memory the copy runs beside what the device is doing."""
+        moved = (part.to(device, non_blocking=True) for part in (self.mixture, self.sources, self.num_samples))
+        return Batch(*moved)
+
+    def pinned(self) -> Batch:
+        """The batch in page-locked memory."""
+        return Batch(self.mixture.pin_memory(), self.sources.pin_memory(), self.num_samples.pin_memory())
+
+
+class Segments(Protocol):
+    """Training segments, all of the same length, each a pure function of (epoch, index)."""
+
+    def __len__(self) -> int:
+        """Segments an epoch has unless told otherwise."""
+
+    def segment(self, epoch: int, index: int) -> Segment:
+        """Segment ``index`` (from 0, without end) of epoch ``epoch`` (from 1)."""
+
+
+class Mixtures(Protocol):
+    """Whole mixtures with random access."""
+
+    def __len__(self) -> int:
+        """How many mixtures there are."""
+
+    def num_samples(self, index: int) -> int:
+        """Length of one of them."""
+
+    def read(self, index: int, start: int, stop: int) -> tuple[Samples, Samples]:
+        """Samples ``start`` to ``stop`` of ``mixture [time]`` and ``sources [source, time]``, full scale at 1."""
+
+
+class PackedMixtures:
+    """Rendered mixtures in one packed file: row 0 is the mixture, the others its sources, 16 bits."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+
+    def __len__(self) -> int:
+        return len(self._shard)
+
+    def num_samples(self, index: int) -> int:
+        """Length of one mixture."""
+        return int(self._shard.num_samples[index])
+
+    def read(self, index: int, start: int, stop: int) -> tuple[Samples, Samples]:
+        """A cut of a mixture and its sources, full scale at 1."""
+        rows: Samples = self._shard.read(index, start, stop).astype(np.float32) / FULL_SCALE
+        return rows[0], rows[1:]
+
+
+class StaticSegments:
+    """Random cuts of rendered mixtures: every mixture is used once before any is used again."""
+
+    def __init__(self, mixtures: Mixtures, *, num_samples: int, seed: int) -> None:
+        self._mixtures = mixtures
+        self._num_samples = num_samples
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._mixtures)
+
+    def segment(self, epoch: int, index: int) -> Segment:
+        """A cut of mixture ``shuffled[index]`` at a random place; shorter mixtures are padded at their end."""
+        round_, place = divmod(index, len(self._mixtures))
+        chosen = int(_shuffled(len(self._mixtures), self._seed, epoch, round_)[place])
+        keyed = np.random.default_rng([self._seed, _CUT, epoch, index])
+        length = self._mixtures.num_samples(chosen)
+        start = int(keyed.integers(max(length - self._num_samples, 0) + 1))
+        mixture, sources = self._mixtures.read(chosen, start, min(start + self._num_samples, length))
+        return padded(mixture, sources, self._num_samples)
+
+
+class DynamicSegments:
+    """New mixtures by the plan's rules, each mixed when it is asked for from a random cut of every utterance.
+
+    Levels are those of the whole utterances, as in a rendered mixture.
+
+    Args:
+        bank: utterances at the mixtures' sample rate, one row each, with the facts ``level`` (dB or LUFS) and ``peak``.
+        sampler: draws who speaks and how loud.
+        mode: ``min`` cuts to the shortest source, ``max`` pads to the longest.
+        num_samples: length of a segment.
+        num_segments: segments an epoch has unless told otherwise.
+
+    Raises:
+        DatasetError: the bank lacks an utterance that may be drawn.
+    """
+
+    def __init__(self, bank: Shard, sampler: MixtureSampler, *, mode: Mode, num_samples: int, num_segments: int) -> None:
+        self._bank = bank
+        self._sampler = sampler
+        self._mode = mode
+        self._num_samples = num_samples
+        self._num_segments = num_segments
+        self._places = bank.index_of()
+        missing = [name for voice in sampler.voices for name in voice if name not in self._places]
+        if missing:
+            raise DatasetError(
+                f"{bank.path}: lacks {len(missing)} utterances of the plan ({missing[0]}, …); remove it and run again"
+            )
+
+    def __len__(self) -> int:
+        return self._num_segments
+
+    def segment(self, epoch: int, index: int) -> Segment:
+        """Draw, cut, level and mix."""
+        draw = self._sampler.draw(epoch, index)
+        keyed = self._sampler.keyed(epoch, index, "cut")
+        places = [self._places[name] for name in draw.utterance_ids]
+        cuts = [self._cut(place, keyed.random()) for place in places]
+        gains = [self._gain(place, level) for place, level in zip(places, draw.levels_db, strict=True)]
+        mixed = mix(cuts, gains, mode=self._mode, peak_rule=PEAK_RULES[self._sampler.rule])
+        return padded(mixed.mixture, mixed.sources, self._num_samples)
+
+    def _cut(self, place: int, share: float) -> Samples:
+        """As much of an utterance as a segment holds, ``share`` of the way from its first to its last possible cut."""
+        length = int(self._bank.num_samples[place])
+        start = int(share * (max(length - self._num_samples, 0) + 1))
+        cut: Samples = self._bank.read(place, start, start + self._num_samples)[0]
+        return cut
+
+    def _gain(self, place: int, level_db: float) -> float:
+        facts = self._bank.facts[place]
+        return source_gain(self._sampler.rule, level_db, facts["level"], facts["peak"])
+
+
+@lru_cache(maxsize=4)
+def _shuffled(num: int, seed: int, epoch: int, round_: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, _SHUFFLE, epoch, round_]).permutation(num)
+
+
+def padded(mixture: Samples, sources: Samples, num_samples: int) -> Segment:
+    """A segment of ``num_samples`` samples, zeros at its end where the sound is shorter."""
+    missing = num_samples - mixture.shape[-1]
+    if missing <= 0:
+        return Segment(mixture, sources, num_samples)
+    return Segment(np.pad(mixture, (0, missing)), np.pad(sources, ((0, 0), (0, missing))), num_samples - missing)
+
+
+def collate(segments: Sequence[Segment]) -> Batch:
+    """Stack equally long segments."""
+    mixture = torch.from_numpy(np.stack([segment.mixture for segment in segments]))
+    sources = torch.from_numpy(np.stack([segment.sources for segment in segments]))
+    return Batch(mixture, sources, torch.tensor([segment.num_samples for segment in segments]))
+
+
+def epoch_batches(
+    segments: Segments,
+    *,
+    epoch: int,
+    steps: range,
+    batch_size: int,
+    share: slice = WHOLE,
+    num_workers: int = 1,
+    pin: bool = False,
+) -> Iterator[Batch]:
+    """The batches ``steps`` of an epoch, in order, made ahead of their use.
+
+    Args:
+        segments: where segments come from.
+        epoch: from 1.
+        steps: ``range(k, n)`` leaves out the first ``k`` batches, as after a resumption.
+        batch_size: segments in a batch, over all processes.
+        share: which of them this process takes (``slice(rank, None, world_size)``).
+        num_workers: threads that make batches ahead; with 0 each is made when it is asked for.
+        pin: put batches into page-locked memory, for copies to a CUDA device.
+    """
+
+    def batch(step: int) -> Batch:
+        indices = range(step * batch_size, (step + 1) * batch_size)[share]
+        made = collate([segments.segment(epoch, index) for index in indices])
+        return made.pinned() if pin else made
+
+    return ahead(batch, steps, num_workers=num_workers)
+
+
+def ahead(make: Callable[[int], Made], numbers: range, *, num_workers: int) -> Iterator[Made]:
+    """``make(number)`` for every number, in order, computed by threads up to four results per thread ahead.
+
+    Threads are enough: NumPy does the work outside the interpreter's lock, and nothing is copied between processes.
+    """
+    if num_workers == 0:
+        yield from map(make, numbers)
+        return
+    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="batches")
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for number in numbers:
+            waiting.append(pool.submit(make, number))
+            if len(waiting) > 4 * num_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def validation_batches(
+    mixtures: Mixtures, *, batch_size: int, share: slice = WHOLE, num_workers: int = 1, pin: bool = False
+) -> Iterator[Batch]:
+    """Every mixture once, in batches of similar lengths, each batch cut to its shortest; ``share`` takes some of the batches.
+
+    Cutting rather than padding: a global norm would average over the padding and score the network on what it never hears.
+    """
+    lengths = [mixtures.num_samples(index) for index in range(len(mixtures))]
+    order = sorted(range(len(mixtures)), key=lambda index: (lengths[index], index))
+    groups = [order[first : first + batch_size] for first in range(0, len(order), batch_size)][share]
+
+    def batch(number: int) -> Batch:
+        length = lengths[groups[number][0]]
+        made = collate([Segment(*mixtures.read(index, 0, length), length) for index in groups[number]])
+        return made.pinned() if pin else made
+
+    return ahead(batch, range(len(groups)), num_workers=num_workers)

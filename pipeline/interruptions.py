@@ -1,0 +1,57 @@
+"""Signals as values: noted when they come, acted on where the work can be left."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name))
+KEEPING = tuple(getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal, name))
+
+
+@dataclass
+class Interruptions:
+    """What was asked for: to stop (SIGINT, SIGTERM), or only to keep the state (SIGUSR1, as SLURM sends before it preempts)."""
+
+    stop: signal.Signals | None = None
+    keep: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether the state is to be kept now."""
+        return self.keep or self.stop is not None
+
+    def obey(self) -> None:
+        """After the state was kept: stop as the signal would have, or go on."""
+        self.keep = False
+        if self.stop == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.stop is not None:
+            raise SystemExit(128 + self.stop)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if number in KEEPING:
+            self.keep = True
+        elif self.stop is None:
+            self.stop = signal.Signals(number)
+        else:  # the second time: now
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def noted_interruptions() -> Iterator[Interruptions]:
+    """While the block runs, signals are noted; outside the main thread, where they never come, nothing changes."""
+    interruptions = Interruptions()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruptions
+        return
+    before = {number: signal.signal(number, interruptions._note) for number in (*STOPPING, *KEEPING)}
+    try:
+        yield interruptions
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
