@@ -83,7 +83,8 @@ class _Rate(ProgressColumn):
 class Advance(Protocol):
     """Moves a progress bar by some steps; a note, once given, stands beside it until the next one."""
 
-    def __call__(self, steps: int, note: str = "", /) -> None: ...
+    def __call__(self, steps: int, note: str = "", /) -> None:
+        """Move by ``steps``."""
 
 
 class progress_bar:  # noqa: N801 - used as a function: `with progress_bar("mix", 100) as advance: advance(1)`
