@@ -1,0 +1,346 @@
+"""Figures of the report: the only door to matplotlib.
+
+Every figure is drawn once and kept as SVG and PDF. The same input gives the same bytes: no dates, no random ids. In the SVG
+texts stay texts, and ``themed`` replaces the colours with CSS variables, so that a page shows it well on light and dark ground.
+Colours are Okabe and Ito's, which colour-blind readers tell apart; line styles and markers differ as well.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
+MARKERS = ("o", "^", "s", "D", "v", "P")
+_INK, _SOFT = "#22252a", "#8b9099"
+_MANY_POINTS = 4000
+
+_STYLE = {
+    "axes.edgecolor": _SOFT,
+    "axes.grid": True,
+    "axes.labelcolor": _INK,
+    "axes.labelsize": 9.0,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.unicode_minus": True,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100.0,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "grid.alpha": 0.25,
+    "grid.color": _SOFT,
+    "grid.linewidth": 0.8,
+    "legend.fontsize": 9.0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "pdf.fonttype": 42,
+    "savefig.transparent": True,
+    "svg.fonttype": "none",
+    "text.color": _INK,
+    "text.parse_math": False,  # a system's name may hold a dollar sign
+    "xtick.color": _SOFT,
+    "xtick.labelcolor": _INK,
+    "ytick.color": _SOFT,
+    "ytick.labelcolor": _INK,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure.
+
+    Attributes:
+        name: file name without its ending.
+        caption: one sentence that says what is drawn.
+        svg: an ``<svg>`` element.
+        pdf: the same as a PDF file.
+    """
+
+    name: str
+    caption: str
+    svg: str
+    pdf: bytes
+
+
+@contextmanager
+def _canvas(name: str, width: float = 4.8, height: float = 3.4) -> Iterator[tuple[Axes, Callable[[str], Drawing]]]:
+    """Axes in the house style, and the function that turns them into a Drawing."""
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():  # type: ignore[dict-item]
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # in the PDF's font; browsers have their own
+        figure = Figure(figsize=(width, height))
+        yield figure.add_subplot(), lambda caption: Drawing(name, caption, _svg(figure, name), _pdf(figure))
+
+
+def _svg(figure: Figure, name: str) -> str:
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(file, format="svg", metadata=nothing)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    # Several figures share one page: their ids must differ.
+    return re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg).strip() + "\n"
+
+
+def _pdf(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="pdf", metadata=dict.fromkeys(("CreationDate", "Creator", "Producer")))
+    return file.getvalue()
+
+
+def themed(svg: str) -> str:
+    """The SVG with CSS variables for its colours: ``--ink``, ``--soft`` and ``--series-1`` to ``--series-6``."""
+    names = {_INK: "--ink", _SOFT: "--soft"} | {colour: f"--series-{k}" for k, colour in enumerate(COLOURS, 1)}
+    return re.sub("|".join(names), lambda found: f"var({names[found[0]]})", svg)
+
+
+# --------------------------------------------------------------------------------------------------------- distributions
+def histogram(means: pd.DataFrame, label: str) -> Drawing:
+    """How the systems' improvements are spread; ``means`` has a row per mixture and a column per system."""
+    edges = _bin_edges(means.to_numpy(np.float64))
+    with _canvas("histogram") as (axes, finished):
+        for k, system in enumerate(means.columns):
+            shares = np.histogram(means[system].dropna(), edges)[0] / max(means[system].count(), 1) * 100
+            axes.stairs(shares, edges, color=COLOURS[k % 6], fill=True, alpha=0.16)
+            axes.stairs(shares, edges, color=COLOURS[k % 6], linestyle=LINES[k % 6], linewidth=1.8, label=str(system))
+        axes.set(xlabel=label, ylabel="mixtures, %")
+        axes.axvline(0, color=_SOFT, linewidth=0.8)
+        _legend(axes)
+        return finished(f"Histogram of {label} over the test mixtures.")
+
+
+def _bin_edges(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Edges on round numbers, 10 to 40 bins."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return np.array([0.0, 1.0])
+    width = next((w for w in (0.25, 0.5, 1.0, 2.0, 5.0, 10.0) if np.ptp(finite) / w <= 40), 20.0)
+    first, last = np.floor(finite.min() / width), np.floor(finite.max() / width) + 1
+    return np.arange(first, last + 1) * width
+
+
+def cumulative(means: pd.DataFrame, label: str) -> Drawing:
+    """Share of mixtures below every improvement (ECDF)."""
+    with _canvas("ecdf") as (axes, finished):
+        for k, system in enumerate(means.columns):
+            values = np.sort(means[system].dropna().to_numpy(np.float64))
+            axes.step(values, np.arange(1, len(values) + 1) / max(len(values), 1) * 100, where="post", **_line(k, system))
+        axes.axvline(0, color=_SOFT, linewidth=0.8)
+        axes.set(xlabel=label, ylabel="mixtures below, %", ylim=(0, 100))
+        _legend(axes)
+        return finished(f"Share of the test mixtures below each {label}.")
+
+
+def boxes(groups: Mapping[str, pd.DataFrame], label: str, *, name: str, caption: str) -> Drawing:
+    """Boxes of every system side by side in each group: quartiles, median, whiskers at 5 and 95 %."""
+    systems = list(dict.fromkeys(system for means in groups.values() for system in means.columns))
+    width = 0.8 / max(len(systems), 1)
+    with _canvas(name) as (axes, finished):
+        for k, system in enumerate(systems):
+            places = [place - 0.4 + (k + 0.5) * width for place in range(len(groups))]
+            values = [means[system].dropna().to_numpy() if system in means else np.empty(0) for means in groups.values()]
+            _box(axes, values, places, width * 0.82, k)
+            axes.plot([], [], color=COLOURS[k % 6], linewidth=6, alpha=0.6, label=str(system))
+        ticks = [f"{group}\n{len(means)} mixtures" for group, means in groups.items()]
+        axes.set_xticks(range(len(groups)), ticks)
+        axes.set(ylabel=label, xlim=(-0.6, len(groups) - 0.4))
+        axes.grid(axis="x", visible=False)
+        _legend(axes)
+        return finished(caption)
+
+
+def _box(axes: Axes, values: Sequence[npt.NDArray[np.float64]], places: Sequence[float], width: float, k: int) -> None:
+    kept = [(v, place) for v, place in zip(values, places, strict=True) if len(v)]
+    if not kept:
+        return
+    colour = COLOURS[k % 6]
+    drawn = axes.boxplot(
+        [v for v, _ in kept],
+        positions=[place for _, place in kept],
+        widths=width,
+        whis=(5, 95),
+        showfliers=False,
+        patch_artist=True,
+        manage_ticks=False,
+        boxprops={"facecolor": colour, "edgecolor": colour, "alpha": 0.35},
+        medianprops={"color": _INK, "linewidth": 1.6},
+        whiskerprops={"color": colour},
+        capprops={"color": colour},
+    )
+    for median in drawn["medians"]:
+        median.set_solid_capstyle("butt")
+
+
+# -------------------------------------------------------------------------------------------------------- relationships
+def input_scatter(scores: pd.DataFrame, metric: str, label: str) -> Drawing:
+    """Improvement of every source against its level in the mixture, with each system's running mean."""
+    with _canvas("input") as (axes, finished):
+        for k, (system, rows) in enumerate(scores.groupby("system", sort=False)):
+            rows = rows[np.isfinite(rows[metric]) & np.isfinite(rows["input_si_snr_db"])]
+            x, y = rows["input_si_snr_db"].to_numpy(), rows[metric].to_numpy()
+            rasterised = len(rows) > _MANY_POINTS
+            axes.plot(
+                x, y, MARKERS[k % 6], color=COLOURS[k % 6], markersize=2.6, alpha=0.22, markeredgewidth=0, rasterized=rasterised
+            )
+            axes.plot(*_running_mean(x, y), **_line(k, system))
+        axes.axhline(0, color=_SOFT, linewidth=0.8)
+        axes.set(xlabel="input SI-SNR of the source, dB", ylabel=label)
+        _legend(axes)
+        return finished(f"{label} of every source against its input SI-SNR; lines are means of equally many sources.")
+
+
+def _running_mean(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Means over up to ten groups of equally many neighbours."""
+    order = np.argsort(x, kind="stable")
+    groups = [group for group in np.array_split(order, min(10, max(len(x) // 5, 1))) if len(group)]
+    return np.array([x[group].mean() for group in groups]), np.array([y[group].mean() for group in groups])
+
+
+def paired_scatter(means: pd.DataFrame, system: str, baseline: str, label: str, *, name: str, num_labels: int = 3) -> Drawing:
+    """Every mixture under two systems, the diagonal of equality, and the mixtures on which they differ most."""
+    both = means[[baseline, system]].dropna()
+    with _canvas(name, 4.8, 4.4) as (axes, finished):
+        x, y = both[baseline].to_numpy(), both[system].to_numpy()
+        low, high = (min(x.min(), y.min()) - 1, max(x.max(), y.max()) + 1) if len(both) else (0.0, 1.0)
+        axes.plot([low, high], [low, high], color=_SOFT, linewidth=1)
+        colour = COLOURS[list(means.columns).index(system) % 6]
+        axes.plot(x, y, "o", color=colour, markersize=3.4, alpha=0.45, markeredgewidth=0, rasterized=len(both) > _MANY_POINTS)
+        furthest = np.argsort(-np.abs(y - x), kind="stable")[:num_labels]
+        _label_points(axes, x, y, [str(both.index[k]) for k in range(len(both))], furthest)
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"{baseline}: {label}", ylabel=f"{system}: {label}")
+        axes.set_aspect("equal")
+        return finished(f"Every test mixture under {baseline} and {system}; below the diagonal {baseline} is better.")
+
+
+def _label_points(
+    axes: Axes, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], names: list[str], chosen: npt.NDArray[np.int64]
+) -> None:
+    """Ring the chosen points and write their names towards the middle of the axes."""
+    middle = sum(axes.get_xlim()) / 2
+    for k in chosen:
+        right = x[k] > middle
+        name = names[k] if len(names[k]) <= 28 else names[k][:27] + "…"
+        axes.plot(x[k], y[k], "o", markersize=6.5, markerfacecolor="none", markeredgecolor=_INK, markeredgewidth=0.9)
+        offset = (-6 if right else 6, -1)
+        axes.annotate(
+            name, (x[k], y[k]), offset, textcoords="offset points", fontsize=7, ha="right" if right else "left", va="center"
+        )
+
+
+def differences(values: pd.Series, mean: float, low: float, high: float, label: str, *, name: str, index: int) -> Drawing:
+    """Histogram of a paired difference with its mean and the mean's interval."""
+    edges = _bin_edges(values.to_numpy(np.float64))
+    with _canvas(name, 4.8, 4.4) as (axes, finished):
+        shares = np.histogram(values.dropna(), edges)[0] / max(values.count(), 1) * 100
+        axes.stairs(shares, edges, color=COLOURS[index % 6], fill=True, alpha=0.35)
+        axes.stairs(shares, edges, color=COLOURS[index % 6], linewidth=1.2)
+        axes.axvline(0, color=_SOFT, linewidth=1)
+        top = shares.max() * 1.1 if len(shares) and shares.max() > 0 else 1.0
+        if np.isfinite([mean, low, high]).all():
+            error = [[mean - low], [high - mean]]
+            axes.errorbar([mean], [top], xerr=error, fmt="D", color=_INK, markersize=5, capsize=4, linewidth=1.4)
+        axes.set(xlabel=label, ylabel="mixtures, %", ylim=(0, top * 1.1))
+        return finished(f"Histogram of {label}; the diamond is the mean with its 95 % interval.")
+
+
+def grouped_means(table: pd.DataFrame, label: str, axis_label: str, *, name: str, caption: str) -> Drawing:
+    """Means with intervals by group, a line per system; ``table`` as ``statistics.breakdown`` gives it."""
+    groups = list(dict.fromkeys(table["group"]))
+    with _canvas(name) as (axes, finished):
+        num_systems = table["system"].nunique()
+        for k, (system, rows) in enumerate(table.groupby("system", sort=False)):
+            places = np.array([groups.index(group) for group in rows["group"]]) + (k - (num_systems - 1) / 2) * 0.12
+            mean = rows["mean"].to_numpy()
+            ends = np.nan_to_num(np.stack([mean - rows["low"], rows["high"] - mean]))
+            axes.errorbar(places, mean, np.maximum(ends, 0), capsize=3, marker=MARKERS[k % 6], **_line(k, system))
+        axes.set_xticks(range(len(groups)), [group.replace(" to ", " to\n") for group in groups], fontsize=8)
+        axes.set(xlabel=axis_label, ylabel=label)
+        _legend(axes)
+        return finished(caption)
+
+
+# -------------------------------------------------------------------------------------------------------------- training
+def learning_curves(
+    histories: Mapping[str, pd.DataFrame], column: str, label: str, *, name: str, caption: str, mark_best: bool = True
+) -> Drawing:
+    """A column of the histories over the epochs, a line per system, perhaps with its highest point marked."""
+    with _canvas(name) as (axes, finished):
+        for k, (system, history) in enumerate(histories.items()):
+            known = history[np.isfinite(history[column])]
+            axes.plot(known["epoch"], known[column], **_line(k, system))
+            if mark_best and len(known):
+                best = known.iloc[int(np.argmax(known[column]))]
+                axes.plot([best["epoch"]], [best[column]], MARKERS[k % 6], color=COLOURS[k % 6], markersize=6)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="epoch", ylabel=label)
+        _legend(axes)
+        return finished(caption)
+
+
+def over_time(table: pd.DataFrame, label: str, *, name: str, caption: str) -> Drawing:
+    """A quantity over the time since onset: columns system, seconds, value."""
+    with _canvas(name) as (axes, finished):
+        for k, (system, rows) in enumerate(table.groupby("system", sort=False)):
+            axes.plot(rows["seconds"], rows["value"], marker=MARKERS[k % 6], markersize=4, **_line(k, system))
+        axes.set(xlabel="time since the mixture began, s", ylabel=label, xlim=(0, None))
+        _legend(axes)
+        return finished(caption)
+
+
+def _line(k: int, system: object) -> dict[str, Any]:
+    """How the k-th system's lines look everywhere."""
+    return {"color": COLOURS[k % 6], "linestyle": LINES[k % 6], "label": str(system)}
+
+
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) > 1:
+        axes.legend(handles, labels)
+
+
+# ---------------------------------------------------------------------------------------------------------- spectrograms
+def spectrogram_png(samples: npt.NDArray[np.float64], sample_rate: int, *, full_scale_db: float | None = None) -> bytes:
+    """A small spectrogram as PNG: 32-ms windows, 65 dB deep.
+
+    Args:
+        samples: ``[time]``.
+        sample_rate: Hz.
+        full_scale_db: power that is drawn brightest; give the same to pictures that are to be compared.
+    """
+    power = power_spectrogram_db(samples, sample_rate)
+    top = power.max() if full_scale_db is None else full_scale_db
+    shade = np.clip((power - top + 65.0) / 65.0, 0, 1)
+    picture = Image.fromarray(np.round(shade[::-1] * 255).astype(np.uint8), mode="P")
+    palette = np.round(mpl.colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8)
+    picture.putpalette(palette.tobytes())
+    file = io.BytesIO()
+    picture.save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def power_spectrogram_db(samples: npt.NDArray[np.float64], sample_rate: int, *, num_frames: int = 400) -> npt.NDArray[np.float64]:
+    """Power in dB ``[frequency, frame]`` of Hann windows of 32 ms, at most ``num_frames`` of them."""
+    length = max(16, round(0.032 * sample_rate))
+    hop = max(length // 4, -(-max(len(samples) - length, 1) // num_frames))
+    padded = np.pad(samples, (0, max(0, length - len(samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::hop]
+    spectrum = np.fft.rfft(frames * np.hanning(length), axis=-1)
+    return 10 * np.log10(np.square(np.abs(spectrum)).T + 1e-12)

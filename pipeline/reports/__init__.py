@@ -1,0 +1,5 @@
+"""Reports: one self-contained page and the same numbers as Markdown, LaTeX, CSV and JSON, a pure function of the scores."""
+
+from pipeline.reports.comparing import Verdict as Verdict
+from pipeline.reports.comparing import format_comparison as format_comparison
+from pipeline.reports.comparing import gate as gate

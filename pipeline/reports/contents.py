@@ -1,0 +1,285 @@
+"""Everything a report says, computed once from the scores; the pages only lay it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import statistics
+from pipeline.errors import ScoreError
+from pipeline.reports import words
+from pipeline.reports.grids import Grid
+
+HEADLINE = ("si_snri_db", "sdri_db")
+
+Facts = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The numbers of a report; every attribute follows from the arguments alone."""
+
+    title: str
+    scores: pd.DataFrame
+    baseline: str
+    histories: Mapping[str, pd.DataFrame]
+    models: Facts
+    published: Facts
+    provenance: Mapping[str, str]
+    seed: int = 0
+
+    @cached_property
+    def systems(self) -> list[str]:
+        """Names of the systems, the baseline first; their place decides their colour."""
+        names = list(dict.fromkeys(self.scores["system"]))
+        return [self.baseline, *(name for name in names if name != self.baseline)]
+
+    @cached_property
+    def summaries(self) -> pd.DataFrame:
+        """See ``statistics.summaries``."""
+        return statistics.summaries(self.scores, seed=self.seed)
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """See ``statistics.paired_differences``, all metrics below each other."""
+        tables = [
+            statistics.paired_differences(self.scores, metric, baseline=self.baseline, seed=self.seed)
+            for metric in statistics.METRICS
+        ]
+        return pd.concat(tables, ignore_index=True)
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """SI-SNRi per mixture and system."""
+        return statistics.mixture_means(self.scores, "si_snri_db")[self.systems]
+
+    @cached_property
+    def breakdowns(self) -> dict[str, pd.DataFrame]:
+        """SI-SNRi by input level, sexes, length and speaker, where known."""
+        groups: dict[str, pd.Series] = {
+            "input SI-SNR": statistics.input_bins(self.scores),
+            "sexes": statistics.sex_pairs(self.scores),
+            "length": statistics.length_bins(self.scores),
+        }
+        if "speaker_id" in self.scores:
+            groups["speaker"] = self.scores["speaker_id"].replace("", np.nan)
+        tables = {
+            name: statistics.breakdown(self.scores, "si_snri_db", by, seed=self.seed)
+            for name, by in groups.items()
+            if by.notna().any()
+        }
+        return {name: table for name, table in tables.items() if len(set(table["group"])) > 1}
+
+    @cached_property
+    def excluded(self) -> pd.DataFrame:
+        """Rows without a value or with a remark, by system and status."""
+        return statistics.excluded(self.scores, "si_snri_db")
+
+    @cached_property
+    def health(self) -> pd.DataFrame:
+        """What looks wrong with the test set."""
+        return statistics.health(self.scores)
+
+    @cached_property
+    def headline(self) -> str:
+        """The sentence on top."""
+        return words.headline(self.summaries, self.pairs)
+
+    @cached_property
+    def conclusions(self) -> list[str]:
+        """What may be concluded from each pair, SI-SNRi and SDRi."""
+        rows = self.pairs[self.pairs["metric"].isin(HEADLINE)]
+        return [words.conclusion(row) for row in rows.to_dict("records")]
+
+    @cached_property
+    def scope(self) -> str:
+        """What was measured, in one sentence."""
+        speakers = statistics.mixture_speakers(self.scores)
+        seconds = self.scores.drop_duplicates("mixture_id")["num_samples"] / self.scores["sample_rate"]
+        rates = sorted(set(self.scores["sample_rate"]))
+        parts = [words.plural(len(self.means), "test mixture"), f"{seconds.sum() / 60:.0f} minutes"]
+        if speakers is not None:
+            parts.append(words.plural(len(pd.unique(speakers.to_numpy().ravel())), "speaker"))
+        return ", ".join(parts) + f", {' and '.join(f'{rate / 1000:g}' for rate in rates)} kHz."
+
+    @cached_property
+    def disagreements(self) -> int:
+        """Mixtures and systems for which SI-SNR and SIR assign the estimates differently."""
+        rows = self.scores[["system", "mixture_id", "permutations_agree"]].drop_duplicates(["system", "mixture_id"])
+        return int((~rows["permutations_agree"].astype(bool)).sum())
+
+    def real_time_factor(self, system: str) -> float:
+        """Seconds of computing per second of audio: from the model's facts, or else from the scores."""
+        stated = self.models.get(system, {}).get("real_time_factor")
+        if stated is not None or "seconds" not in self.scores:
+            return float(stated) if stated is not None else float("nan")
+        rows = self.scores[self.scores["system"] == system].drop_duplicates("mixture_id").dropna(subset="seconds")
+        audio = (rows["num_samples"] / rows["sample_rate"]).sum()
+        return float(rows["seconds"].sum() / audio) if audio > 0 else float("nan")
+
+
+def gather(
+    scores: pd.DataFrame,
+    *,
+    title: str,
+    histories: Mapping[str, pd.DataFrame],
+    models: Facts,
+    published: Facts,
+    baseline: str | None,
+    provenance: Mapping[str, str],
+) -> Contents:
+    """Check the scores and choose the baseline.
+
+    Raises:
+        ScoreError: there are no scores, a row is there twice, or the baseline has none.
+    """
+    if scores.empty:
+        raise ScoreError("there are no scores to report")
+    doubled = scores[scores.duplicated(["system", "mixture_id", "source"])]
+    if len(doubled):
+        row = doubled.iloc[0]
+        raise ScoreError(
+            f"scores: {row['system']}, {row['mixture_id']}, {row['source']} is there more than once; "
+            "give systems that share mixtures different names, or remove one"
+        )
+    names = list(dict.fromkeys(scores["system"]))
+    if baseline is not None and baseline not in names:
+        raise ScoreError(f"baseline: no scores of a system called {baseline!r}; there are {', '.join(map(str, names))}")
+    ordered = scores.reset_index(drop=True)
+    return Contents(title, ordered, baseline or names[0], dict(histories), dict(models), dict(published), dict(provenance))
+
+
+# ------------------------------------------------------------------------------------------------------------------ grids
+def results_grid(contents: Contents) -> Grid:
+    """Every system's improvement, then published ones beside them."""
+    headings: tuple[str, ...] = (
+        "system",
+        "mixtures",
+        "SI-SNRi, dB",
+        "95 % interval",
+        "SDRi, dB",
+        "95 % interval",
+        "SI-SNRi: median",
+    )
+    headings += ("5 to 95 %", "std", "below 0 dB", "below 5 dB")
+    rows, series = [], []
+    for place, system in enumerate(contents.systems):
+        rows.append(_result_row(contents.summaries, system))
+        series.append(place + 1)
+    quiet = [False] * len(rows) + [True] * len(contents.published)
+    for system, figures in contents.published.items():
+        rows.append(_published_row(system, figures, len(headings)))
+        series.append(contents.systems.index(system) + 1 if system in contents.systems else 0)
+    return Grid(headings, tuple(rows), tuple(series), tuple(quiet))
+
+
+def _result_row(summaries: pd.DataFrame, system: str) -> tuple[str, ...]:
+    mine = of_system(summaries, system)
+    first, second = (mine[metric] for metric in HEADLINE)
+    means = [(words.number(m["mean"]), words.interval(m["low"], m["high"]) or words.NOTHING) for m in (first, second)]
+    spread = f"{words.number(first['p5'], 1)} to {words.number(first['p95'], 1)}"
+    shares = (words.percent(first["share_below_0"]), words.percent(first["share_below_5"]))
+    middle = (words.number(first["median"]), spread, words.number(first["std"]))
+    return (system, words.count_of(first), *means[0], *means[1], *middle, *shares)
+
+
+def of_system(summaries: pd.DataFrame, system: str) -> dict[str, dict[Any, Any]]:
+    """One system's summary rows by metric."""
+    return {row["metric"]: row for row in summaries[summaries["system"] == system].to_dict("records")}
+
+
+def _published_row(system: str, figures: Mapping[str, Any], num_columns: int) -> tuple[str, ...]:
+    source = f": {figures['source']}" if figures.get("source") else ""
+    values = [words.number(figures.get(metric)) for metric in HEADLINE]
+    row = (f"{system}, published{source} (not rerun)", "", values[0], "", values[1])
+    return row + ("",) * (num_columns - len(row))
+
+
+def pairs_grid(contents: Contents) -> Grid:
+    """Paired differences of every two systems in SI-SNRi and SDRi."""
+    several = len(contents.systems) > 2
+    headings: tuple[str, ...] = ("difference", "metric", "mixtures", "mean, dB", "95 % interval", "std", "wins", "ties", "losses")
+    headings += ("Wilcoxon p", "Holm p") if several else ("Wilcoxon p",)
+    rows = []
+    for row in contents.pairs[contents.pairs["metric"].isin(HEADLINE)].to_dict("records"):
+        cells: tuple[str, ...] = (f"{row['system']} − {row['baseline']}", words.LABELS[row["metric"]], str(row["n"]))
+        cells += (words.signed(row["difference"]), words.interval(row["low"], row["high"]) or words.NOTHING)
+        cells += (words.number(row["std"]), *(words.percent(row[k]) for k in ("win", "tie", "loss")))
+        rows.append(cells + tuple(words.p_value(row[k]) for k in (("p", "p_holm") if several else ("p",))))
+    return Grid(headings, tuple(rows))
+
+
+def breakdown_grid(table: pd.DataFrame, heading: str, systems: list[str]) -> Grid:
+    """One breakdown: a row per group, mean and interval of each system; with two systems their difference."""
+    headings: tuple[str, ...] = (heading, "mixtures")
+    for system in systems:
+        headings += (f"{system}, dB", "95 % interval")
+    rows = []
+    for group in dict.fromkeys(table["group"]):
+        found = table[table["group"] == group].set_index("system")
+        row: tuple[str, ...] = (str(group), f"{found['n'].max():.0f}")
+        for system in systems:
+            mean, low, high = found.loc[system, ["mean", "low", "high"]] if system in found.index else (np.nan,) * 3
+            row += (words.number(mean), words.interval(low, high) or words.NOTHING)
+        rows.append(row)
+    return Grid(headings, tuple(rows))
+
+
+# What a model costs: its name in the facts, in words, and how it is printed.
+_FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "causal": ("causal", lambda value: "yes" if value else "no"),
+    "norm": ("normalisation", str),
+    "num_parameters": ("parameters", words.large),
+    "macs_per_second": ("MACs per second", words.large),
+    "receptive_field_seconds": ("receptive field", lambda value: f"{words.number(value)} s"),
+    "look_ahead_samples": ("look-ahead, samples", lambda value: f"{value:,}"),
+    "look_ahead_seconds": ("look-ahead", lambda value: f"{words.number(1000 * value, 1)} ms"),
+    "real_time_factor": ("real-time factor", lambda value: words.number(value, 3)),
+    "causality_deviation": ("change before a future change", lambda value: f"{value:.1e}"),
+}
+
+
+def costs_grid(contents: Contents) -> Grid:
+    """What each system costs and needs to know of the future, a column per system."""
+    facts = {system: _facts_of(contents, system) for system in contents.systems}
+    names = dict.fromkeys(name for name in (*_FACTS, *(key for found in facts.values() for key in found)))
+    rows = tuple(
+        (_FACTS.get(name, (name.replace("_", " "), str))[0], *(_fact(name, facts[s].get(name)) for s in contents.systems))
+        for name in names
+        if any(facts[s].get(name) is not None for s in contents.systems)
+    )
+    return Grid(("", *contents.systems), rows)
+
+
+def _facts_of(contents: Contents, system: str) -> dict[str, Any]:
+    facts = dict(contents.models.get(system, {}))
+    factor = contents.real_time_factor(system)
+    return facts | ({"real_time_factor": factor} if np.isfinite(factor) else {})
+
+
+def _fact(name: str, value: Any) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return words.NOTHING
+    if isinstance(value, float) and np.isinf(value):
+        return "everything"
+    return _FACTS[name][1](value) if name in _FACTS else str(value)
+
+
+def excluded_grid(contents: Contents) -> Grid:
+    """Statuses other than ok, and whether their rows count."""
+    rows = [
+        (str(row["system"]), str(row["status"]), str(row["rows"]), str(row["mixtures"]), "yes" if row["counted"] else "no")
+        for row in contents.excluded.to_dict("records")
+    ]
+    return Grid(("system", "status", "sources", "mixtures", "in the means"), tuple(rows))
+
+
+def health_grid(contents: Contents) -> Grid:
+    """What looks wrong with the test set."""
+    rows = [tuple(str(cell) or words.NOTHING for cell in row) for row in contents.health.to_numpy()]
+    return Grid(("finding", "mixture", "detail"), tuple(rows))

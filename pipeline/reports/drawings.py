@@ -1,0 +1,76 @@
+"""Which figures a report holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pipeline import figures, statistics
+from pipeline.figures import Drawing
+from pipeline.reports.contents import Contents
+
+_LABEL = "SI-SNRi, dB"
+_MOST_PAIRS = 3
+
+
+def results_drawings(contents: Contents) -> list[Drawing]:
+    """How improvements are spread."""
+    return [figures.histogram(contents.means, _LABEL), figures.cumulative(contents.means, _LABEL)]
+
+
+def pair_drawings(contents: Contents) -> list[Drawing]:
+    """Mixture by mixture: each system against the baseline."""
+    drawn: list[Drawing] = []
+    rows = contents.pairs[(contents.pairs["metric"] == "si_snri_db") & (contents.pairs["baseline"] == contents.baseline)]
+    for row in rows.head(_MOST_PAIRS).to_dict("records"):
+        if not row["n"]:
+            continue
+        place = contents.systems.index(row["system"])
+        values = contents.means[row["system"]] - contents.means[contents.baseline]
+        label = f"{row['system']} − {contents.baseline}: {_LABEL}"
+        drawn.append(figures.paired_scatter(contents.means, row["system"], contents.baseline, _LABEL, name=f"paired-{place}"))
+        ends = (row["difference"], row["low"], row["high"])
+        drawn.append(figures.differences(values, *ends, label, name=f"difference-{place}", index=place))
+    return drawn
+
+
+def breakdown_drawings(contents: Contents) -> list[Drawing]:
+    """Where the systems do well and badly."""
+    ordered = contents.scores.set_index("system").loc[contents.systems].reset_index()
+    drawn = [figures.input_scatter(ordered, "si_snri_db", _LABEL)]
+    if "sexes" in contents.breakdowns:
+        pairs = statistics.sex_pairs(ordered)
+        groups = {
+            str(pair): statistics.mixture_means(ordered[pairs == pair], "si_snri_db") for pair in sorted(pairs.dropna().unique())
+        }
+        caption = f"{_LABEL} by the speakers' sexes: quartiles, median, and 5 to 95 %."
+        drawn.append(figures.boxes(groups, _LABEL, name="sexes", caption=caption))
+    if "length" in contents.breakdowns:
+        caption = f"Mean {_LABEL} by the mixture's length, with 95 % intervals."
+        table = contents.breakdowns["length"]
+        drawn.append(figures.grouped_means(table, _LABEL, "length of the mixture", name="length", caption=caption))
+    return drawn
+
+
+def training_drawings(contents: Contents) -> list[Drawing]:
+    """Learning curves, of validation and training."""
+    histories = {system: contents.histories.get(system) for system in contents.systems}
+    if not any(history is not None and len(history) for history in histories.values()):
+        return []
+    known = {system: _rising(history) for system, history in histories.items()}
+    caption = "Validation SI-SNRi after each epoch; the marker is the best epoch, whose weights were kept."
+    drawn = [figures.learning_curves(known, "valid_si_snri_db", "validation SI-SNRi, dB", name="validation", caption=caption)]
+    caption = "Mean SI-SNR of the training segments in each epoch."
+    drawn.append(
+        figures.learning_curves(
+            known, "train_si_snr_db", "training SI-SNR, dB", name="training", caption=caption, mark_best=False
+        )
+    )
+    return drawn
+
+
+def _rising(history: pd.DataFrame | None) -> pd.DataFrame:
+    """A history with the losses turned so that up is better; empty where there is none."""
+    if history is None:
+        return pd.DataFrame({"epoch": [], "valid_si_snri_db": [], "train_si_snr_db": []}, dtype=np.float64)
+    return history.assign(train_si_snr_db=-history["train_loss_db"])

@@ -1,0 +1,123 @@
+"""Numbers and findings in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.statistics import MARGIN_DB
+
+LABELS = {"si_snri_db": "SI-SNRi", "sdri_db": "SDRi", "si_snr_db": "SI-SNR", "sdr_db": "SDR"}
+NOTHING = "–"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with a true minus sign; a dash where there is none."""
+    if value is None or not np.isfinite(value):
+        return NOTHING
+    text = f"{value:.{digits}f}"
+    return (text[1:] if text.strip("-0.") == "" and text[0] == "-" else text).replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A number that always shows its sign."""
+    text = number(value, digits)
+    return f"+{text}" if text[0].isdigit() and float(text) != 0 else text
+
+
+def interval(low: float, high: float, digits: int = 2) -> str:
+    """``[low, high]``, or nothing where an interval could not be had."""
+    return f"[{number(low, digits)}, {number(high, digits)}]" if np.isfinite([low, high]).all() else ""
+
+
+def percent(share: float | None) -> str:
+    """A share as a whole percentage; one decimal below ten per cent."""
+    if share is None or not np.isfinite(share):
+        return NOTHING
+    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value as it is printed."""
+    if p is None or not np.isfinite(p):
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def large(value: float) -> str:
+    """A count with its prefix: 5.05 M."""
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def count_of(summary: Mapping[Any, Any]) -> str:
+    """How many mixtures count, and of how many where some do not."""
+    valid, every = int(summary["n_valid"]), int(summary["n"])
+    return f"{valid:,}" if valid == every else f"{valid:,} of {every:,}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 mixture``, ``3,000 mixtures``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def verdict(row: Mapping[Any, Any], margin_db: float = MARGIN_DB) -> str:
+    """What a paired difference with its interval allows to be said: better, worse, equal or open."""
+    if not np.isfinite([row["low"], row["high"]]).all():
+        return "open"
+    if row["low"] >= -margin_db and row["high"] <= margin_db:
+        return "equal"
+    if row["low"] > 0:
+        return "better"
+    return "worse" if row["high"] < 0 else "open"
+
+
+def conclusion(row: Mapping[Any, Any]) -> str:
+    """One or two sentences on a pair, as far as its interval carries."""
+    system, baseline, label = row["system"], row["baseline"], LABELS[row["metric"]]
+    if not row["n"]:
+        return f"{system} and {baseline} have no valid mixture in common, so nothing can be said about their {label}."
+    found = f"{signed(row['difference'])} dB {label}, 95 % interval {number(row['low'])} to {number(row['high'])} dB"
+    sentences = {
+        "better": f"{system} is better than {baseline}: {found}. The interval excludes zero.",
+        "worse": f"{system} is worse than {baseline}: {found}. The interval excludes zero.",
+        "equal": f"{system} and {baseline} are practically equal: {found}, within ±{MARGIN_DB} dB.",
+        "open": f"{system} and {baseline} cannot be told apart on this test set: {found}. The interval includes zero.",
+    }
+    if not np.isfinite(row["low"]):
+        return f"{system} differs from {baseline} by {signed(row['difference'])} dB {label}; too few mixtures for an interval."
+    return sentences[verdict(row)] + _reach(row)
+
+
+def _reach(row: Mapping[Any, Any]) -> str:
+    if row["resampled"] == "speakers":
+        return ""
+    return " The speakers are unknown, so this speaks of other mixtures of the same speakers, not of other speakers."
+
+
+def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str = "si_snri_db") -> str:
+    """The one sentence a reader should take away."""
+    ranked = summaries[summaries["metric"] == metric].dropna(subset="mean").sort_values("mean", ascending=False, kind="stable")
+    if ranked.empty:
+        return "No mixture could be scored."
+    best = ranked.iloc[0]
+    first = f"{best['system']} improves {LABELS[metric].removesuffix('i')} by {number(best['mean'])} dB"
+    if len(ranked) == 1:
+        ends = f" (95 % interval {number(best['low'])} to {number(best['high'])})" if np.isfinite(best["low"]) else ""
+        return f"{first} on average{ends}."
+    second = ranked.iloc[1]
+    pair = _pair_of(pairs[pairs["metric"] == metric], best["system"], second["system"])
+    difference = number(abs(pair["difference"]))
+    if verdict(pair) in ("better", "worse"):
+        return f"{first}, {difference} dB more than {second['system']}."
+    return f"{first}; {second['system']} cannot be told apart from it (difference {difference} dB)."
+
+
+def _pair_of(pairs: pd.DataFrame, one: str, other: str) -> Mapping[Any, Any]:
+    found = pairs[pairs["system"].isin([one, other]) & pairs["baseline"].isin([one, other])]
+    return dict(found.iloc[0])
