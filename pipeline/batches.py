@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.audio import dequantise
 from pipeline.errors import DatasetError
-from pipeline.mixing import PEAK_RULES, Mode, mix, source_gain
+from pipeline.mixing import Mode, Utterance, mix_at_levels
 from pipeline.plans.random import MixtureSampler
 from pipeline.shards import Shard
 
@@ -29,7 +30,6 @@ Made = TypeVar("Made")
 WHOLE = slice(None)
 # Purposes of random numbers, so that no two draws share a key.
 _SHUFFLE, _CUT = 1, 2
-FULL_SCALE = np.float32(2**15)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Mixtures(Protocol):
 
 
 class PackedMixtures:
-    """Rendered mixtures in one packed file: row 0 is the mixture, the others its sources, 16 bits."""
+    """Rendered mixtures in one packed file: row 0 is the mixture, the others its sources."""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
@@ -103,7 +103,7 @@ class PackedMixtures:
 
     def read(self, index: int, start: int, stop: int) -> tuple[Samples, Samples]:
         """A cut of a mixture and its sources, full scale at 1."""
-        rows: Samples = self._shard.read(index, start, stop).astype(np.float32) / FULL_SCALE
+        rows: Samples = dequantise(self._shard.read(index, start, stop))
         return rows[0], rows[1:]
 
 
@@ -135,7 +135,7 @@ class DynamicSegments:
     Levels are those of the whole utterances, as in a rendered mixture.
 
     Args:
-        bank: utterances at the mixtures' sample rate, one row each, with the facts ``level`` (dB or LUFS) and ``peak``.
+        bank: utterances at the mixtures' sample rate, one row each, with the facts ``level_db`` (dB or LUFS) and ``peak``.
         sampler: draws who speaks and how loud.
         mode: ``min`` cuts to the shortest source, ``max`` pads to the longest.
         num_samples: length of a segment.
@@ -165,22 +165,17 @@ class DynamicSegments:
         """Draw, cut, level and mix."""
         draw = self._sampler.draw(epoch, index)
         keyed = self._sampler.keyed(epoch, index, "cut")
-        places = [self._places[name] for name in draw.utterance_ids]
-        cuts = [self._cut(place, keyed.random()) for place in places]
-        gains = [self._gain(place, level) for place, level in zip(places, draw.levels_db, strict=True)]
-        mixed = mix(cuts, gains, mode=self._mode, peak_rule=PEAK_RULES[self._sampler.rule])
+        cuts = [self._cut(self._places[name], keyed.random()) for name in draw.utterance_ids]
+        mixed = mix_at_levels(cuts, draw.levels_db, rule=self._sampler.rule, mode=self._mode)
         return padded(mixed.mixture, mixed.sources, self._num_samples)
 
-    def _cut(self, place: int, share: float) -> Samples:
+    def _cut(self, place: int, share: float) -> Utterance:
         """As much of an utterance as a segment holds, ``share`` of the way from its first to its last possible cut."""
         length = int(self._bank.num_samples[place])
         start = int(share * (max(length - self._num_samples, 0) + 1))
-        cut: Samples = self._bank.read(place, start, start + self._num_samples)[0]
-        return cut
-
-    def _gain(self, place: int, level_db: float) -> float:
+        samples: Samples = self._bank.read(place, start, start + self._num_samples)[0]
         facts = self._bank.facts[place]
-        return source_gain(self._sampler.rule, level_db, facts["level"], facts["peak"])
+        return Utterance(samples, facts["level_db"], facts["peak"])
 
 
 @lru_cache(maxsize=4)

@@ -49,7 +49,7 @@ def dynamic(tmp_path: Path) -> DynamicSegments:
     signals = []
     for name, _, length in rows:
         samples = (0.1 * random.standard_normal((1, length))).astype(np.float32)
-        facts = {"level": float(10 * np.log10(np.mean(samples**2))), "peak": float(np.abs(samples).max())}
+        facts = {"level_db": float(10 * np.log10(np.mean(samples**2))), "peak": float(np.abs(samples).max())}
         signals.append(Signal(name, samples, facts))
     write_shard(tmp_path / "bank.shard", signals, sample_rate=RATE, dtype="float32")
     plan = RandomPlan(kind="random", level="rms", min_seconds=0.4)
