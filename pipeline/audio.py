@@ -26,6 +26,7 @@ Samples = npt.NDArray[np.float64]
 Float = TypeVar("Float", np.float32, np.float64)
 
 FULL_SCALE = 2**15
+_UNKNOWN_LENGTH = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,13 @@ def read_header(path: str | Path) -> AudioHeader:
             header = _header_of(file)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(_why_unreadable(path, error)) from None
-    if header.num_samples == 0:
-        raise AudioError(f"{path}: holds no samples; remove it or put the whole file in its place")
+    _check_length(path, header)
     return header
 
 
-def read_audio(path: str | Path, *, channel: int | None = None, start: int = 0, stop: int | None = None) -> tuple[Samples, int]:
+def read_audio(
+    path: str | Path, *, channel: int | None = None, start: int = 0, stop: int | None = None, finite_only: bool = True
+) -> tuple[Samples, int]:
     """Decode one channel of a file.
 
     Args:
@@ -66,6 +68,7 @@ def read_audio(path: str | Path, *, channel: int | None = None, start: int = 0, 
         channel: which channel of several (0 is the first); without it only mono files are read.
         start: first sample; negative values are not allowed.
         stop: one past the last sample; beyond the end means the end.
+        finite_only: refuse NaN and infinite samples, rather than return them to somebody who looks for them.
 
     Returns:
         float64 samples [time] and the sample rate in Hz.
@@ -78,13 +81,14 @@ def read_audio(path: str | Path, *, channel: int | None = None, start: int = 0, 
     try:
         with soundfile.SoundFile(path) as file:
             header = _header_of(file)
+            _check_length(path, header)
             column = choose_channel(path, header, channel)
             expected = max((header.num_samples if stop is None else min(stop, header.num_samples)) - start, 0)
             file.seek(min(start, header.num_samples))
             samples = file.read(expected, dtype="float64", always_2d=True)[:, column]
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(_why_unreadable(path, error)) from None
-    _check_samples(path, samples, expected, header)
+    _check_samples(path, samples, expected, header, finite_only=finite_only)
     return samples, header.sample_rate
 
 
@@ -105,14 +109,19 @@ def _header_of(file: soundfile.SoundFile) -> AudioHeader:
     return AudioHeader(file.samplerate, file.frames, file.channels, file.subtype)
 
 
-def _check_samples(path: Path, samples: Samples, expected: int, header: AudioHeader) -> None:
+def _check_length(path: Path, header: AudioHeader) -> None:
     if header.num_samples == 0:
         raise AudioError(f"{path}: holds no samples; remove it or put the whole file in its place")
+    if header.num_samples == _UNKNOWN_LENGTH:
+        raise AudioError(f"{path}: does not say how long it is, as FLAC made from a stream; convert it anew")
+
+
+def _check_samples(path: Path, samples: Samples, expected: int, header: AudioHeader, *, finite_only: bool) -> None:
     if len(samples) < expected:
         raise AudioError(
             f"{path}: is cut short: {expected - len(samples)} of {header.num_samples} samples are missing; copy it anew"
         )
-    if not np.isfinite(samples).all():
+    if finite_only and not np.isfinite(samples).all():
         raise AudioError(f"{path}: holds samples that are no numbers (NaN or infinite); remove it or convert it anew")
 
 
@@ -187,11 +196,9 @@ def quantise_down(samples: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
 
     LibriMix was written like this; mind that it moves every file by half a step.
     """
-    largest = np.iinfo(np.int32).max
-    scaled = np.rint(samples * samples.dtype.type(largest))
-    # In float32 the largest integer rounds up to 2^31, one beyond the end.
-    top = np.nextafter(samples.dtype.type(2**31), samples.dtype.type(0))
-    np.clip(scaled, -(2.0**31), min(float(top), largest), out=scaled)
+    scaled = np.rint(samples * samples.dtype.type(2**31))
+    # 2^31 - 128 is the largest float32 that int32 holds; its upper half is the largest of all.
+    np.clip(scaled, -(2**31), 2**31 - 128, out=scaled)
     quantised: npt.NDArray[np.int16] = (scaled.astype(np.int32) >> 16).astype(np.int16)
     return quantised
 

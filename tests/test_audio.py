@@ -95,7 +95,7 @@ def test_one_channel_of_two(tmp_path, tone):
         read_audio(path)
     left, right = (read_audio(path, channel=k)[0] for k in (0, 1))
     assert np.array_equal(left, -right)
-    with pytest.raises(AudioError, match="corpus.channel = 2 does not exist"):
+    with pytest.raises(AudioError, match="channel = 2 does not exist"):
         read_audio(path, channel=2)
 
 
@@ -115,6 +115,12 @@ def _broken(folder, kind):
         path.write_text("no audio")
     elif kind == "shortened":
         path.write_bytes(b"NIST_1A\n   1024\nsample_coding -s26 pcm,embedded-shorten-v2.00\nend_head\n".ljust(1024) + bytes(100))
+    elif kind == "streamed flac":
+        soundfile.write(path, tone, RATE)
+        content = bytearray(path.read_bytes())
+        # The number of samples is the lower 36 bits of bytes 21 to 25.
+        content[21:26] = bytes([content[21] & 0xF0, 0, 0, 0, 0])
+        path.write_bytes(content)
     elif kind == "truncated flac":
         soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, RATE), RATE)
         path.write_bytes(path.read_bytes()[:9000])
@@ -130,6 +136,7 @@ def _broken(folder, kind):
         ("empty", "damaged or no audio file"),
         ("text", "damaged or no audio file"),
         ("shortened", "sph2pipe"),
+        ("streamed flac", "does not say how long"),
         ("truncated flac", "cut short|damaged"),
     ],
 )
