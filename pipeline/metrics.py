@@ -264,7 +264,7 @@ def _rows(signals: Signals) -> Signals:
 
 
 def _centred(signals: Signals) -> Signals:
-    return signals - signals.mean(axis=-1, keepdims=True)
+    return np.asarray(signals - signals.mean(axis=-1, keepdims=True))
 
 
 def _with_tail(signal: Signals) -> Signals:

@@ -133,7 +133,7 @@ class JointSpan:
         if not holds(self.gram @ taps, products):
             return None
         filters = taps.reshape(len(self.spans), FILTER_LENGTH)
-        return np.sum([span.filtered(one) for span, one in zip(self.spans, filters, strict=True)], axis=0)
+        return np.asarray(sum(span.filtered(one) for span, one in zip(self.spans, filters, strict=True)))
 
 
 class ToeplitzInverse:

@@ -109,6 +109,7 @@ SCORES = Schema(
         Column("input_si_snr_db", "number", "of the mixture against this reference"),
         Column("input_sdr_db", "number", "of the mixture against this reference"),
         Column("seconds", "number", "wall time of separating this mixture", optional=True),
+        Column("digest", "text", "of the audio scored and of how: rows with the same one need not be computed again", optional=True),
     ),
 )
 
