@@ -122,7 +122,7 @@ def histogram(means: pd.DataFrame, label: str) -> Drawing:
         axes.set(xlabel=label, ylabel="mixtures, %")
         axes.axvline(0, color=_SOFT, linewidth=0.8)
         _legend(axes)
-        return finished(f"Histogram of {label} over the test mixtures.")
+        return finished(f"Histogram of {_quantity(label)} over the test mixtures.")
 
 
 def _bin_edges(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -144,7 +144,7 @@ def cumulative(means: pd.DataFrame, label: str) -> Drawing:
         axes.axvline(0, color=_SOFT, linewidth=0.8)
         axes.set(xlabel=label, ylabel="mixtures below, %", ylim=(0, 100))
         _legend(axes)
-        return finished(f"Share of the test mixtures below each {label}.")
+        return finished(f"Share of the test mixtures below each {_quantity(label)}.")
 
 
 def boxes(groups: Mapping[str, pd.DataFrame], label: str, *, name: str, caption: str) -> Drawing:
@@ -202,7 +202,7 @@ def input_scatter(scores: pd.DataFrame, metric: str, label: str) -> Drawing:
         axes.axhline(0, color=_SOFT, linewidth=0.8)
         axes.set(xlabel="input SI-SNR of the source, dB", ylabel=label)
         _legend(axes)
-        return finished(f"{label} of every source against its input SI-SNR; lines are means of equally many sources.")
+        return finished(f"{_quantity(label)} of every source against its input SI-SNR; lines are means of equally many sources.")
 
 
 def _running_mean(
@@ -258,7 +258,7 @@ def differences(values: pd.Series, mean: float, low: float, high: float, label: 
             error = [[mean - low], [high - mean]]
             axes.errorbar([mean], [top], xerr=error, fmt="D", color=_INK, markersize=5, capsize=4, linewidth=1.4)
         axes.set(xlabel=label, ylabel="mixtures, %", ylim=(0, top * 1.1))
-        return finished(f"Histogram of {label}; the diamond is the mean with its 95 % interval.")
+        return finished(f"Histogram of {_quantity(label)}; the diamond is the mean with its 95 % interval.")
 
 
 def grouped_means(table: pd.DataFrame, label: str, axis_label: str, *, name: str, caption: str) -> Drawing:
@@ -310,6 +310,10 @@ def _line(k: int, system: object) -> dict[str, Any]:
     return {"color": COLOURS[k % 6], "linestyle": LINES[k % 6], "label": str(system)}
 
 
+def _quantity(label: str) -> str:
+    return label.removesuffix(", dB")
+
+
 def _legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
@@ -328,15 +332,15 @@ def spectrogram_png(samples: npt.NDArray[np.float64], sample_rate: int, *, full_
     power = power_spectrogram_db(samples, sample_rate)
     top = power.max() if full_scale_db is None else full_scale_db
     shade = np.clip((power - top + 65.0) / 65.0, 0, 1)
-    picture = Image.fromarray(np.round(shade[::-1] * 255).astype(np.uint8), mode="P")
-    palette = np.round(mpl.colormaps["magma"](np.arange(256))[:, :3] * 255).astype(np.uint8)
+    picture = Image.fromarray(np.round(shade[::-1] * 63).astype(np.uint8)).convert("P")
+    palette = np.round(mpl.colormaps["magma"](np.linspace(0, 1, 64))[:, :3] * 255).astype(np.uint8)
     picture.putpalette(palette.tobytes())
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 
-def power_spectrogram_db(samples: npt.NDArray[np.float64], sample_rate: int, *, num_frames: int = 400) -> npt.NDArray[np.float64]:
+def power_spectrogram_db(samples: npt.NDArray[np.float64], sample_rate: int, *, num_frames: int = 240) -> npt.NDArray[np.float64]:
     """Power in dB ``[frequency, frame]`` of Hann windows of 32 ms, at most ``num_frames`` of them."""
     length = max(16, round(0.032 * sample_rate))
     hop = max(length // 4, -(-max(len(samples) - length, 1) // num_frames))

@@ -98,6 +98,24 @@ def gate(scores_a: pd.DataFrame, scores_b: pd.DataFrame, condition: str) -> Verd
     return Verdict(bool(holds.any()), "\n".join(lines), table)
 
 
+def compare(scores_a: pd.DataFrame, scores_b: pd.DataFrame, *, fail_if: str | None = None) -> tuple[str, bool]:
+    """Two score tables side by side as text, and whether the gate trips.
+
+    Raises:
+        ScoreError: see ``gate``.
+    """
+    parts, tripped = [], False
+    for name, one, other in _matched(scores_a, scores_b):
+        first, second = (f"{name} (A)", f"{name} (B)") if " against " not in name else name.split(" against ")[::-1]
+        both = pd.concat([one.assign(system=first), other.assign(system=second)], ignore_index=True)
+        parts.append(format_comparison(both, baseline=first))
+    if fail_if is not None:
+        verdict = gate(scores_a, scores_b, fail_if)
+        parts.append(verdict.text + "\n")
+        tripped = verdict.tripped
+    return "\n".join(parts), tripped
+
+
 def _parse_condition(condition: str) -> tuple[str, str, float]:
     found = _CONDITION.fullmatch(condition)
     if not found or found[1] not in statistics.METRICS:

@@ -43,10 +43,10 @@ def breakdown_drawings(contents: Contents) -> list[Drawing]:
         groups = {
             str(pair): statistics.mixture_means(ordered[pairs == pair], "si_snri_db") for pair in sorted(pairs.dropna().unique())
         }
-        caption = f"{_LABEL} by the speakers' sexes: quartiles, median, and 5 to 95 %."
+        caption = "SI-SNRi by the speakers' sexes: quartiles, median, and 5 to 95 %."
         drawn.append(figures.boxes(groups, _LABEL, name="sexes", caption=caption))
     if "length" in contents.breakdowns:
-        caption = f"Mean {_LABEL} by the mixture's length, with 95 % intervals."
+        caption = "Mean SI-SNRi by the mixture's length, with 95 % intervals."
         table = contents.breakdowns["length"]
         drawn.append(figures.grouped_means(table, _LABEL, "length of the mixture", name="length", caption=caption))
     return drawn

@@ -1,0 +1,191 @@
+"""Examples to listen to: chosen by rule, the same for every system, at one gain per mixture."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline import audio, figures
+from pipeline.reports import words
+from pipeline.reports.contents import Contents
+
+Samples: TypeAlias = npt.NDArray[np.float64]
+PEAK = 0.9
+MAX_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The audio of one mixture.
+
+    Attributes:
+        sample_rate: Hz.
+        mixture: ``[time]``.
+        references: ``[source, time]``.
+        estimates: by system, ``[estimate, time]`` in the order the system gave them.
+    """
+
+    sample_rate: int
+    mixture: Samples
+    references: Samples
+    estimates: Mapping[str, Samples]
+
+
+Loader: TypeAlias = Callable[[str], Clips]
+
+
+def clip_loader(dataset_dir: Path, mixtures: pd.DataFrame, estimates: Mapping[str, Path]) -> Loader:
+    """A function that reads a mixture's audio by its id.
+
+    Args:
+        dataset_dir: what the paths in ``mixtures`` are relative to.
+        mixtures: rows of ``tables.MIXTURES``, mixture ids unique.
+        estimates: by system, the folder that holds ``s1/MIXTURE_ID.wav``, ``s2/…``.
+    """
+    rows = mixtures.set_index("mixture_id")
+
+    def load(mixture_id: str) -> Clips:
+        row = rows.loc[mixture_id]
+        names = [f"s{k + 1}" for k in range(int(str(row["num_sources"])))]
+        mixture, sample_rate = audio.read_audio(dataset_dir / str(row["mixture_path"]))
+        references = np.stack([audio.read_audio(dataset_dir / str(row[f"source_{name[1:]}_path"]))[0] for name in names])
+        found = {
+            system: np.stack([audio.read_audio(folder / name / f"{mixture_id}.wav")[0] for name in names])
+            for system, folder in estimates.items()
+        }
+        return Clips(sample_rate, mixture, references, found)
+
+    return load
+
+
+# -------------------------------------------------------------------------------------------------------------- the rule
+def choose_examples(means: pd.DataFrame, num_examples: int, *, seed: int = 0) -> list[tuple[str, str]]:
+    """(rule, mixture_id) of the examples: best, median, worst, largest disagreement, then random ones.
+
+    Best and worst go by the mean over the systems; no mixture is chosen twice, and only mixtures valid for every system.
+    """
+    valid = means.dropna()
+    ranking = valid.mean(axis=1).sort_values(kind="stable").index
+    spread = (valid.max(axis=1) - valid.min(axis=1)).sort_values(ascending=False, kind="stable").index
+    shuffled = np.random.default_rng(seed).permutation(np.array(valid.index, dtype=object))
+    rules = [("Best", ranking[::-1]), ("Median", ranking[len(ranking) // 2 :]), ("Worst", ranking)]
+    rules += [("Largest disagreement", spread)] if means.shape[1] > 1 else []
+    rules += [("Random", pd.Index(shuffled))] * num_examples
+    chosen: dict[str, str] = {}
+    for rule, candidates in rules[:num_examples]:
+        mixture_id = next((str(candidate) for candidate in candidates if str(candidate) not in chosen), None)
+        if mixture_id is not None:
+            chosen[mixture_id] = rule
+    return [(rule, mixture_id) for mixture_id, rule in chosen.items()]
+
+
+# ---------------------------------------------------------------------------------------------------------- on the page
+@dataclass(frozen=True)
+class Clip:
+    """One picture and sound of an example; ``series`` is 0 for what no system made."""
+
+    number: int
+    label: str
+    value: str
+    series: int
+    png: str
+    flac: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """Clips that belong side by side: the mixture, or one source by every system."""
+
+    legend: str
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A mixture to listen to."""
+
+    number: int
+    rule: str
+    mixture_id: str
+    seconds: float
+    top_khz: str
+    rows: tuple[Row, ...]
+
+    @property
+    def num_columns(self) -> int:
+        """Clips in the widest row."""
+        return max(len(row.clips) for row in self.rows)
+
+    @property
+    def num_bytes(self) -> int:
+        """What its sounds and pictures take in the page."""
+        return sum(len(clip.png) + len(clip.flac) for row in self.rows for clip in row.clips)
+
+
+def make_examples(contents: Contents, load: Loader, num_examples: int, *, max_bytes: int) -> tuple[list[Example], int]:
+    """The examples that fit into ``max_bytes``, and how many were left out for their size."""
+    chosen = choose_examples(contents.means, num_examples, seed=contents.seed)
+    made: list[Example] = []
+    for rule, mixture_id in chosen:
+        example = _example(contents, len(made), rule, mixture_id, load(mixture_id))
+        if sum(other.num_bytes for other in made) + example.num_bytes <= max_bytes:
+            made.append(example)
+    return made, len(chosen) - len(made)
+
+
+def _example(contents: Contents, number: int, rule: str, mixture_id: str, clips: Clips) -> Example:
+    clips = _at_common_gain(clips)
+    top = figures.power_spectrogram_db(clips.mixture, clips.sample_rate).max()
+    rows: list[Row] = []
+    count = 0
+    for legend, entries in _sounds(contents, mixture_id, clips):
+        made = []
+        for label, value, place, samples in entries:
+            png = base64.b64encode(figures.spectrogram_png(samples, clips.sample_rate, full_scale_db=top)).decode()
+            flac = base64.b64encode(audio.encode(samples, clips.sample_rate, "flac")).decode()
+            made.append(Clip(count, label, value, place, png, flac))
+            count += 1
+        rows.append(Row(legend, tuple(made)))
+    seconds = len(clips.mixture) / clips.sample_rate
+    return Example(number, rule, mixture_id, round(seconds, 3), f"{clips.sample_rate / 2000:g}", tuple(rows))
+
+
+_Sound: TypeAlias = tuple[str, str, int, Samples]
+
+
+def _sounds(contents: Contents, mixture_id: str, clips: Clips) -> list[tuple[str, list[_Sound]]]:
+    """(legend, sounds) of every row: label, SI-SNRi in words, the system's place, samples."""
+    mine = contents.scores[contents.scores["mixture_id"] == mixture_id]
+    found = {(row["system"], row["source"]): row for row in mine.to_dict("records")}
+    rows: list[tuple[str, list[_Sound]]] = [("Mixture", [("Mixture", "", 0, clips.mixture)])]
+    for k, reference in enumerate(clips.references):
+        sounds: list[_Sound] = [("Reference", "", 0, reference)]
+        for place, system in enumerate(contents.systems, 1):
+            if system in clips.estimates:
+                row = found[system, f"s{k + 1}"]
+                samples = clips.estimates[system][int(row["estimate"]) - 1]
+                sounds.append((system, f"{words.signed(row['si_snri_db'], 1)} dB", place, samples))
+        rows.append((_legend(k, found.get((contents.baseline, f"s{k + 1}"), {})), sounds))
+    return rows
+
+
+def _legend(k: int, row: Mapping[Any, Any]) -> str:
+    known = [str(row[name]) for name in ("speaker_id", "sex") if isinstance(row.get(name), str) and row[name]]
+    return f"Voice {k + 1}" + (f": {', '.join(known)}" if known else "")
+
+
+def _at_common_gain(clips: Clips) -> Clips:
+    """All clips of a mixture scaled by one gain, so that the loudest just fits; long ones are cut."""
+    stop = int(MAX_SECONDS * clips.sample_rate)
+    every = [clips.mixture, *clips.references, *(e for estimates in clips.estimates.values() for e in estimates)]
+    peak = max(float(np.abs(samples[:stop]).max()) for samples in every)
+    gain = PEAK / peak if peak > 0 else 1.0
+    estimates = {system: gain * samples[:, :stop] for system, samples in clips.estimates.items()}
+    return Clips(clips.sample_rate, gain * clips.mixture[:stop], gain * clips.references[:, :stop], estimates)

@@ -1,0 +1,221 @@
+"""The files of a report."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline import figures, statistics
+from pipeline.reports import contents as made
+from pipeline.reports import drawings, listening, words
+from pipeline.reports.contents import Contents, Facts
+from pipeline.reports.grids import as_latex, as_markdown, markdown_escape
+from pipeline.tables import written_whole
+
+MAX_EXAMPLE_BYTES = 7_500_000
+"""Sounds and pictures stay below this, so that the page stays below 10 MB."""
+
+
+def write_report(
+    scores: pd.DataFrame,
+    out: Path,
+    *,
+    title: str,
+    histories: Mapping[str, pd.DataFrame] | None = None,
+    models: Facts | None = None,
+    published: Facts | None = None,
+    baseline: str | None = None,
+    provenance: Mapping[str, str] | None = None,
+    examples: listening.Loader | None = None,
+    num_examples: int = 5,
+) -> Path:
+    """Write a report: the same arguments give the same bytes.
+
+    Args:
+        scores: rows of ``tables.SCORES``, all systems below each other.
+        out: folder for report.html, report.md, summary.csv, pairs.csv, summary.json, summary.tex and figures/.
+        title: usually the recipe's name.
+        histories: by system, its training history as ``tables.HISTORY``.
+        models: by system, facts such as ``num_parameters``, ``receptive_field_seconds``, ``look_ahead_samples``,
+            ``macs_per_second``, ``real_time_factor``, ``causal``, ``norm``.
+        published: by system, ``si_snri_db``, ``sdri_db`` and ``source``; shown as not rerun.
+        baseline: the system others are compared with; by default the first.
+        provenance: names and values for the last section; a value of several lines is folded.
+        examples: gives a mixture's audio by its id, see ``clip_loader``; without it there are no players.
+        num_examples: how many mixtures to listen to.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        ScoreError: there are no scores, a row is there twice, or the baseline has none.
+        WorkError: the folder cannot be written.
+    """
+    contents = made.gather(
+        scores,
+        title=title,
+        histories=histories or {},
+        models=models or {},
+        published=published or {},
+        baseline=baseline,
+        provenance=provenance or {},
+    )
+    parts = _parts(contents)
+    parts |= _listening_parts(contents, examples, num_examples)
+    _write(out / "summary.csv", contents.summaries.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    _write(out / "pairs.csv", contents.pairs.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    _write(out / "summary.json", strict_json(_numbers(contents)))
+    _write(out / "summary.tex", as_latex(parts["results"]))
+    for drawing in (d for name in _DRAWINGS for d in parts[name]):
+        _write(out / "figures" / f"{drawing.name}.svg", drawing.svg)
+        _write(out / "figures" / f"{drawing.name}.pdf", drawing.pdf)
+    _write(out / "report.md", _environment(autoescape=False).get_template("report.md.jinja").render(parts))
+    _write(out / "report.html", _environment(autoescape=True).get_template("report.html.jinja").render(parts))
+    return out / "report.html"
+
+
+_DRAWINGS = ("result_drawings", "pair_drawings", "breakdown_drawings", "training")
+
+
+def _parts(contents: Contents) -> dict[str, Any]:
+    """What the templates lay out, by the names they use."""
+    return {
+        "contents": contents,
+        "results": made.results_grid(contents),
+        "pairs": made.pairs_grid(contents),
+        "breakdowns": {name: made.breakdown_grid(table, name, contents.systems) for name, table in contents.breakdowns.items()},
+        "costs": made.costs_grid(contents),
+        "excluded": made.excluded_grid(contents),
+        "excluded_sentence": _excluded_sentence(contents),
+        "permutation_sentence": _permutation_sentence(contents),
+        "health": made.health_grid(contents),
+        "result_drawings": drawings.results_drawings(contents),
+        "pair_drawings": drawings.pair_drawings(contents),
+        "breakdown_drawings": drawings.breakdown_drawings(contents),
+        "training": drawings.training_drawings(contents),
+        "unit": contents.summaries["resampled"].iloc[0],
+        "margin": statistics.MARGIN_DB,
+        "num_resamples": f"{statistics.NUM_RESAMPLES:,}",
+        "mixture_rows": mixture_rows(contents),
+    }
+
+
+def _listening_parts(contents: Contents, load: listening.Loader | None, num_examples: int) -> dict[str, Any]:
+    if load is None:
+        return {"examples": [], "left_out": ""}
+    examples, num_left_out = listening.make_examples(contents, load, num_examples, max_bytes=MAX_EXAMPLE_BYTES)
+    sentence = f"{words.plural(num_left_out, 'example')} left out to keep this page small." if num_left_out else ""
+    return {"examples": examples, "left_out": sentence}
+
+
+def _excluded_sentence(contents: Contents) -> str:
+    num_mixtures = int(contents.means.isna().any(axis=1).sum())
+    return (
+        f"{words.plural(num_mixtures, 'mixture')} of {len(contents.means):,} lack a value for at least one system and are "
+        "left out of that system's means and of its differences. Their statuses:"
+    )
+
+
+def _permutation_sentence(contents: Contents) -> str:
+    criterion = " and ".join(sorted(set(contents.scores["permutation"]))).replace("si_snr", "SI-SNR").replace("sir", "SIR")
+    count = contents.disagreements
+    found = "nowhere" if count == 0 else f"for {words.plural(count, 'separated mixture')}"
+    return f"Estimates are assigned to references by {criterion}; the other criterion would assign them differently {found}."
+
+
+def mixture_rows(contents: Contents) -> dict[str, Any]:
+    """The page's table of mixtures: its columns, and rows of text, numbers and nulls."""
+    means = {metric: statistics.mixture_means(contents.scores, metric) for metric in made.HEADLINE}
+    firsts = contents.scores.groupby("mixture_id").first()
+    table = pd.DataFrame({"mixture": means["si_snri_db"].index})
+    digits: list[int | None] = [None]
+    table["seconds"] = (firsts["num_samples"] / firsts["sample_rate"]).to_numpy()
+    sexes = statistics.sex_pairs(contents.scores).groupby(contents.scores["mixture_id"]).first()
+    table["sexes"] = sexes.to_numpy()
+    digits += [1, None]
+    for system in contents.systems:
+        for metric, values in means.items():
+            table[f"{system} {words.LABELS[metric]}"] = values[system].to_numpy()
+            digits.append(2)
+    if len(contents.systems) == 2:
+        first, second = contents.systems
+        table[f"{second} − {first}"] = (means["si_snri_db"][second] - means["si_snri_db"][first]).to_numpy()
+        digits.append(2)
+    table["status"] = contents.scores.groupby("mixture_id")["status"].agg(_statuses).to_numpy()
+    digits.append(None)
+    columns = [{"name": str(name), "digits": d} for name, d in zip(table.columns, digits, strict=True)]
+    return {"columns": columns, "rows": [[_finite(cell) for cell in row] for row in table.itertuples(index=False)]}
+
+
+def _statuses(values: pd.Series) -> str:
+    return ", ".join(sorted(set(values) - {"ok"})) or "ok"
+
+
+# ------------------------------------------------------------------------------------------------------------------ JSON
+def _numbers(contents: Contents) -> dict[str, Any]:
+    return {
+        "title": contents.title,
+        "headline": contents.headline,
+        "conclusions": contents.conclusions,
+        "baseline": contents.baseline,
+        "systems": contents.systems,
+        "summaries": contents.summaries.to_dict("records"),
+        "pairs": contents.pairs.to_dict("records"),
+        "breakdowns": {name: table.to_dict("records") for name, table in contents.breakdowns.items()},
+        "excluded": contents.excluded.to_dict("records"),
+        "permutation_disagreements": contents.disagreements,
+        "health": contents.health.to_dict("records"),
+        "models": {name: dict(facts) for name, facts in contents.models.items()},
+        "published": {name: dict(figures) for name, figures in contents.published.items()},
+        "provenance": dict(contents.provenance),
+    }
+
+
+def strict_json(value: Any) -> str:
+    """JSON as its standard has it: null where a number is not finite."""
+    return json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The value with plain Python numbers, rounded to nine digits, and None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.9g}") if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+# ----------------------------------------------------------------------------------------------------------------- files
+def _environment(*, autoescape: bool) -> Environment:
+    loader = PackageLoader("pipeline", "templates")
+    environment = Environment(loader=loader, autoescape=autoescape, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.filters["themed"] = lambda svg: Markup(figures.themed(svg))  # matplotlib escapes its texts
+    environment.filters |= {"md": markdown_escape, "markdown": as_markdown}
+    environment.filters["tojson"] = partial(_script_json)
+    return environment
+
+
+def _script_json(value: Any) -> Markup:
+    """Compact JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _write(path: Path, text: str | bytes) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_bytes(text.encode() if isinstance(text, str) else text)
