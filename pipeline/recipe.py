@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -99,11 +99,97 @@ class RandomPlan(_Table):
     min_seconds: Annotated[float, Field(ge=0.4)] = 3.0
     """Shorter utterances are not used."""
 
+    @property
+    def drawing(self) -> RandomPlan:
+        """The rules by which mixtures are drawn: these."""
+        return self
 
-Plan = RandomPlan
+
+class _ListedPlan(_Table):
+    num_sources: Annotated[int, Field(ge=2, le=10)] = 2
+    lists: Literal["published", "drawn"] = "published"
+    """``published`` reads the dataset's own lists; ``drawn`` makes new ones for any corpus by the same rules."""
+    splits: list[Literal["train", "valid", "test"]] = ["train", "valid", "test"]
+    """Which splits to make."""
+    limit: Positive | None = None
+    """Only the first so many mixtures of every split."""
+    limit_hours: Annotated[float, Field(gt=0)] | None = None
+    """Only the first mixtures of every split that together last so long."""
+
+    @model_validator(mode="after")
+    def _some_splits(self) -> Self:
+        if not self.splits or len(set(self.splits)) < len(self.splits):
+            raise ValueError("splits must name one or more of train, valid and test, each once")
+        return self
+
+
+class Wsj0MixPlan(_ListedPlan):
+    """WSJ0-2mix and its relatives: relative levels by ITU-T P.56 measured at 8 kHz, every mixture scaled to a peak of 0.9."""
+
+    kind: Literal["wsj0mix"]
+    num_mixtures: dict[Literal["train", "valid", "test"], Positive] = {"train": 20000, "valid": 5000, "test": 3000}
+    """How many to draw, where ``lists = "drawn"``."""
+    min_seconds: Annotated[float, Field(ge=0.4)] = 0.4
+    """Shorter utterances are not drawn."""
+
+    @property
+    def level(self) -> Literal["active"]:
+        """How sources are levelled."""
+        return "active"
+
+    @property
+    def drawing(self) -> RandomPlan:
+        """The same rules as a plan drawn anew, for dynamic mixing."""
+        return _drawing(self)
+
+
+class LibriMixPlan(_ListedPlan):
+    """LibriMix: loudness U(-33, -25) LUFS per source, noise U(-38, -30) LUFS, scaled only where the sum exceeds 0.9."""
+
+    kind: Literal["librimix"]
+    num_mixtures: dict[Literal["train", "valid", "test"], Positive] = {"train": 13900, "valid": 3000, "test": 3000}
+    """How many to draw, where ``lists = "drawn"``."""
+    min_seconds: Annotated[float, Field(ge=0.4)] = 3.0
+    """Shorter utterances are not drawn."""
+
+    @property
+    def level(self) -> Literal["loudness"]:
+        """How sources are levelled."""
+        return "loudness"
+
+    @property
+    def drawing(self) -> RandomPlan:
+        """The same rules as a plan drawn anew, for dynamic mixing."""
+        return _drawing(self)
+
+
+def _drawing(plan: Wsj0MixPlan | LibriMixPlan) -> RandomPlan:
+    num_mixtures = {split: num for split, num in plan.num_mixtures.items() if split in plan.splits}
+    return RandomPlan(
+        kind="random", num_sources=plan.num_sources, num_mixtures=num_mixtures, level=plan.level, min_seconds=plan.min_seconds
+    )
+
+
+Plan = Annotated[RandomPlan | Wsj0MixPlan | LibriMixPlan, Field(discriminator="kind")]
 
 
 # ------------------------------------------------------------------------------------------------------------------- mix
+class Variant(_Table):
+    """One rendering of a plan."""
+
+    sample_rate: Annotated[int, Field(ge=1000, le=192000)]
+    """Hz."""
+    mode: Literal["min", "max"]
+
+    @property
+    def name(self) -> str:
+        """As the published trees say it: ``wav8k/min``."""
+        return f"wav{self.sample_rate / 1000:g}k/{self.mode}"
+
+
+MixType = Literal["mix_clean", "mix_both", "mix_single"]
+
+
 class Mix(_Table):
     """How a plan becomes audio."""
 
@@ -113,6 +199,28 @@ class Mix(_Table):
     """``min`` cuts to the shortest source, ``max`` pads to the longest."""
     encoding: Literal["pcm16", "float32", "flac"] = "pcm16"
     """Sample format on disk: 16-bit wav (published datasets), 32-bit float wav, or 16-bit FLAC."""
+    types: list[MixType] = ["mix_clean"]
+    """Where the plan has noise: speech alone, all speech and noise, the first speaker and noise. The first is trained on."""
+    also: list[Variant] = []
+    """Further rates and modes to write in the same pass; systems are trained on ``sample_rate`` and ``mode``."""
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> Mix:
+        if not self.types or len(set(self.types)) < len(self.types):
+            raise ValueError("types must name one or more of mix_clean, mix_both and mix_single, each once")
+        if len({variant.name for variant in self.variants}) < len(self.variants):
+            raise ValueError("also repeats a sample rate and mode")
+        return self
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """Everything to write, what systems are trained on first."""
+        return (Variant(sample_rate=self.sample_rate, mode=self.mode), *self.also)
+
+    @property
+    def with_noise(self) -> bool:
+        """Whether any type holds noise."""
+        return self.types != ["mix_clean"]
 
 
 # ----------------------------------------------------------------------------------------------------------------- model

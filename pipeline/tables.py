@@ -66,7 +66,12 @@ PLAN = Schema(
         Column("split", "text", "train, valid or test"),
         Column("source", "text", "s1, s2, …, or noise"),
         Column("utterance_id", "text", "a row of the manifest"),
-        Column("level_rule", "text", "active (dB re unit active power), rms (dB re unit power), loudness (LUFS), gain (linear)"),
+        Column(
+            "level_rule",
+            "text",
+            "active (dB re unit active power), active_8k (the same, measured at 8 kHz), rms (dB re unit power), loudness (LUFS), "
+            "gain (linear)",
+        ),
         Column("level", "number", "what the rule applies"),
         Column("start_seconds", "number", "where the source begins in the mixture"),
     ),
