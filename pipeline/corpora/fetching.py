@@ -1,0 +1,297 @@
+"""Downloads of public corpora and lists: resumable, checksummed, safely unpacked. The only door to pooch.
+
+What exists is written in ``manifests/sources.toml``. A file is fetched into ``.downloads`` of the target folder, where an
+interrupted download continues; it is checked, unpacked beside its place, and only then moved there. Archives may hold files and
+folders only, none outside the target, and no more bytes than their source says. Nothing that is fetched is ever executed.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sysconfig
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pooch
+
+from pipeline.corpora.unpacking import unpack
+from pipeline.errors import CorpusError, WorkError
+from pipeline.manifests import some_of
+from pipeline.parallel import progress_bar
+from pipeline.tables import written_whole
+
+MEBIBYTE = 2**20
+CHUNK_BYTES = MEBIBYTE
+TIMEOUT_SECONDS = 60
+MAX_VAIN_ATTEMPTS = 5
+"""Attempts in a row that bring no byte before a download is given up."""
+DEFAULT_MAX_UNPACKED_BYTES = 10**9
+
+logger = logging.getLogger("pipeline")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a source; a fact that was never published is None."""
+
+    url: str
+    path: str = ""
+    num_bytes: int | None = None
+    sha256: str | None = None
+    md5: str | None = None
+    unpack: bool = False
+    keep: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The last part of the URL: what the file is called in a mirror."""
+        return urlsplit(self.url).path.rpartition("/")[2]
+
+    @property
+    def known_hash(self) -> str | None:
+        """The published checksum as pooch writes it."""
+        return f"sha256:{self.sha256}" if self.sha256 else f"md5:{self.md5}" if self.md5 else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A corpus or list that can be fetched, or that says where it is to be had."""
+
+    name: str
+    title: str
+    terms: str
+    homepage: str
+    folder: str
+    files: tuple[RemoteFile, ...] = ()
+    needs: str = ""
+    max_unpacked_bytes: int = DEFAULT_MAX_UNPACKED_BYTES
+
+
+def load_sources(path: Path | None = None) -> dict[str, Source]:
+    """The registry of sources by name.
+
+    Args:
+        path: a file like ``manifests/sources.toml``, which is the default.
+    """
+    path = path or _registry_path()
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return {name: _source(name, facts) for name, facts in raw.items()}
+    except (OSError, ValueError, TypeError) as error:
+        raise CorpusError(f"{path}: not a readable list of sources ({error})") from error
+
+
+def _registry_path() -> Path:
+    """Beside the package in a checkout, in the environment's share folder when installed."""
+    checkout = Path(__file__).parents[2] / "manifests" / "sources.toml"
+    installed = Path(sysconfig.get_path("data")) / "share" / "tasnet-pipeline" / "manifests" / "sources.toml"
+    return checkout if checkout.is_file() else installed
+
+
+def _source(name: str, facts: dict[str, Any]) -> Source:
+    files = tuple(RemoteFile(**file) for file in facts.pop("files", []))
+    return Source(name=name, files=files, **facts)
+
+
+def fetch(name: str, target: Path, *, mirror: str | None = None, sources: dict[str, Source] | None = None) -> Path:
+    """Download a source into a corpora folder; what is there already is not fetched again.
+
+    Args:
+        name: of a source.
+        target: the corpora folder; the source's own folder is made in it.
+        mirror: a URL or a folder that holds the source's files by their names, instead of the published place.
+        sources: by default the registry.
+
+    Returns:
+        The folder with the files.
+
+    Raises:
+        CorpusError: no such source; a licensed one, with what to do; the server fails or serves something else than was
+            published; an archive holds what it must not.
+        WorkError: the folder cannot be written, or the disk has no room.
+    """
+    source = _named(name, load_sources() if sources is None else sources)
+    folder, record = target / source.folder, target / ".downloads" / f"{name}.fetched"
+    if record.is_file():
+        logger.info("%s: fetched already; remove %s to fetch it again", name, record)
+        return folder
+    downloads = target / ".downloads"
+    for file in source.files:
+        _fetch_file(file, folder, downloads, mirror, source.max_unpacked_bytes)
+    with written_whole(record) as temporary:
+        temporary.write_text("".join(f"{file.url} {file.known_hash or '-'}\n" for file in source.files), encoding="utf-8")
+    return folder
+
+
+def _named(name: str, sources: dict[str, Source]) -> Source:
+    if name not in sources:
+        raise CorpusError(f"{name}: no such source; there are {some_of(sources, limit=len(sources))}")
+    source = sources[name]
+    if source.needs:
+        raise CorpusError(f"{name}: cannot be downloaded, it is {source.terms}, {source.homepage}; {source.needs}")
+    return source
+
+
+def _fetch_file(file: RemoteFile, folder: Path, downloads: Path, mirror: str | None, max_unpacked_bytes: int) -> None:
+    """Bring one file to its place; the downloaded archive is removed once it is unpacked."""
+    if not file.unpack and (folder / file.path).is_file() and _is_right(folder / file.path, file):
+        return
+    with _written_in(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        downloads.mkdir(parents=True, exist_ok=True)
+        local = Path(mirror) / file.name if mirror and Path(mirror).is_dir() else None
+        packed = _checked(local, file) if local else _download(file, downloads, mirror)
+        if file.unpack:
+            unpack(packed, folder, staging=downloads / f"{file.name}.unpacked", max_bytes=max_unpacked_bytes, keep=file.keep)
+        else:
+            _place(packed, folder / file.path)
+        if local is None:
+            packed.unlink()
+
+
+@contextmanager
+def _written_in(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a missing right into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from error
+
+
+def _place(file: Path, final: Path) -> None:
+    with written_whole(final) as temporary:
+        shutil.copyfile(file, temporary)
+
+
+def _checked(path: Path, file: RemoteFile) -> Path:
+    """A mirror's file, once its size and checksum are as published."""
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such file in the mirror")
+    if not _is_right(path, file):
+        raise CorpusError(f"{path}: is not the published file (its size or checksum differs); replace it")
+    return path
+
+
+def _is_right(path: Path, file: RemoteFile) -> bool:
+    if file.num_bytes is not None and path.stat().st_size != file.num_bytes:
+        return False
+    if file.known_hash is None:
+        return True
+    algorithm, _, expected = file.known_hash.partition(":")
+    return bool(pooch.file_hash(str(path), alg=algorithm) == expected)
+
+
+def _download(file: RemoteFile, downloads: Path, mirror: str | None) -> Path:
+    """Download through pooch, which compares the checksum before the file gets its name."""
+    url = f"{mirror.rstrip('/')}/{file.name}" if mirror else file.url
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise CorpusError(f"{url}: neither an http address nor a folder that exists")
+    if file.known_hash is None:
+        logger.warning("%s: no checksum was ever published; only its size and structure can be checked", url)
+    part = downloads / f"{file.name}.part"
+    downloader = partial(_resume, part=part, num_bytes=file.num_bytes)
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        return Path(pooch.retrieve(url, file.known_hash, fname=file.name, path=downloads, downloader=downloader))
+    except ValueError as error:
+        raise CorpusError(
+            f"{url}: what the server sent is not the published file (its checksum differs); fetch it again"
+        ) from error
+
+
+def _resume(url: str, output_file: str, _pooch: object, *, part: Path, num_bytes: int | None) -> None:
+    """Pooch's downloader: continue ``part`` until it is whole, then hand it over.
+
+    A connection that breaks is taken up where it broke, as long as every few attempts bring something.
+    """
+    vain = 0
+    while True:
+        before = _size(part)
+        try:
+            _receive(url, part, num_bytes)
+        except urllib.error.HTTPError as error:
+            raise CorpusError(
+                f"{url}: the server answers {error.code} ({error.reason}); try again, or name a mirror with --from"
+            ) from error
+        except (HTTPException, ConnectionError, TimeoutError, urllib.error.URLError) as error:
+            vain = 0 if _size(part) > before else vain + 1
+            if vain == MAX_VAIN_ATTEMPTS:
+                raise CorpusError(f"{url}: cannot be reached ({error}); try again, or name a mirror with --from") from error
+            time.sleep(min(0.1 * 2**vain, 10))
+        else:
+            break
+    part.replace(output_file)
+
+
+def _receive(url: str, part: Path, num_bytes: int | None) -> None:
+    """Ask for what is missing of ``part`` and append it; raises where the connection ends early."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={_size(part)}-", "User-Agent": "tasnet-pipeline"})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and _complete(error.headers.get("Content-Range", ""), part):
+            return
+        if error.code == 416:
+            part.unlink()
+            raise ConnectionError("the partial download does not fit; starting again") from error
+        raise
+    with response:
+        start = _size(part) if response.status == 206 else 0
+        total = _total(response, start)
+        if num_bytes is not None and total not in (None, num_bytes):
+            raise CorpusError(
+                f"{url}: the server offers {total:,} bytes where {num_bytes:,} were published; name a mirror with --from"
+            )
+        total = num_bytes or total
+        _check_room(part, (total or 0) - start)
+        with part.open("ab" if start else "wb") as file:
+            _copy(response, file.write, url, start, total)
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _complete(content_range: str, part: Path) -> bool:
+    """Whether a server that refused a range says that nothing was missing (``bytes */TOTAL``)."""
+    return content_range.rpartition("/")[2] == str(_size(part))
+
+
+def _total(response: HTTPResponse, start: int) -> int | None:
+    """Bytes of the whole file, as the server says."""
+    length = response.headers.get("Content-Length")
+    return start + int(length) if length else None
+
+
+def _check_room(part: Path, needed: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if needed > free:
+        raise WorkError(
+            f"{part.parent}: has {free / 1e9:.1f} GB free where {needed / 1e9:.1f} GB are needed; make room, or fetch elsewhere"
+        )
+
+
+def _copy(response: HTTPResponse, write: Callable[[bytes], object], url: str, start: int, total: int | None) -> None:
+    """Copy the body with a progress bar in MiB; an end before ``total`` is a broken connection."""
+    received = start
+    with progress_bar(f"{urlsplit(url).path.rpartition('/')[2]} (MiB)", (total or 0) // MEBIBYTE) as advance:
+        advance(start // MEBIBYTE)
+        while chunk := response.read(CHUNK_BYTES):
+            write(chunk)
+            advance((received + len(chunk)) // MEBIBYTE - received // MEBIBYTE)
+            received += len(chunk)
+            if total is not None and received > total:
+                raise CorpusError(f"{url}: the server sends more than the {total:,} bytes it should; name a mirror with --from")
+    if total is not None and received < total:
+        raise ConnectionError(f"the connection ended after {received:,} of {total:,} bytes")

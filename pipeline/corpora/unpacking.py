@@ -1,0 +1,135 @@
+"""Archives from elsewhere, unpacked so that they can do no harm.
+
+Only files and folders come out, under the target, with the permissions of new files; links, devices, absolute paths, ``..`` and
+more bytes than allowed refuse the whole archive before anything reaches its place.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
+
+from pipeline.errors import CorpusError
+from pipeline.manifests import some_of
+
+MAX_MEMBERS = 2_000_000
+COPY_BYTES = 2**20
+
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file inside an archive: its path, its size as declared, and its content."""
+
+    path: str
+    num_bytes: int
+    content: IO[bytes]
+
+
+def unpack(archive: Path, target: Path, *, staging: Path, max_bytes: int, keep: Mapping[str, str] | None = None) -> None:
+    """Unpack a ``.tar``, ``.tar.gz`` or ``.zip`` into a folder, all of it or nothing.
+
+    Args:
+        archive: the file.
+        target: where its content goes; files of the same name there are replaced.
+        staging: a folder on the same disk to unpack into first; emptied before and removed after.
+        max_bytes: bound on the sum of the files' sizes.
+        keep: keep only these files, without their folders: name to SHA-256, which is compared.
+
+    Raises:
+        CorpusError: the archive is damaged, or holds what it must not; the target is untouched.
+    """
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        _unpack_all(archive, staging, max_bytes, keep)
+        if keep:
+            _check_kept(archive, staging, keep)
+        _move_files(staging, target)
+    except _DAMAGE as error:
+        raise CorpusError(f"{archive}: is damaged or no archive ({error}); fetch it again") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _unpack_all(archive: Path, staging: Path, max_bytes: int, keep: Mapping[str, str] | None) -> None:
+    total = 0
+    members = _zip_members(archive) if zipfile.is_zipfile(archive) else _tar_members(archive)
+    for number, member in enumerate(members, start=1):
+        total += member.num_bytes
+        if total > max_bytes or number > MAX_MEMBERS:
+            raise CorpusError(f"{archive}: unpacks to more than the {max_bytes:,} bytes allowed; nothing was unpacked")
+        path = _safe_path(archive, member.path)
+        if keep and path.name not in keep:
+            continue
+        _write(member, staging / (path.name if keep else path))
+
+
+def _tar_members(archive: Path) -> Iterator[Member]:
+    with tarfile.open(archive, "r:*") as tar:
+        for entry in tar:
+            if entry.isdir():
+                continue
+            content = tar.extractfile(entry) if entry.isreg() else None
+            if content is None:
+                raise _refusal(archive, entry.name, "is a link or a device")
+            yield Member(entry.name, entry.size, content)
+
+
+def _zip_members(archive: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as packed:
+        for entry in packed.infolist():
+            if entry.is_dir():
+                continue
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG):
+                raise _refusal(archive, entry.filename, "is a link or a device")
+            with packed.open(entry) as content:
+                yield Member(entry.filename, entry.file_size, content)
+
+
+def _safe_path(archive: Path, name: str) -> PurePosixPath:
+    """The member's path, if it stays below the folder it is unpacked into on any system."""
+    path = PurePosixPath(name)
+    windows = PureWindowsPath(name)
+    if path.is_absolute() or windows.drive or windows.root or ".." in path.parts or ".." in windows.parts or "\0" in name:
+        raise _refusal(archive, name, "leads out of the folder")
+    if not path.name:
+        raise _refusal(archive, name, "has no name")
+    return path
+
+
+def _refusal(archive: Path, name: str, reason: str) -> CorpusError:
+    return CorpusError(f"{archive}: refused, nothing was unpacked: its member {name!r} {reason}; do not trust where it came from")
+
+
+def _write(member: Member, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        shutil.copyfileobj(member.content, file, COPY_BYTES)
+
+
+def _check_kept(archive: Path, staging: Path, keep: Mapping[str, str]) -> None:
+    missing = [name for name in keep if not (staging / name).is_file()]
+    if missing:
+        raise CorpusError(f"{archive}: lacks {some_of(missing, limit=len(missing))}; it is not the published archive")
+    wrong = [name for name, sha256 in keep.items() if hashlib.sha256((staging / name).read_bytes()).hexdigest() != sha256]
+    if wrong:
+        raise CorpusError(f"{archive}: its {some_of(wrong, limit=len(wrong))} is not the published file (the checksum differs)")
+
+
+def _move_files(staging: Path, target: Path) -> None:
+    for path in sorted(staging.rglob("*")):
+        if path.is_file():
+            final = target / path.relative_to(staging)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(final)
