@@ -1,0 +1,69 @@
+"""The folder manifests/: its README says what the schemas say, and the demo's tables are what the code makes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline import tables
+from pipeline.audio import read_header
+from pipeline.corpora import synthetic
+from pipeline.corpora.fetching import load_sources
+from pipeline.corpora.folder import METADATA_TABLE
+from pipeline.plans.random import draw_plan
+from pipeline.recipe import SyntheticCorpus, load_recipe
+
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+README = (MANIFESTS / "README.md").read_text(encoding="utf-8")
+SCHEMAS = {f"`{s.name}.csv`": s for s in (tables.MANIFEST, tables.PLAN, tables.MIXTURES, tables.SCORES, tables.HISTORY)}
+SCHEMAS["What a corpus may bring: `metadata.csv`"] = METADATA_TABLE
+
+
+def section(title):
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, flags=re.MULTILINE | re.DOTALL)
+    assert found, f"manifests/README.md has no section {title!r}"
+    return found.group(1)
+
+
+@pytest.mark.parametrize("title", SCHEMAS)
+def test_every_column_is_described_as_in_its_schema(title):
+    expected = [
+        f"| `{column.name}` | {column.kind}{', may be absent' * column.optional} | {column.meaning} |"
+        for column in SCHEMAS[title].columns
+    ]
+    described = [line for line in section(title).splitlines() if line.startswith("| `") and "source_k_" not in line]
+    assert described == expected
+
+
+def test_every_schema_is_described():
+    schemas = {value.name for value in vars(tables).values() if isinstance(value, tables.Schema)}
+    assert schemas == {schema.name for schema in SCHEMAS.values()} - {METADATA_TABLE.name}
+
+
+def test_fetch_names_in_the_text_exist():
+    assert set(re.findall(r"`tasnet fetch ([^`]+)`", README)) <= set(load_sources())
+
+
+def test_the_demo_manifest_is_what_scanning_makes(tmp_path):
+    """Of a few speakers: all of them would take a while."""
+    pytest.importorskip("espeakng_loader", reason="the extra `demo` is not installed: no synthetic voices")
+    recipe = load_recipe(MANIFESTS.parent / "recipes" / "demo.toml")
+    corpus = recipe.corpus
+    assert isinstance(corpus, SyntheticCorpus)
+    speakers = synthetic.cast_speakers(corpus, recipe.seed)
+    committed = tables.read_table(MANIFESTS / "manifest.csv", tables.MANIFEST)
+    assert set(committed["speaker_id"]) == {speaker.speaker_id for speaker in speakers}
+    for speaker in speakers[::13]:
+        synthetic._record_speaker(tmp_path, recipe.seed, corpus.utterances_per_speaker, speaker)
+        expected = committed[committed["speaker_id"] == speaker.speaker_id]
+        headers = [read_header(tmp_path / path) for path in expected["path"]]
+        assert [header.num_samples for header in headers] == list(expected["num_samples"])
+        assert set(expected["split"]) == {speaker.split}
+        assert len(list((tmp_path / speaker.speaker_id).iterdir())) == len(expected)
+
+
+def test_the_demo_plan_is_what_planning_makes(tmp_path):
+    recipe = load_recipe(MANIFESTS.parent / "recipes" / "demo.toml")
+    manifest = tables.read_table(MANIFESTS / "manifest.csv", tables.MANIFEST)
+    tables.write_table(draw_plan(manifest, recipe.plan, seed=recipe.seed), tmp_path / "plan.csv", tables.PLAN)
+    assert (tmp_path / "plan.csv").read_bytes() == (MANIFESTS / "plan.csv").read_bytes()
