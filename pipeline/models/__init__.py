@@ -1,10 +1,13 @@
-"""Separation networks: build one from its settings."""
+"""Separation networks: build one from its settings, describe it, measure how far it looks ahead."""
 
 from __future__ import annotations
 
 from pipeline.errors import ModelError
 from pipeline.models.conv_tasnet import ConvTasNet
+from pipeline.models.look_ahead import describe_model, look_ahead
 from pipeline.recipe import Model
+
+__all__ = ["ConvTasNet", "build_model", "describe_model", "look_ahead"]
 
 
 def build_model(settings: Model, *, num_sources: int = 2, sample_rate: int = 8000) -> ConvTasNet:

@@ -1,0 +1,75 @@
+"""What a network is and how far it looks: measured where a claim could be wrong, counted where it cannot."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.conv_tasnet import ConvTasNet, DepthwiseConv
+
+CHANGE = 1e-10
+"""An output counts as changed from this share of the largest output on; float64 rounding stays far below."""
+
+
+def look_ahead(model: ConvTasNet) -> int | None:
+    """How many samples beyond its own time an output sample depends on, measured.
+
+    Everything from one sample on is replaced by other noise, and the first output that changes tells how far the network saw.
+    This is done in float64 at every position within a hop, since the frames make it depend on the position. The signals are long
+    enough to find anything that the convolutions can reach.
+
+    Returns:
+        The look-ahead in samples: L - 1 for a causal Conv-TasNet (the rest of the encoder's window, and no more). None when the
+        very first output changes already: the network sees the whole signal, as a global norm does.
+    """
+    probe = copy.deepcopy(model).cpu().double().eval()
+    generator = torch.Generator().manual_seed(0)
+    hop = model.settings.filter_length // 2
+    start = model.receptive_field_samples + 2 * hop
+    signal, other = torch.randn(2, 1, start + hop, dtype=torch.float64, generator=generator)
+    with torch.inference_mode():
+        before = probe(signal)
+        seen = [_first_change(before, probe(_changed_from(p, signal, other))) for p in range(start, start + hop)]
+    if 0 in seen:
+        return None
+    return max(position - first for position, first in zip(range(start, start + hop), seen, strict=True))
+
+
+def _changed_from(position: int, signal: Tensor, other: Tensor) -> Tensor:
+    return torch.cat([signal[..., :position], other[..., position:]], dim=-1)
+
+
+def _first_change(before: Tensor, after: Tensor) -> int:
+    """The first sample at which two outputs ``[..., time]`` differ; their length if none does."""
+    differs = ((after - before).abs() > CHANGE * before.abs().amax()).flatten(0, -2).any(0)
+    return int(differs.nonzero()[0]) if differs.any() else before.shape[-1]
+
+
+def describe_model(model: ConvTasNet) -> dict[str, Any]:
+    """A network's size, cost and reach, from its settings; the look-ahead is left to :func:`look_ahead`, which takes seconds.
+
+    Returns:
+        ``causal``, ``norm``, ``num_parameters``, ``macs_per_second`` (multiply-accumulates per second of audio),
+        ``receptive_field_seconds``, and ``latency_seconds``: from a sample's arrival until its estimate can be out, one encoder
+        window when causal, None otherwise (the end of the signal must come first, or at least the look-ahead).
+    """
+    s = model.settings
+    frames_per_second = model.sample_rate / (s.filter_length // 2)
+    return {
+        "causal": s.causal,
+        "norm": s.norm_kind,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "macs_per_second": round(_macs_per_frame(model) * frames_per_second),
+        "receptive_field_seconds": model.receptive_field_samples / model.sample_rate,
+        "latency_seconds": s.filter_length / model.sample_rate if s.causal else None,
+    }
+
+
+def _macs_per_frame(model: ConvTasNet) -> int:
+    """Every weight of a matrix or convolution meets each frame once, the decoder's once per source; norms are not counted."""
+    weights = sum(part.weight.numel() for part in model.modules() if isinstance(part, nn.Linear))
+    taps = sum(part.taps.numel() for part in model.modules() if isinstance(part, DepthwiseConv))
+    return weights + taps + (model.num_sources - 1) * model.decoder.basis.weight.numel()
