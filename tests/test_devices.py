@@ -1,0 +1,111 @@
+"""The choice of device, arithmetic and compilation, on machines that have them and machines that do not."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline import devices
+from pipeline.errors import ModelError
+
+CPU = torch.device("cpu")
+
+
+def test_auto_is_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.choose_device("auto") == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert devices.choose_device("auto") == torch.device("cuda", 3)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "mps", ""])
+def test_unknown_devices_are_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="choose auto, cpu or cuda"):
+        devices.choose_device(name)
+
+
+def test_a_cuda_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert devices.choose_device("cuda:0") == torch.device("cuda", 0)
+    with pytest.raises(ModelError, match="finds 1 CUDA devices; use cpu"):
+        devices.choose_device("cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("abilities", "expected"),
+    [({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16), ({"avx512_f": True}, torch.float32)],
+)
+def test_bfloat16_only_where_the_processor_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, abilities: dict[str, bool], expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    assert devices.choose_precision("auto", CPU) == expected
+    assert devices.choose_precision("float32", CPU) == torch.float32
+    assert devices.choose_precision("bfloat16", CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+)
+def test_bfloat16_from_ampere_on(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: torch.dtype) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert devices.choose_precision("auto", torch.device("cuda", 0)) == expected
+
+
+def test_autocast_reaches_matrix_products_only_when_it_is_to() -> None:
+    ones = torch.ones(2, 2)
+    with devices.autocast(CPU, torch.bfloat16):
+        assert (ones @ ones).dtype == torch.bfloat16
+    with devices.autocast(CPU, torch.float32):
+        assert (ones @ ones).dtype == torch.float32
+
+
+def test_without_a_compiler_training_goes_on_with_one_line_of_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert not devices.choose_compile("auto", CPU, num_steps=10**6)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "no C++ compiler" in caplog.text
+    with pytest.raises(ModelError, match="--compile on: there is no C"):
+        devices.choose_compile("on", CPU, num_steps=10**6)
+
+
+def test_short_trainings_are_not_compiled() -> None:
+    assert not devices.choose_compile("auto", CPU, num_steps=10)
+    assert not devices.choose_compile("off", CPU, num_steps=10**6)
+
+
+def raising(error: Exception) -> object:
+    def compile_(function: object, **options: object) -> object:
+        def fail(*arguments: object) -> object:
+            raise error
+
+        return fail
+
+    return compile_
+
+
+def test_where_compiling_fails_the_function_runs_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failure = type("InductorError", (RuntimeError,), {"__module__": "torch._inductor.exc"})("Python.h not found\nmore")
+    monkeypatch.setattr(torch, "compile", raising(failure))
+    double = devices.Compiled(lambda x: 2 * x, enabled=True)
+    assert [double(1), double(2)] == [2, 4]
+    assert [record.getMessage().endswith("Python.h not found") for record in caplog.records] == [True]
+    with pytest.raises(ModelError, match="Python.h not found"):
+        devices.Compiled(lambda x: 2 * x, enabled=True, strict=True)(1)
+
+
+def test_errors_of_the_function_itself_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", raising(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        devices.Compiled(lambda x: x, enabled=True)(1)
+
+
+def test_peak_memory_is_plausible() -> None:
+    assert 0.05 < devices.peak_memory_gib(CPU) < 1000
