@@ -77,6 +77,8 @@ def pairwise_si_snr(estimates: Signals, references: Signals) -> Signals:
     """SI-SNR of every estimate [estimate, time] against every reference [reference, time]: [estimate, reference] dB."""
     scores = _unscored(estimates, references)
     kept = is_usable(estimates)
+    if not kept.any():
+        return scores
     centred = _centred(level(estimates[kept]))
     for column in np.flatnonzero(is_usable(references)):
         reference = _centred(level(references[column]))

@@ -187,7 +187,7 @@ class Comparison:
             yield "clipped"
         if self.si_snr_db[estimate, reference] == np.inf:
             yield "perfect"
-        if self.length < FILTER_LENGTH:
+        if 0 < self.length < FILTER_LENGTH:
             yield "shorter_than_filter"
         if self.projections.ill_conditioned(estimate, reference):
             yield "ill_conditioned"
