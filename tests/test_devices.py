@@ -97,7 +97,7 @@ def test_where_compiling_fails_the_function_runs_as_it_is(
     double = devices.Compiled(lambda x: 2 * x, enabled=True)
     assert [double(1), double(2)] == [2, 4]
     assert [record.getMessage().endswith("Python.h not found") for record in caplog.records] == [True]
-    with pytest.raises(ModelError, match="Python.h not found"):
+    with pytest.raises(ModelError, match=r"Python\.h not found"):
         devices.Compiled(lambda x: 2 * x, enabled=True, strict=True)(1)
 
 
