@@ -214,35 +214,28 @@ def _running_mean(
     return np.array([x[group].mean() for group in groups]), np.array([y[group].mean() for group in groups])
 
 
-def paired_scatter(means: pd.DataFrame, system: str, baseline: str, label: str, *, name: str, num_labels: int = 3) -> Drawing:
-    """Every mixture under two systems, the diagonal of equality, and the mixtures on which they differ most."""
+def paired_scatter(means: pd.DataFrame, system: str, baseline: str, label: str, *, name: str, num_marked: int = 3) -> Drawing:
+    """Every mixture under two systems, the diagonal of equality, and the mixtures on which they differ most by number."""
     both = means[[baseline, system]].dropna()
     with _canvas(name, 4.8, 4.4) as (axes, finished):
         x, y = both[baseline].to_numpy(), both[system].to_numpy()
         low, high = (min(x.min(), y.min()) - 1, max(x.max(), y.max()) + 1) if len(both) else (0.0, 1.0)
         axes.plot([low, high], [low, high], color=_SOFT, linewidth=1)
-        colour = COLOURS[list(means.columns).index(system) % 6]
-        axes.plot(x, y, "o", color=colour, markersize=3.4, alpha=0.45, markeredgewidth=0, rasterized=len(both) > _MANY_POINTS)
-        furthest = np.argsort(-np.abs(y - x), kind="stable")[:num_labels]
-        _label_points(axes, x, y, [str(both.index[k]) for k in range(len(both))], furthest)
+        k = list(means.columns).index(system) % 6
+        axes.plot(x, y, "o", color=COLOURS[k], markersize=3.4, alpha=0.45, markeredgewidth=0, rasterized=len(x) > _MANY_POINTS)
+        furthest = np.argsort(-np.abs(y - x), kind="stable")[:num_marked]
+        for number, point in enumerate(furthest, 1):
+            _mark_point(axes, x[point], y[point], str(number))
         axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"{baseline}: {label}", ylabel=f"{system}: {label}")
         axes.set_aspect("equal")
-        return finished(f"Every test mixture under {baseline} and {system}; below the diagonal {baseline} is better.")
+        marked = ", ".join(f"({number}) {both.index[point]}" for number, point in enumerate(furthest, 1))
+        return finished(f"Every test mixture under both; below the diagonal {baseline} is better. They differ most on {marked}.")
 
 
-def _label_points(
-    axes: Axes, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], names: list[str], chosen: npt.NDArray[np.int64]
-) -> None:
-    """Ring the chosen points and write their names towards the middle of the axes."""
-    middle = sum(axes.get_xlim()) / 2
-    for k in chosen:
-        right = x[k] > middle
-        name = names[k] if len(names[k]) <= 28 else names[k][:27] + "…"
-        axes.plot(x[k], y[k], "o", markersize=6.5, markerfacecolor="none", markeredgecolor=_INK, markeredgewidth=0.9)
-        offset = (-6 if right else 6, -1)
-        axes.annotate(
-            name, (x[k], y[k]), offset, textcoords="offset points", fontsize=7, ha="right" if right else "left", va="center"
-        )
+def _mark_point(axes: Axes, x: float, y: float, text: str) -> None:
+    axes.plot([x], [y], "o", markersize=7, markerfacecolor="none", markeredgecolor=_INK, markeredgewidth=1)
+    offset = (6, -6) if y < x else (-6, 6)
+    axes.annotate(text, (x, y), offset, textcoords="offset points", fontweight="bold", ha="center", va="center")
 
 
 def differences(values: pd.Series, mean: float, low: float, high: float, label: str, *, name: str, index: int) -> Drawing:
@@ -296,11 +289,12 @@ def learning_curves(
 
 
 def over_time(table: pd.DataFrame, label: str, *, name: str, caption: str) -> Drawing:
-    """A quantity over the time since onset: columns system, seconds, value."""
+    """A quantity over the time since the mixture began: columns system, seconds, value."""
     with _canvas(name) as (axes, finished):
         for k, (system, rows) in enumerate(table.groupby("system", sort=False)):
             axes.plot(rows["seconds"], rows["value"], marker=MARKERS[k % 6], markersize=4, **_line(k, system))
-        axes.set(xlabel="time since the mixture began, s", ylabel=label, xlim=(0, None))
+        axes.set(xlabel="time since the mixture began, s", ylabel=label)
+        axes.set_xlim(left=0)
         _legend(axes)
         return finished(caption)
 
@@ -315,9 +309,11 @@ def _quantity(label: str) -> str:
 
 
 def _legend(axes: Axes) -> None:
+    """Names above the axes, where nothing is drawn."""
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
-        axes.legend(handles, labels)
+        columns = 3 if max(map(len, labels)) <= 14 else 1
+        axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderaxespad=0.2)
 
 
 # ---------------------------------------------------------------------------------------------------------- spectrograms

@@ -157,47 +157,53 @@ def gather(
 # ------------------------------------------------------------------------------------------------------------------ grids
 def results_grid(contents: Contents) -> Grid:
     """Every system's improvement, then published ones beside them."""
-    headings: tuple[str, ...] = (
-        "system",
-        "mixtures",
-        "SI-SNRi, dB",
-        "95 % interval",
-        "SDRi, dB",
-        "95 % interval",
-        "SI-SNRi: median",
-    )
-    headings += ("5 to 95 %", "std", "below 0 dB", "below 5 dB")
-    rows, series = [], []
-    for place, system in enumerate(contents.systems):
-        rows.append(_result_row(contents.summaries, system))
-        series.append(place + 1)
-    quiet = [False] * len(rows) + [True] * len(contents.published)
-    for system, figures in contents.published.items():
-        rows.append(_published_row(system, figures, len(headings)))
-        series.append(contents.systems.index(system) + 1 if system in contents.systems else 0)
-    return Grid(headings, tuple(rows), tuple(series), tuple(quiet))
+    headings = ("system", "mixtures", "SI-SNRi, dB", "95 % interval", "SDRi, dB", "95 % interval")
+    headings_of_spread = ("median SI-SNRi", "below 0 dB", "below 5 dB")
+    rows = [_result_row(contents.summaries, system) for system in contents.systems]
+    rows += [_published_row(system, figures) for system, figures in contents.published.items()]
+    named = [*contents.systems, *contents.published]
+    series = tuple(contents.systems.index(name) + 1 if name in contents.systems else 0 for name in named)
+    quiet = tuple(k >= len(contents.systems) for k in range(len(rows)))
+    return Grid(headings + headings_of_spread, tuple(rows), series, quiet)
 
 
 def _result_row(summaries: pd.DataFrame, system: str) -> tuple[str, ...]:
     mine = of_system(summaries, system)
     first, second = (mine[metric] for metric in HEADLINE)
     means = [(words.number(m["mean"]), words.interval(m["low"], m["high"]) or words.NOTHING) for m in (first, second)]
-    spread = f"{words.number(first['p5'], 1)} to {words.number(first['p95'], 1)}"
     shares = (words.percent(first["share_below_0"]), words.percent(first["share_below_5"]))
-    middle = (words.number(first["median"]), spread, words.number(first["std"]))
-    return (system, words.count_of(first), *means[0], *means[1], *middle, *shares)
+    return (system, words.count_of(first), *means[0], *means[1], words.number(first["median"]), *shares)
+
+
+def _published_row(system: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
+    first, second = (words.number(figures.get(metric)) for metric in HEADLINE)
+    return (f"{system}, published", "not rerun", first, "", second, "", "", "", "")
+
+
+def sources_of_published(contents: Contents) -> str:
+    """Where the published numbers stand, in one sentence; empty where nothing is said."""
+    sources: dict[str, list[str]] = {}
+    for system, figures in contents.published.items():
+        if figures.get("source"):
+            sources.setdefault(str(figures["source"]), []).append(system)
+    return "; ".join(f"{' and '.join(systems)}: {source}" for source, systems in sources.items())
+
+
+def spread_grid(contents: Contents) -> Grid:
+    """How each metric is spread over the mixtures, for every system."""
+    headings = ("system", "metric", "mixtures", "mean, dB", "std", "5 %", "25 %", "median", "75 %", "95 %", "below 0 dB")
+    rows, series = [], []
+    for place, system in enumerate(contents.systems, 1):
+        for metric, row in of_system(contents.summaries, system).items():
+            numbers = [words.number(row[name]) for name in ("mean", "std", "p5", "p25", "median", "p75", "p95")]
+            rows.append((system, words.LABELS[metric], words.count_of(row), *numbers, words.percent(row["share_below_0"])))
+            series.append(place)
+    return Grid(headings, tuple(rows), tuple(series))
 
 
 def of_system(summaries: pd.DataFrame, system: str) -> dict[str, dict[Any, Any]]:
     """One system's summary rows by metric."""
     return {row["metric"]: row for row in summaries[summaries["system"] == system].to_dict("records")}
-
-
-def _published_row(system: str, figures: Mapping[str, Any], num_columns: int) -> tuple[str, ...]:
-    source = f": {figures['source']}" if figures.get("source") else ""
-    values = [words.number(figures.get(metric)) for metric in HEADLINE]
-    row = (f"{system}, published{source} (not rerun)", "", values[0], "", values[1])
-    return row + ("",) * (num_columns - len(row))
 
 
 def pairs_grid(contents: Contents) -> Grid:

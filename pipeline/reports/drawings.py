@@ -52,6 +52,14 @@ def breakdown_drawings(contents: Contents) -> list[Drawing]:
     return drawn
 
 
+def onset_drawings(table: pd.DataFrame) -> list[Drawing]:
+    """Whether a system needs time to warm up; nothing without enough frames."""
+    if table["seconds"].nunique() < 2:
+        return []
+    caption = "Median SI-SNRi of half-second frames by the time since the mixture began."
+    return [figures.over_time(table, _LABEL, name="onset", caption=caption)]
+
+
 def training_drawings(contents: Contents) -> list[Drawing]:
     """Learning curves, of validation and training."""
     histories = {system: contents.histories.get(system) for system in contents.systems}

@@ -82,12 +82,12 @@ def conclusion(row: Mapping[Any, Any]) -> str:
     system, baseline, label = row["system"], row["baseline"], LABELS[row["metric"]]
     if not row["n"]:
         return f"{system} and {baseline} have no valid mixture in common, so nothing can be said about their {label}."
-    found = f"{signed(row['difference'])} dB {label}, 95 % interval {number(row['low'])} to {number(row['high'])} dB"
+    found = f"{signed(row['difference'])} dB {label}, 95 % interval {number(row['low'])} to {number(row['high'])}"
     sentences = {
-        "better": f"{system} is better than {baseline}: {found}. The interval excludes zero.",
-        "worse": f"{system} is worse than {baseline}: {found}. The interval excludes zero.",
-        "equal": f"{system} and {baseline} are practically equal: {found}, within ±{MARGIN_DB} dB.",
-        "open": f"{system} and {baseline} cannot be told apart on this test set: {found}. The interval includes zero.",
+        "better": f"{system} is better than {baseline}: {found}, which excludes zero.",
+        "worse": f"{system} is worse than {baseline}: {found}, which excludes zero.",
+        "equal": f"{system} and {baseline} are practically equal: {found}, all within ±{MARGIN_DB} dB.",
+        "open": f"{system} and {baseline} cannot be told apart: {found}, which includes zero.",
     }
     if not np.isfinite(row["low"]):
         return f"{system} differs from {baseline} by {signed(row['difference'])} dB {label}; too few mixtures for an interval."

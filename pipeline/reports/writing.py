@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from pipeline import figures, statistics
 from pipeline.reports import contents as made
-from pipeline.reports import drawings, listening, words
+from pipeline.reports import drawings, listening, onsets, words
 from pipeline.reports.contents import Contents, Facts
 from pipeline.reports.grids import as_latex, as_markdown, markdown_escape
 from pipeline.tables import written_whole
@@ -83,7 +83,7 @@ def write_report(
     return out / "report.html"
 
 
-_DRAWINGS = ("result_drawings", "pair_drawings", "breakdown_drawings", "training")
+_DRAWINGS = ("result_drawings", "pair_drawings", "breakdown_drawings", "onset_drawings", "training")
 
 
 def _parts(contents: Contents) -> dict[str, Any]:
@@ -91,6 +91,8 @@ def _parts(contents: Contents) -> dict[str, Any]:
     return {
         "contents": contents,
         "results": made.results_grid(contents),
+        "published_sources": made.sources_of_published(contents),
+        "spread": made.spread_grid(contents),
         "pairs": made.pairs_grid(contents),
         "breakdowns": {name: made.breakdown_grid(table, name, contents.systems) for name, table in contents.breakdowns.items()},
         "costs": made.costs_grid(contents),
@@ -110,11 +112,13 @@ def _parts(contents: Contents) -> dict[str, Any]:
 
 
 def _listening_parts(contents: Contents, load: listening.Loader | None, num_examples: int) -> dict[str, Any]:
+    """What needs audio: the players, and quality over time."""
     if load is None:
-        return {"examples": [], "left_out": ""}
+        return {"examples": [], "left_out": "", "onset_drawings": []}
     examples, num_left_out = listening.make_examples(contents, load, num_examples, max_bytes=MAX_EXAMPLE_BYTES)
     sentence = f"{words.plural(num_left_out, 'example')} left out to keep this page small." if num_left_out else ""
-    return {"examples": examples, "left_out": sentence}
+    onset = drawings.onset_drawings(onsets.improvement_over_time(contents, load))
+    return {"examples": examples, "left_out": sentence, "onset_drawings": onset}
 
 
 def _excluded_sentence(contents: Contents) -> str:
