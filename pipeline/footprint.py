@@ -44,10 +44,17 @@ def require_room(folder: Path, num_bytes: int) -> None:
     """Raise WorkError unless the disk under ``folder`` has room for ``num_bytes`` and a little more."""
     free = free_bytes(folder)
     if num_bytes > free:
-        raise WorkError(f"{folder}: {num_bytes / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; make room or choose another --work")
+        raise WorkError(
+            f"{folder}: {num_bytes / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; make room or choose another --work"
+        )
 
 
 def free_bytes(folder: Path) -> int:
     """Free space where ``folder`` is or will be."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     return shutil.disk_usage(existing).free
+
+
+def written_bytes(folder: Path) -> int:
+    """What an interrupted run has left in a folder already."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -38,6 +38,7 @@ def map_parallel(
     *,
     num_workers: int | None = None,
     description: str = "",
+    size: Callable[[Argument], int] = lambda argument: 1,
 ) -> Iterator[Result]:
     """Apply a picklable function to every argument; yield results in the order of the arguments, as they come.
 
@@ -46,12 +47,13 @@ def map_parallel(
         arguments: one per call; keep them coarse enough, 10 ms or more each.
         num_workers: processes; by default one per core. With 1 everything runs in this process.
         description: names the progress bar on stderr; empty for none.
+        size: steps of the progress bar that an argument is worth; ``len`` for the pieces of :func:`chunked`.
     """
     num_workers = min(num_workers or cpu_count(), max(len(arguments), 1))
-    with progress_bar(description, len(arguments)) as advance:
-        for result in _results(function, arguments, num_workers):
+    with progress_bar(description, sum(map(size, arguments))) as advance:
+        for argument, result in zip(arguments, _results(function, arguments, num_workers), strict=True):
             yield result
-            advance(1)
+            advance(size(argument))
 
 
 def chunked(arguments: Sequence[Argument], size: int) -> list[Sequence[Argument]]:

@@ -143,9 +143,9 @@ def run_stage(stage: Stage, work: Path) -> Path:
             return folder
         with _writable(folder), _logged(folder / LOG):
             _write_json(folder / STARTED, {**stage.inputs, "fingerprint": stage.fingerprint, "started": _now()})
-            logger.info("%s: started in %s", stage.title, folder)
+            logger.debug("%s: started in %s", stage.title, folder)
             stage.run(folder)
-            logger.info("%s: done", stage.title)
+            logger.debug("%s: done", stage.title)
             _write_json(folder / RECORD, {**stage.inputs, "fingerprint": stage.fingerprint, "finished": _now()})
             (folder / STARTED).unlink()
     return folder

@@ -1,0 +1,204 @@
+"""The ``tasnet`` command: what people type, handed to the functions that do it.
+
+What a command needs is imported when it runs: ``tasnet --help`` waits neither for pandas nor for torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import TasnetError
+
+app = typer.Typer(
+    name="tasnet",
+    epilog="Start with: tasnet run recipes/demo.toml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeFile = Annotated[
+    Path, typer.Argument(help="The recipe, a TOML file such as recipes/demo.toml.", metavar="RECIPE", show_default=False)
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override one setting, e.g. --set systems.causal.train.epochs=20; repeatable."
+    ),
+]
+Work = Annotated[Path, typer.Option("--work", envvar="TASNET_WORK", help="Folder for everything the stages write.")]
+Corpora = Annotated[
+    Path | None, typer.Option("--corpora", envvar="TASNET_CORPORA", help="Folder that holds the corpora.", show_default=False)
+]
+NamedCorpora = Annotated[
+    list[str] | None,
+    typer.Option("--corpus", metavar="KIND=DIR", help="Where one corpus lies, e.g. --corpus folder=/my/speech; repeatable."),
+]
+Jobs = Annotated[
+    int | None, typer.Option("-j", "--jobs", min=1, help="Worker processes; one per core by default.", show_default=False)
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+
+
+DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be done.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with its one-line message and exit code 2."""
+    logger = logging.getLogger("pipeline")
+    logger.addHandler(_stderr_handler())
+    logger.setLevel(logging.DEBUG)
+    try:
+        app()
+    except TasnetError as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"tasnet: {line}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("tasnet: stopped; the same command continues\n")
+        sys.exit(130)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tasnet-pipeline {metadata.version('tasnet-pipeline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def tasnet(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Speech-separation mixtures, Conv-TasNet training and comparison reports from one recipe."""
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    stages: Annotated[
+        list[str] | None,
+        typer.Argument(help="Only these stages and what they need: mix, train, train:causal …", metavar="[STAGE]…"),
+    ] = None,
+    overrides: Set = None,
+    work: Work = Path("work"),
+    corpora: Corpora = None,
+    corpus: NamedCorpora = None,
+    jobs: Jobs = None,
+    device: Device = "auto",
+    compile_: Annotated[str, typer.Option("--compile", help="auto, on or off: compile the network for training.")] = "auto",
+    force: Annotated[
+        list[str] | None, typer.Option("--force", metavar="STAGE", help="Run this stage again, with all that depends on it.")
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Run a recipe: mixtures, trained systems, scores and a report; what is done already is skipped."""
+    from pipeline import console
+
+    options = console.options(work, corpora, corpus, jobs=jobs, device=device, compile=compile_)
+    console.run(recipe, overrides or [], stages or [], options, force=force or [], dry_run=dry_run)
+
+
+@app.command()
+def status(
+    recipe: RecipeFile, overrides: Set = None, work: Work = Path("work"), corpora: Corpora = None, corpus: NamedCorpora = None
+) -> None:
+    """Say which stages are done, and why the others would run."""
+    from pipeline import console
+
+    console.status(recipe, overrides or [], console.options(work, corpora, corpus))
+
+
+@app.command()
+def check(
+    recipe: RecipeFile,
+    overrides: Set = None,
+    work: Work = Path("work"),
+    corpora: Corpora = None,
+    corpus: NamedCorpora = None,
+    jobs: Jobs = None,
+) -> None:
+    """Check recipe, corpus, disk and about how long it takes; nothing is run or written."""
+    from pipeline import console
+
+    console.check(recipe, overrides or [], console.options(work, corpora, corpus, jobs=jobs))
+
+
+@app.command()
+def show(recipe: RecipeFile, overrides: Set = None) -> None:
+    """Print the whole recipe, every default written out."""
+    from pipeline import recipe as recipes
+
+    typer.echo(recipes.format_recipe(recipes.load_recipe(recipe, overrides or [])), nl=False)
+
+
+@app.command()
+def separate(
+    model: Annotated[Path, typer.Argument(help="A trained model, best.safetensors.", metavar="MODEL")],
+    files: Annotated[list[Path], typer.Argument(help="Mixtures to separate.", metavar="FILE…")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the estimates: FILE_s1.wav, FILE_s2.wav …")] = Path(
+        "separated"
+    ),
+    device: Device = "auto",
+) -> None:
+    """Separate audio files with a trained model."""
+    from pipeline import console
+
+    console.separate(model, files, out, device=device)
+
+
+@app.command()
+def score(
+    estimates: Annotated[Path, typer.Option("--estimates", help="Folder with s1/, s2/ … of estimates.")],
+    references: Annotated[Path, typer.Option("--references", help="Folder with s1/, s2/ … of references.")],
+    mixtures: Annotated[
+        Path | None, typer.Option("--mixtures", help="Folder of mixtures, for the improvements; by default REFERENCES/mix.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The table to write.")] = Path("scores.csv"),
+    system: Annotated[str, typer.Option("--system", help="What to call the system in the table.")] = "system",
+    jobs: Jobs = None,
+) -> None:
+    """Score anybody's estimates: SI-SNR, SI-SNRi, SDR and SDRi per source."""
+    from pipeline import console
+
+    console.score(estimates, references, mixtures, out, system=system, num_workers=jobs)
+
+
+@app.command()
+def report(
+    scores: Annotated[list[Path], typer.Argument(help="One or more scores.csv.", metavar="SCORES…")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("report"),
+    baseline: Annotated[str | None, typer.Option("--baseline", help="The system the others are compared with.")] = None,
+) -> None:
+    """Write a comparison report of score tables, ours or other tools'."""
+    from pipeline import console
+
+    console.report(scores, out, baseline=baseline)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="scores.csv of the first system.", metavar="A")],
+    b: Annotated[Path, typer.Argument(help="scores.csv of the second.", metavar="B")],
+    fail_if: Annotated[
+        str | None,
+        typer.Option("--fail-if", metavar="CONDITION", help='Exit with 1 when the interval shows it, e.g. "si_snri_db < -0.1".'),
+    ] = None,
+) -> None:
+    """Compare two score tables pairwise: mean difference B − A with its interval."""
+    from pipeline import console
+
+    raise typer.Exit(console.compare(a, b, fail_if=fail_if))
+
+
+def _stderr_handler() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler

@@ -1,0 +1,91 @@
+"""Before a run: whether recipe, corpus and disk hold, and about how long it will take. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from pipeline import corpora, parallel, runner, stages
+from pipeline.footprint import Footprint, footprint, free_bytes
+from pipeline.plans import random
+from pipeline.recipe import SPLITS, Recipe, SyntheticCorpus
+from pipeline.runner import Stage
+from pipeline.stages import Options
+from pipeline.tables import MANIFEST, read_table
+
+# For the estimates of time only: mixtures that one core renders in a second (two 5-s utterances of 16 kHz FLAC), the share of the
+# measured matrix-product rate that training reaches as a whole, and what a pass forward and backward costs in passes forward.
+MIXTURES_PER_CORE_SECOND = 50
+TRAINING_EFFICIENCY = 0.3
+PASSES = 3
+
+
+def findings(recipe: Recipe, options: Options) -> Iterator[str]:
+    """Lines that say what the recipe needs and costs.
+
+    Raises:
+        TasnetError: for whatever would stop the run at its beginning.
+    """
+    every = stages.build_stages(recipe, options)
+    yield f"recipe    {recipe.name}: systems {', '.join(recipe.systems)}; seed {recipe.seed}"
+    manifest = _manifest(recipe, options, every)
+    if manifest is None:
+        yield "corpus    synthetic speech, to be made"
+    else:
+        yield from _about_corpus(manifest)
+        plan = random.draw_plan(manifest, recipe.plan.drawing, seed=recipe.seed)
+        yield from _about_mixtures(options, footprint(plan, manifest, recipe.mix))
+    yield from _about_training(recipe, options)
+    waiting = [found.stage.title for found in runner.status(every, options.work) if found.state != "done"]
+    yield f"to run    {', '.join(waiting) or 'nothing: all is done'}"
+
+
+def _manifest(recipe: Recipe, options: Options, every: Sequence[Stage]) -> pd.DataFrame | None:
+    """The manifest, from its stage if that has run, else scanned now; None for synthetic speech not yet made."""
+    scan = next(stage for stage in every if stage.name == "scan")
+    if runner.is_done(scan, options.work):
+        return read_table(scan.folder(options.work) / "manifest.csv", MANIFEST)
+    if isinstance(recipe.corpus, SyntheticCorpus):
+        return None
+    root = corpora.find_root(recipe.corpus, corpora_dir=options.corpora_dir, named=options.named_corpora)
+    return corpora.scan(recipe.corpus, root, seed=recipe.seed, num_workers=options.num_workers)
+
+
+def _about_corpus(manifest: pd.DataFrame) -> Iterator[str]:
+    hours = manifest["num_samples"] / manifest["sample_rate"] / 3600
+    for split in SPLITS:
+        here = manifest["split"] == split
+        speakers = manifest.loc[here, "speaker_id"].nunique()
+        yield f"corpus    {split}: {here.sum()} utterances, {speakers} speakers, {hours[here].sum():.2f} h"
+
+
+def _about_mixtures(options: Options, planned: Footprint) -> Iterator[str]:
+    minutes = planned.num_mixtures / MIXTURES_PER_CORE_SECOND / (options.num_workers or parallel.cpu_count()) / 60
+    yield f"mixtures  {planned.num_mixtures} mixtures, {planned.seconds / 3600:.2f} h, about {_duration(minutes)} to render"
+    free = free_bytes(options.work)
+    verdict = "fits" if planned.num_bytes < free else "DOES NOT FIT"
+    yield f"disk      {planned.num_files} files, {planned.num_bytes / 1e9:.2f} GB; {free / 1e9:.0f} GB free: {verdict}"
+
+
+def _about_training(recipe: Recipe, options: Options) -> Iterator[str]:
+    from pipeline import devices, models
+
+    device = devices.choose_device(options.device)
+    rate = devices.matrix_product_rate(device)
+    for name, system in recipe.systems.items():
+        network = models.build_model(system.model, num_sources=recipe.plan.num_sources, sample_rate=recipe.mix.sample_rate)
+        facts = models.describe_model(network)
+        segments = system.train.epochs * (system.train.segments_per_epoch or recipe.plan.num_mixtures["train"])
+        work = segments * system.train.segment_seconds * facts["macs_per_second"] * 2 * PASSES
+        minutes = work / rate / TRAINING_EFFICIENCY / 60
+        parameters = f"{facts['num_parameters']:,} parameters"
+        yield f"training  {name}: {parameters}, {segments:,} segments, at most about {_duration(minutes)} on {device}"
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 1:
+        return "a minute"
+    if minutes < 90:
+        return f"{minutes:.0f} minutes"
+    return f"{minutes / 60:.0f} hours" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"

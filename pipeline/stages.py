@@ -1,0 +1,380 @@
+"""The stages of a run, in order: the table of contents of the project.
+
+    corpus → scan → plan → mix → pack → train → separate → score → report
+
+``corpus`` exists for synthetic speech only; ``train``, ``separate`` and ``score`` once per system. Each stage is a function here
+that reads the folders of the stages it needs, calls the room that does the work, and leaves the result in its own folder.
+
+Torch is imported by the stages that train and separate, when they run: building a dataset does not need it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel
+
+from pipeline import corpora, packing, rendering, reports, runner, scoring
+from pipeline.corpora import synthetic
+from pipeline.errors import RecipeError
+from pipeline.footprint import footprint, require_room, written_bytes
+from pipeline.plans import random
+from pipeline.provenance import provenance
+from pipeline.recipe import Recipe, SyntheticCorpus, format_recipe
+from pipeline.runner import Stage
+from pipeline.shards import Shard
+from pipeline.tables import HISTORY, MANIFEST, MIXTURES, PLAN, SCORES, read_table, write_table, written_whole
+
+SHARD = "packed.shard"
+FACTS = "facts.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What does not decide the result: where things lie and what they run on.
+
+    Attributes:
+        work: folder of all stages.
+        corpora_dir: folder that holds corpora under their usual names.
+        named_corpora: ``{"folder": Path("/my/speech")}``; looked at before ``corpora_dir``.
+        num_workers: processes for scanning, mixing and scoring; one per core by default.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        compile: ``auto``, ``on`` or ``off``: whether the network is compiled for training.
+        checkpoint_minutes: time between the training states kept in the middle of an epoch.
+    """
+
+    work: Path = Path("work")
+    corpora_dir: Path | None = None
+    named_corpora: Mapping[str, Path] = field(default_factory=dict)
+    num_workers: int | None = None
+    device: str = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    checkpoint_minutes: float = 5.0
+
+
+def build_stages(recipe: Recipe, options: Options | None = None) -> list[Stage]:
+    """All stages of a recipe, each after what it needs; nothing is run.
+
+    Raises:
+        CorpusError: when the corpus is not where the options say.
+    """
+    options = options or Options()
+    corpus = _find_corpus(recipe, options)
+    scan = _scan(recipe, options, corpus)
+    plan = _plan(recipe, options, scan)
+    mix = _mix(recipe, options, corpus, scan, plan)
+    packs = _packs(recipe, options, corpus, scan, mix)
+    trained = [_train(recipe, options, packs, scan, name) for name in recipe.systems]
+    separated = [_separate(recipe, options, mix, train) for train in trained]
+    scored = [_score(recipe, options, mix, separate) for separate in separated]
+    report = _report(recipe, options, mix, trained, separated, scored)
+    return runner.ordered([report])
+
+
+def named(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:
+    """The stages called by ``names``: ``train`` for all systems, ``train:causal`` for one.
+
+    Raises:
+        RecipeError: for a name that no stage of this recipe has.
+    """
+    titles = {stage.fingerprint: (stage.name, f"{stage.name}:{stage.label}") for stage in stages}
+    for name in names:
+        if not any(name in both for both in titles.values()):
+            known = dict.fromkeys([s.name for s in stages] + [f"{s.name}:{s.label}" for s in stages if s.label])
+            raise RecipeError(f"no stage is called {name!r}; there are {', '.join(known)}")
+    return [stage for stage in stages if set(names) & set(titles[stage.fingerprint])]
+
+
+def dependents(stages: Sequence[Stage], roots: Sequence[Stage]) -> list[Stage]:
+    """The roots and every stage that reads, directly or not, what they write."""
+    found = {stage.fingerprint for stage in roots}
+    for stage in stages:
+        if any(need.fingerprint in found for need in stage.needs):
+            found.add(stage.fingerprint)
+    return [stage for stage in stages if stage.fingerprint in found]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where everything lies, and the tables ready to use."""
+
+    recipe: Recipe
+    folders: Mapping[str, Path]
+
+    @cached_property
+    def manifest(self) -> pd.DataFrame:
+        """The utterances, one row each."""
+        return read_table(self.folders["scan"] / "manifest.csv", MANIFEST)
+
+    @cached_property
+    def plan(self) -> pd.DataFrame:
+        """The planned mixtures, one row per source."""
+        return read_table(self.folders["plan"] / "plan.csv", PLAN)
+
+    @cached_property
+    def mixtures(self) -> pd.DataFrame:
+        """The rendered mixtures, one row each; paths are relative to ``folders["mix"]``."""
+        return read_table(self.folders["mix"] / "mixtures.csv", MIXTURES)
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row per system, mixture and source."""
+        tables = [read_table(self.folders[f"score {name}"] / "scores.csv", SCORES) for name in self.recipe.systems]
+        return pd.concat(tables, ignore_index=True)
+
+    @property
+    def models(self) -> dict[str, Path]:
+        """The best checkpoint of every system."""
+        return {name: self.folders[f"train {name}"] / "best.safetensors" for name in self.recipe.systems}
+
+    @property
+    def report(self) -> Path:
+        """The report's page."""
+        return self.folders["report"] / "report.html"
+
+
+def run(
+    recipe: Recipe,
+    stages: Sequence[str] = (),
+    *,
+    options: Options | None = None,
+    force: Sequence[str] = (),
+    announce: Callable[[Stage, bool], None] = lambda stage, done: None,
+) -> Run:
+    """Run a recipe's stages, skipping what is done.
+
+    Args:
+        recipe: see :func:`pipeline.load_recipe`.
+        stages: names of stages to run with all they need; all by default.
+        options: where things lie and what they run on.
+        force: stages to run again, with all that depends on them.
+        announce: called before each stage with whether it is done already.
+    """
+    options = options or Options()
+    all_stages = build_stages(recipe, options)
+    for stage in reversed(dependents(all_stages, named(all_stages, force))):
+        runner.forget(stage, options.work)
+    for stage in runner.ordered(named(all_stages, stages)) if stages else all_stages:
+        announce(stage, runner.is_done(stage, options.work))
+        runner.run_stage(stage, options.work)
+    return Run(recipe, {stage.title: stage.folder(options.work) for stage in all_stages})
+
+
+# ---------------------------------------------------------------------------------------------------- from speech to mixtures
+@dataclass(frozen=True)
+class _Found:
+    """The corpus: its folder, and the stage that makes it if it is synthetic."""
+
+    root: Path
+    stage: Stage | None = None
+
+
+def _find_corpus(recipe: Recipe, options: Options) -> _Found:
+    corpus = recipe.corpus
+    if not isinstance(corpus, SyntheticCorpus):
+        return _Found(corpora.find_root(corpus, corpora_dir=options.corpora_dir, named=options.named_corpora))
+
+    def work(folder: Path) -> None:
+        synthetic.generate(corpus, folder / "speech", seed=recipe.seed, num_workers=options.num_workers)
+
+    stage = Stage("corpus", synthetic.VERSION, {"corpus": _settings(corpus), "seed": recipe.seed}, work)
+    return _Found(stage.folder(options.work) / "speech", stage)
+
+
+def _scan(recipe: Recipe, options: Options, corpus: _Found) -> Stage:
+    def work(folder: Path) -> None:
+        manifest = corpora.scan(recipe.corpus, corpus.root, seed=recipe.seed, num_workers=options.num_workers)
+        write_table(manifest, folder / "manifest.csv", MANIFEST)
+
+    settings = {"corpus": _settings(recipe.corpus), "seed": recipe.seed}
+    if corpus.stage is None:
+        return Stage("scan", 1, {**settings, "listing": corpora.listing_digest(recipe.corpus, corpus.root)}, work)
+    return Stage("scan", 1, settings, work, needs=(corpus.stage,))
+
+
+def _plan(recipe: Recipe, options: Options, scan: Stage) -> Stage:
+    def work(folder: Path) -> None:
+        plan = random.draw_plan(_manifest(scan, options), recipe.plan.drawing, seed=recipe.seed)
+        write_table(plan, folder / "plan.csv", PLAN)
+
+    return Stage("plan", 1, {"plan": _settings(recipe.plan), "seed": recipe.seed}, work, needs=(scan,))
+
+
+def _mix(recipe: Recipe, options: Options, corpus: _Found, scan: Stage, plan: Stage) -> Stage:
+    def work(folder: Path) -> None:
+        table, manifest = read_table(plan.folder(options.work) / "plan.csv", PLAN), _manifest(scan, options)
+        channel, num_workers = recipe.corpus.channel, options.num_workers
+        rendering.check_inputs(table, manifest, corpus.root, recipe.mix, channel=channel, num_workers=num_workers)
+        require_room(folder, footprint(table, manifest, recipe.mix).num_bytes - written_bytes(folder))
+        rendering.render(table, manifest, corpus.root, folder, recipe.mix, channel=channel, num_workers=num_workers)
+
+    return Stage("mix", 1, {"mix": _settings(recipe.mix), "channel": recipe.corpus.channel}, work, needs=(scan, plan))
+
+
+# ------------------------------------------------------------------------------------------------- from mixtures to estimates
+
+
+def _packs(recipe: Recipe, options: Options, corpus: _Found, scan: Stage, mix: Stage) -> dict[str, Stage]:
+    """What training reads, each packed into one file: ``valid`` mixtures, ``train`` mixtures, and ``utterances`` to mix anew."""
+
+    def mixtures(split: str, folder: Path) -> None:
+        table = _mixtures(mix, options)
+        packing.pack_mixtures(
+            mix.folder(options.work), table, split, folder / SHARD, encoding=recipe.mix.encoding, num_workers=options.num_workers
+        )
+
+    def utterances(folder: Path) -> None:
+        packing.pack_utterances(
+            _manifest(scan, options),
+            corpus.root,
+            "train",
+            recipe.mix,
+            folder / SHARD,
+            level=recipe.plan.level,
+            min_seconds=recipe.plan.min_seconds,
+            channel=recipe.corpus.channel,
+            num_workers=options.num_workers,
+        )
+
+    settings = {
+        "sample_rate": recipe.mix.sample_rate,
+        "level": recipe.plan.level,
+        "min_seconds": recipe.plan.min_seconds,
+        "channel": recipe.corpus.channel,
+    }
+    return {
+        "valid": Stage("pack", 1, {"split": "valid"}, partial(mixtures, "valid"), needs=(mix,), label="valid"),
+        "static": Stage("pack", 1, {"split": "train"}, partial(mixtures, "train"), needs=(mix,), label="train"),
+        "dynamic": Stage("pack", 1, settings, utterances, needs=(scan,), label="utterances"),
+    }
+
+
+def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: Stage, name: str) -> Stage:
+    system = recipe.systems[name]
+    source = packs[system.train.mixing]
+
+    def work(folder: Path) -> None:
+        from pipeline import batches, training
+
+        valid = Shard(packs["valid"].folder(options.work) / SHARD)
+        shard = Shard(source.folder(options.work) / SHARD)
+        num_samples = round(system.train.segment_seconds * recipe.mix.sample_rate)
+        segments: batches.Segments
+        if system.train.mixing == "static":
+            segments = batches.StaticSegments(batches.PackedMixtures(shard), num_samples=num_samples, seed=recipe.seed)
+        else:
+            sampler = random.MixtureSampler(_manifest(scan, options), recipe.plan.drawing, split="train", seed=recipe.seed)
+            segments = batches.DynamicSegments(
+                shard, sampler, mode=recipe.mix.mode, num_samples=num_samples, num_segments=recipe.plan.num_mixtures["train"]
+            )
+        training.train(
+            system,
+            training.TrainingSets(segments, batches.PackedMixtures(valid)),
+            folder,
+            seed=recipe.seed,
+            num_sources=recipe.plan.num_sources,
+            sample_rate=recipe.mix.sample_rate,
+            options=training.Options(
+                device=options.device,
+                compile=options.compile,
+                checkpoint_minutes=options.checkpoint_minutes,
+                description=f"train {name}",
+            ),
+        )
+
+    settings: dict[str, Any] = {
+        "system": name,
+        "model": _settings(system.model),
+        "train": _settings(system.train),
+        "seed": recipe.seed,
+        "num_sources": recipe.plan.num_sources,
+        "sample_rate": recipe.mix.sample_rate,
+    }
+    if system.train.mixing == "dynamic":
+        settings |= {"level": recipe.plan.level, "mode": recipe.mix.mode, "num_mixtures": recipe.plan.num_mixtures["train"]}
+    return Stage("train", 1, settings, work, needs=(packs["valid"], source), label=name)
+
+
+def _separate(recipe: Recipe, options: Options, mix: Stage, train: Stage) -> Stage:
+    def work(folder: Path) -> None:
+        from pipeline import checkpoints, devices, models, separation
+
+        device = devices.choose_device(options.device)
+        devices.prepare(device)
+        model = checkpoints.load_model(train.folder(options.work) / "best.safetensors", device=device)
+        timing = separation.separate_dataset(model, _mixtures(mix, options), mix.folder(options.work), folder)
+        facts = {
+            **models.describe_model(model),
+            "look_ahead_samples": models.look_ahead(model),
+            "real_time_factor": separation.real_time_factor(timing),
+            "device": devices.describe(device),
+        }
+        with written_whole(folder / FACTS) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+    return Stage("separate", 1, {"system": train.label}, work, needs=(mix, train), label=train.label)
+
+
+# ------------------------------------------------------------------------------------------------ from estimates to the report
+def _score(recipe: Recipe, options: Options, mix: Stage, separate: Stage) -> Stage:
+    def work(folder: Path) -> None:
+        mixtures = _mixtures(mix, options)
+        scoring.score_dataset(
+            mixtures[mixtures["split"] == "test"],
+            mix.folder(options.work),
+            {separate.label: separate.folder(options.work)},
+            out=folder / "scores.csv",
+            num_workers=options.num_workers,
+            permutation=recipe.score.permutation,
+        )
+
+    settings = {"system": separate.label, "score": _settings(recipe.score)}
+    return Stage("score", 1, settings, work, needs=(mix, separate), label=separate.label)
+
+
+def _report(
+    recipe: Recipe, options: Options, mix: Stage, trained: Sequence[Stage], separated: Sequence[Stage], scored: Sequence[Stage]
+) -> Stage:
+    def work(folder: Path) -> None:
+        mixtures = _mixtures(mix, options)
+        scores = pd.concat([read_table(stage.folder(options.work) / "scores.csv", SCORES) for stage in scored], ignore_index=True)
+        write_table(scores, folder / "scores.csv", SCORES)
+        facts = {stage.label: json.loads((stage.folder(options.work) / FACTS).read_text()) for stage in separated}
+        reports.write_report(
+            scores,
+            folder,
+            title=recipe.name,
+            histories={stage.label: read_table(stage.folder(options.work) / "history.csv", HISTORY) for stage in trained},
+            models=facts,
+            published={name: figures.model_dump() for name, figures in recipe.report.published.items()},
+            baseline=recipe.baseline,
+            provenance={**provenance(device=facts[recipe.baseline]["device"]), "recipe": format_recipe(recipe)},
+            examples=reports.clip_loader(
+                mix.folder(options.work),
+                mixtures[mixtures["split"] == "test"],
+                {stage.label: stage.folder(options.work) for stage in separated},
+            ),
+            num_examples=recipe.report.num_examples,
+        )
+
+    settings = {"name": recipe.name, "report": _settings(recipe.report)}
+    return Stage("report", 1, settings, work, needs=(mix, *trained, *separated, *scored))
+
+
+def _settings(table: BaseModel) -> dict[str, Any]:
+    """A recipe table as JSON values, its defaults included."""
+    return table.model_dump(mode="json")
+
+
+def _mixtures(mix: Stage, options: Options) -> pd.DataFrame:
+    return read_table(mix.folder(options.work) / "mixtures.csv", MIXTURES)
+
+
+def _manifest(scan: Stage, options: Options) -> pd.DataFrame:
+    return read_table(scan.folder(options.work) / "manifest.csv", MANIFEST)
