@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.audio import AudioHeader, choose_channel, read_header
 from pipeline.errors import AudioError, CorpusError
 from pipeline.manifests import raise_findings
-from pipeline.parallel import map_parallel
+from pipeline.parallel import chunked, map_parallel
 
 FILES_PER_CHUNK = 2048
 """Coarse, because starting worker processes takes as long as reading a few thousand headers."""
@@ -65,7 +65,7 @@ def read_headers(root: Path, paths: Sequence[str], *, channel: int | None, num_w
     Raises:
         CorpusError: with one line for every file that is missing, damaged, empty or has channels to choose from.
     """
-    chunks = [paths[first : first + FILES_PER_CHUNK] for first in range(0, len(paths), FILES_PER_CHUNK)]
+    chunks = chunked(paths, FILES_PER_CHUNK)
     read = partial(_read_chunk, root, channel)
     outcomes = [outcome for chunk in map_parallel(read, chunks, num_workers=num_workers, description="scan") for outcome in chunk]
     raise_findings(outcome for outcome in outcomes if isinstance(outcome, str))

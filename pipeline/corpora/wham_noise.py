@@ -1,0 +1,84 @@
+"""WHAM! noise: 28,000 clips of cafés, bars and streets of the San Francisco Bay Area, 16 kHz (Wichern et al., Interspeech 2019).
+
+Terms: CC BY-NC 4.0, not for commercial use, http://wham.whisper.ai; ``tasnet fetch wham_noise`` downloads it (17.65 GB).
+
+Layout::
+
+    ROOT/{tr,cv,tt}/CLIP.wav        train, valid, test; two channels, of which LibriMix and WHAM! use the first
+    ROOT/metadata/…                 not needed
+
+LibriMix's lists for train-clean-360 also name clips such as ``CLIPsp08.wav``: the clip at 0.8 times the speed. They are not in
+the published archive.
+
+Any other folder of noise will do for plans drawn anew: ``ROOT/anything.{wav,flac}``, nested as it likes. Its clips are split by
+seed and name, one in ten each for valid and test.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.corpora.listing import ListedFile, digest_files, list_files, read_headers
+from pipeline.errors import CorpusError
+from pipeline.manifests import Utterance, keyed_order, make_manifest
+from pipeline.recipe import SPLITS
+
+ENDINGS = (".wav", ".flac")
+SPLIT_OF_FOLDER = {"tr": "train", "cv": "valid", "tt": "test"}
+HELD_OUT_SHARE = 0.1
+CHANNEL = 0
+
+logger = logging.getLogger("pipeline")
+
+
+def scan(root: Path, *, seed: int, num_workers: int | None = None) -> pd.DataFrame:
+    """Make a manifest of noise clips: as of utterances (``tables.MANIFEST``), with empty ``speaker_id`` and ``sex``.
+
+    A clip's ``utterance_id`` is its path without the ending, ``/`` written as ``-``; ``path`` is relative to ``root``.
+
+    Args:
+        root: the noise corpus.
+        seed: splits the clips of a corpus that has no split folders.
+        num_workers: processes reading headers.
+
+    Raises:
+        CorpusError: no clips, fewer than one for each split, or files that cannot be read (one line each).
+    """
+    paths = [file.path for file in files(root)]
+    if len(paths) < len(SPLITS):
+        raise CorpusError(f"{root}: holds {len(paths)} noise clips ({', '.join(ENDINGS)}); one for each split is the least")
+    splits = _published_splits(paths) if _is_published(root) else _drawn_splits(root, paths, seed)
+    clips = [Utterance(path.rpartition(".")[0].replace("/", "-"), "", "", splits[path], path) for path in paths]
+    return make_manifest(clips, read_headers(root, paths, channel=CHANNEL, num_workers=num_workers))
+
+
+def files(root: Path) -> list[ListedFile]:
+    """The clips, of the three folders where they exist."""
+    if not _is_published(root):
+        return list_files(root, ENDINGS)
+    return [file for folder in SPLIT_OF_FOLDER if (root / folder).is_dir() for file in list_files(root, ENDINGS, below=folder)]
+
+
+def listing_digest(root: Path) -> str:
+    """SHA-256 over the sorted relative paths and sizes of the clips."""
+    return digest_files(root, files(root), [])
+
+
+def _is_published(root: Path) -> bool:
+    return any((root / folder).is_dir() for folder in SPLIT_OF_FOLDER)
+
+
+def _published_splits(paths: list[str]) -> dict[str, str]:
+    return {path: SPLIT_OF_FOLDER[path.split("/")[0]] for path in paths}
+
+
+def _drawn_splits(root: Path, paths: list[str], seed: int) -> dict[str, str]:
+    """One clip in ten, at least one, for valid and for test."""
+    held_out = max(1, round(len(paths) * HELD_OUT_SHARE))
+    order = keyed_order(paths, seed, "noise-split")
+    logger.info("%s: no folders tr, cv, tt; %d noise clips split by seed %d", root, len(paths), seed)
+    names = ["valid"] * held_out + ["test"] * held_out + ["train"] * (len(paths) - 2 * held_out)
+    return dict(zip(order, names, strict=True))
