@@ -54,6 +54,13 @@ def _local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def describe(device: torch.device) -> str:
+    """What the device is, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """Arithmetic of the matrix products; ``auto`` is bfloat16 where the device has instructions for it, not an emulation."""
     if precision != "auto":
@@ -71,6 +78,11 @@ def _computes_bfloat16(device: torch.device) -> bool:
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """A context in which matrix products run in ``dtype``; it does nothing for float32."""
     return torch.autocast(device.type, dtype=dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls it: ``cpu``, or the name on the card."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def prepare(device: torch.device) -> None:
@@ -122,6 +134,8 @@ class Compiled:
     function: Callable[..., Any]
     enabled: bool
     strict: bool = False
+    compiled: bool = False
+    """Whether the calls run compiled; known after the first."""
     _ready: Callable[..., Any] | None = None
 
     def __call__(self, *arguments: Any) -> Any:
@@ -134,6 +148,8 @@ class Compiled:
         if not self.enabled:
             self._ready = self.function
             return self.function(*arguments)
+        # It warns of the missing CUDA toolkit even where there is no such device.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         compiled = torch.compile(self.function, dynamic=False)
         try:
             result = compiled(*arguments)
@@ -146,6 +162,7 @@ class Compiled:
             self._ready = self.function
             return self.function(*arguments)
         self._ready = compiled
+        self.compiled = True
         return result
 
 

@@ -2,9 +2,10 @@
 
     train(system, sets, folder, seed=0, num_sources=2, sample_rate=8000)
 
-leaves in ``folder``: ``best.safetensors`` (weights of the best epoch), ``last.pt`` (everything needed to go on) and
-``history.csv`` (a row per epoch). Called again after an interruption it goes on from ``last.pt``; called again when it is done it
-returns at once. On a CPU the interrupted training ends with the very bits of an undisturbed one.
+leaves in ``folder``: ``best.safetensors`` (weights of the best epoch), ``last.pt`` (everything needed to go on),
+``history.csv`` (a row per epoch), and ``events`` (the same for TensorBoard, where it is installed). Called again after an
+interruption it goes on from ``last.pt``; called again when it is done it returns at once. On a CPU the interrupted training ends
+with the very bits of an undisturbed one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pipeline import devices
 from pipeline.batches import Batch, Mixtures, Segments, epoch_batches, validation_batches
 from pipeline.checkpoints import load_state, save_model, save_state
 from pipeline.errors import CheckpointError, ModelError, TrainingError
+from pipeline.events import event_file
 from pipeline.interruptions import Interruptions, noted_interruptions
 from pipeline.losses import pit_loss
 from pipeline.models import build_model
@@ -210,16 +212,21 @@ class Training:
     # ---------------------------------------------------------------------------------------------------------- the loop
     def run(self) -> None:
         """All epochs that are left."""
-        network = self._network()
+        if self.finished:
+            return
+        network = self.network()
         segments = self.settings.batch_size
-        with progress_bar(self.options.description if self.group.first else "", self.num_steps * segments) as advance:
+        description = self.options.description if self.group.first else ""
+        events = event_file(self.folder / "events", first_epoch=self.progress.epoch, enabled=self.group.first)
+        with progress_bar(description, self.num_steps * segments) as advance, events as write_events:
             advance(self.steps_done * segments)
             while not self.finished:
                 self._train_epoch(network, advance)
                 self._close_epoch()
+                write_events(self.progress.history[-1])
                 self.interruptions.obey()
 
-    def _network(self) -> Callable[[Tensor], Tensor]:
+    def network(self) -> devices.Compiled:
         """The network as the steps call it: shared between processes, and compiled where that pays."""
         network: nn.Module = DistributedDataParallel(self.model) if self.group.size > 1 else self.model
         enabled = devices.choose_compile(self.options.compile, self.device, num_steps=self.num_steps)
@@ -238,7 +245,7 @@ class Training:
         )
         timer = Timer(self.options.checkpoint_minutes * 60)
         for batch in batches:
-            self._step(network, batch.to(self.device))
+            self.step(network, batch.to(self.device))
             advance(self.settings.batch_size)
             if not self.warm:
                 self._end_warmup(timer)
@@ -251,7 +258,7 @@ class Training:
         self._mean_loss()
         self.progress.training_seconds += timer.lap()
 
-    def _step(self, network: Callable[[Tensor], Tensor], batch: Batch) -> None:
+    def step(self, network: Callable[[Tensor], Tensor], batch: Batch) -> None:
         """One step of the optimiser; nothing in it waits for the device."""
         loss = torch.zeros((), device=self.device)
         size = self.options.micro_batch or len(batch)

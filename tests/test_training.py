@@ -13,12 +13,14 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pipeline import training
-from pipeline.batches import Samples, Segment
+from pipeline import devices, training
+from pipeline.batches import Batch, Samples, Segment
 from pipeline.checkpoints import load_model, load_state
 from pipeline.errors import CheckpointError, TrainingError
 from pipeline.losses import pit_loss
+from pipeline.models import build_model
 from pipeline.recipe import Model, System, Train
 from pipeline.training import Options, TrainingSets, train
 
@@ -117,8 +119,8 @@ VARIANTS = {
 @pytest.mark.parametrize(
     ("where", "calls", "before"),
     [
-        ("_step", 1, False),  # with nothing kept yet
-        ("_step", 6, False),  # in the middle of an epoch
+        ("step", 1, False),  # with nothing kept yet
+        ("step", 6, False),  # in the middle of an epoch
         ("save_model", 1, False),  # between best and last
         ("save_model", 1, True),
         ("keep", 9, True),
@@ -183,7 +185,7 @@ def test_kill_9_and_sigterm_of_a_real_process_lose_nothing(tmp_path: Path) -> No
 
 
 def test_ctrl_c_keeps_the_state_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, steps = training.Training._step, []
+    original, steps = training.Training.step, []
 
     def step(self: training.Training, *arguments: object) -> None:
         original(self, *arguments)  # type: ignore[arg-type]
@@ -193,7 +195,7 @@ def test_ctrl_c_keeps_the_state_and_stops(tmp_path: Path, monkeypatch: pytest.Mo
 
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(training.Training, "_step", step)
+        patch.setattr(training.Training, "step", step)
         with pytest.raises(KeyboardInterrupt):
             train(system(), SETS, tmp_path / "stopped", seed=1, options=QUIET)
     assert signal.getsignal(signal.SIGINT) is handler
@@ -228,7 +230,7 @@ def test_workers_and_the_callers_random_state_do_not_matter(tmp_path: Path) -> N
 
 def test_a_done_training_returns_its_history_without_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     history = train(system(), SETS, tmp_path, seed=1, options=QUIET)
-    monkeypatch.setattr(training.Training, "_step", None)
+    monkeypatch.setattr(training.Training, "step", None)
     again = train(system(), SETS, tmp_path, seed=1, options=QUIET)
     pd.testing.assert_frame_equal(history, again)
     assert list(history["epoch"]) == [1, 2, 3]
@@ -322,3 +324,35 @@ def test_one_batch_can_be_learnt_by_heart(tmp_path: Path, causal: bool) -> None:
     mixture, sources = (torch.from_numpy(part)[None] for part in Tones().read(0, 0, 800))
     with torch.no_grad():
         assert float(pit_loss(trained(mixture), sources)[0]) < -15
+
+
+def test_learning_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed: no event files")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = train(system(), SETS, tmp_path, seed=1, options=QUIET)
+    curves = EventAccumulator(str(tmp_path / "events")).Reload()
+    points = curves.Scalars("valid_si_snri_db")
+    assert [point.step for point in points] == [1, 2, 3]
+    np.testing.assert_allclose([point.value for point in points], history["valid_si_snri_db"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("num_sources", [2, 3])
+def test_a_step_on_cuda_stays_on_the_device(monkeypatch: pytest.MonkeyPatch, causal: bool, num_sources: int) -> None:
+    """Traced with tensors that claim to lie on a CUDA device: operands on different devices, or a value fetched, would raise."""
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+    cuda = torch.device("cuda", 0)
+    with FakeTensorMode():
+        with cuda:
+            model = build_model(TINY.model_copy(update={"causal": causal}), num_sources=num_sources)
+        lengths = torch.full((3,), 900)
+        batch = Batch(torch.empty(3, 1000), torch.empty(3, num_sources, 1000), lengths).to(cuda)
+        with devices.autocast(cuda, torch.bfloat16):
+            estimates = model(batch.mixture)
+        loss, permutation = pit_loss(estimates, batch.sources, batch.num_samples)
+        assert {estimates.device, loss.device, permutation.device} == {cuda}
+        assert (estimates.dtype, loss.dtype) == (torch.float32, torch.float32)
+        with pytest.raises(RuntimeError, match="device"):
+            pit_loss(estimates, torch.empty(3, num_sources, 1000), batch.num_samples)
