@@ -73,6 +73,26 @@ def sdr(estimate: npt.ArrayLike, reference: npt.ArrayLike) -> Signals:
     return np.reshape(ratios, estimates.shape[:-1])
 
 
+def sa_sdr(estimates: npt.ArrayLike, references: npt.ArrayLike) -> float:
+    """Source-aggregated SDR in dB: one ratio for all sources of a mixture, so that a silent one has a place in it.
+
+    10 log10(Σ_j |a s_j|² / Σ_j |e_j - a s_j|²) with one gain a for all: von Neumann et al. 2022, scale-invariant.
+
+    Args:
+        estimates: [source, time], in the order of the references.
+        references: [source, time], not all of them zero.
+
+    Returns:
+        dB; NaN where anything is NaN or all references are zero, -inf for silent estimates, +inf for perfect ones.
+    """
+    estimate, reference = _as_signals(estimates).ravel(), _as_signals(references).ravel()
+    if not (np.isfinite(estimate).all() and np.isfinite(reference).all() and reference.any()):
+        return float("nan")
+    estimate, reference = level(estimate), level(reference)
+    target = estimate @ reference / (reference @ reference) * reference
+    return float(_ratio_db(_energy(target), _energy(estimate - target))) if estimate.any() else -np.inf
+
+
 def pairwise_si_snr(estimates: Signals, references: Signals) -> Signals:
     """SI-SNR of every estimate [estimate, time] against every reference [reference, time]: [estimate, reference] dB."""
     scores = _unscored(estimates, references)

@@ -1,64 +1,41 @@
-"""Scores of estimates against references: one row per system, mixture and source, whatever the audio is like.
+"""Scores of estimates against references: one row per system, mixture and source.
 
     score(estimates, references, mixture=mixture, sample_rate=8000)              # arrays in, DataFrame out
-    score_dataset(mixtures, dataset_dir, {"causal": folder}, out=path)            # a rendered dataset, in parallel, resumable
+    score_dataset(mixtures, dataset_dir, {"causal": folder}, out=path)           # a rendered dataset
+    score_folders(estimates_dir, references_dir, mixtures_dir)                   # anybody's files
 
-One permutation is chosen per mixture and serves all metrics. The mixture stands in as every source's baseline; improvements are
-differences to it. What cannot be scored gets NaN (or -inf, where the estimate is silence) and a reason in ``status``:
-
-    ok
-    missing_*, unreadable_*, empty_*, nan_*, silent_*, other_rate_*     of the reference, estimate or mixture
-    length_mismatch(n)     the estimate is n samples longer (or, negative, shorter); what both have is scored
-    clipped                the estimate stays at full scale for three samples or more
-    perfect                the estimate is the reference at another level
-    shorter_than_filter    fewer than 512 samples: the SDR's filter explains almost anything
-    ill_conditioned        the reference's delays are nearly dependent; SDR by mir_eval's own arithmetic
-
-Several reasons are joined by semicolons. Scores of the last five kinds are numbers like any other.
+Files are scored in parallel, a mixture a task; what a recording lacks becomes its row's ``status`` (see ``mixture_scores``) and
+never ends a run. Rows are kept in a journal as they come; those whose audio and metrics have not changed are not computed again.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.audio import read_audio
+from pipeline import perceptual
+from pipeline.audio import read_audio, read_header
 from pipeline.errors import AudioError, ScoreError, WorkError
-from pipeline.metrics import METRICS_VERSION, References, is_finite, is_usable, pairwise_si_snr
+from pipeline.metrics import METRICS_VERSION, mir_eval_sources
+from pipeline.mixture_scores import NOTHING, Criterion, Extra, Heard, Row, Settings, score_heard
 from pipeline.parallel import map_parallel
-from pipeline.permutations import best_permutation
-from pipeline.projections import FILTER_LENGTH, Signals
+from pipeline.projections import Signals
+from pipeline.recordings import find_mixtures, find_sources
 from pipeline.tables import SCORES, read_table, write_table
-
-Criterion = Literal["si_snr", "sir"]
-Row = dict[str, Any]
-
-_FULL_SCALE = 1 - 2.0**-15
-_NOTHING = np.zeros(0)
 
 
 # ---------------------------------------------------------------------------------------------------------------- arrays
-@dataclass(frozen=True)
-class Heard:
-    """A recording as it was found: its samples, or why there are none."""
-
-    samples: Signals
-    """[time]; empty where there is a problem."""
-    problem: str = ""
-    """``missing``, ``unreadable``, ``empty`` or ``other_rate``."""
-
-
 def score(
     estimates: npt.ArrayLike,
     references: npt.ArrayLike,
@@ -66,6 +43,7 @@ def score(
     mixture: npt.ArrayLike | None,
     sample_rate: int,
     permutation: Criterion = "si_snr",
+    also: Collection[Extra] = (),
 ) -> pd.DataFrame:
     """Score the estimates of one mixture.
 
@@ -73,23 +51,30 @@ def score(
         estimates: [estimate, time], at least one per reference.
         references: [source, time].
         mixture: [time], the baseline of the improvements; without it they are NaN.
-        sample_rate: Hz; it is noted, the metrics do not depend on it.
+        sample_rate: Hz; SI-SNR and BSS-Eval do not depend on it.
         permutation: what assigns estimates to references: ``si_snr`` (the highest mean SI-SNR) or ``sir`` (as mir_eval).
+        also: further metrics: ``sir``, ``sar``, ``sa_sdr``, ``stoi``, ``estoi``, ``pesq``.
 
     Returns:
-        A row per source: ``source, estimate, si_snr_db, si_snri_db, sdr_db, sdri_db, status`` and more (:data:`tables.SCORES`);
+        A row per source: ``source, estimate, si_snr_db, si_snri_db, sdr_db, sdri_db, status`` and more (``tables.SCORES``);
         ``estimate`` counts from 1.
 
     Raises:
-        ScoreError: shapes that do not belong together.
+        ScoreError: shapes that do not belong together, or a metric that cannot be computed here.
     """
     estimated, referred = _signals(estimates, "estimates"), _signals(references, "references")
     if len(estimated) < len(referred):
         raise ScoreError(f"{len(estimated)} estimates for {len(referred)} references; every reference needs one")
-    heard_mixture = None if mixture is None else Heard(_signals(np.asarray(mixture)[None], "mixture")[0])
-    heard = {"": [Heard(one) for one in estimated]}
-    rows = score_heard(heard, [Heard(one) for one in referred], heard_mixture, permutation)[""]
-    return pd.DataFrame(rows).assign(sample_rate=sample_rate)
+    for metric in also:
+        perceptual.require(metric, sample_rate)
+    rows = score_heard(
+        {"": [Heard(one) for one in estimated]},
+        [Heard(one) for one in referred],
+        None if mixture is None else Heard(_signals(np.asarray(mixture)[None], "mixture")[0]),
+        sample_rate=sample_rate,
+        settings=Settings(permutation, tuple(also)),
+    )
+    return pd.DataFrame(rows[""]).assign(sample_rate=sample_rate)
 
 
 def _signals(samples: npt.ArrayLike, name: str) -> Signals:
@@ -97,134 +82,6 @@ def _signals(samples: npt.ArrayLike, name: str) -> Signals:
     if signals.ndim != 2 or not len(signals):
         raise ScoreError(f"{name}: expected one row of samples each, got an array of shape {signals.shape}")
     return signals
-
-
-def score_heard(
-    estimates: Mapping[str, Sequence[Heard]], references: Sequence[Heard], mixture: Heard | None, permutation: Criterion
-) -> dict[str, list[Row]]:
-    """Score the estimates that several systems made of one mixture; what belongs to the references is computed once.
-
-    Returns:
-        For every system a row per reference, as :func:`score` has them.
-    """
-    mixture = mixture or Heard(_NOTHING, "absent")
-
-    def common_length(system: str) -> int:
-        return _common_length([*estimates[system], *references, mixture])
-
-    rows: dict[str, list[Row]] = {}
-    for length, group in groupby(sorted(estimates, key=common_length), key=common_length):
-        systems = list(group)
-        recordings = [one for system in systems for one in estimates[system]]
-        comparison = Comparison([*recordings, mixture], references, length)
-        first = 0
-        for system in systems:
-            stop = first + len(estimates[system])
-            rows[system] = comparison.rows(range(first, stop), permutation)
-            first = stop
-    return rows
-
-
-class Comparison:
-    """Recordings, the mixture last, against references, over the samples that all of them have.
-
-    Args:
-        recordings: estimates of one or more systems, then the mixture.
-        references: one per source.
-        length: samples to compare.
-    """
-
-    def __init__(self, recordings: Sequence[Heard], references: Sequence[Heard], length: int) -> None:
-        self.recordings, self.references, self.length = recordings, references, length
-        signals, referred = _cut(recordings, length), _cut(references, length)
-        self.si_snr_db = pairwise_si_snr(signals, referred)
-        self.projections = References(referred).project(signals)
-        self.conditions = [_condition(*pair) for pair in zip(recordings, signals, strict=True)]
-        self.reference_conditions = [_condition(*pair) for pair in zip(references, referred, strict=True)]
-
-    def rows(self, estimates: range, criterion: Criterion) -> list[Row]:
-        """A row per reference for the estimates of one system."""
-        part = slice(estimates.start, estimates.stop)
-        permutations = {"si_snr": best_permutation(self.si_snr_db[part]), "sir": self.projections.sir_permutation(part)}
-        agree = bool(np.array_equal(permutations["si_snr"], permutations["sir"]))
-        chosen = permutations[criterion].tolist()
-        return [
-            {"source": f"s{reference + 1}", "estimate": estimate + 1}
-            | self._scores(estimates[estimate], reference)
-            | {"permutation": criterion, "permutations_agree": agree, "num_samples": self.length}
-            for reference, estimate in enumerate(chosen)
-        ]
-
-    def _scores(self, estimate: int, reference: int) -> Row:
-        """Scores of a pair, the mixture's, the differences, and what is to be said about them."""
-        mixture = len(self.recordings) - 1
-        si_snr_db, input_si_snr_db = (float(self.si_snr_db[signal, reference]) for signal in (estimate, mixture))
-        sdr_db, input_sdr_db = (self._sdr_db(signal, reference) for signal in (estimate, mixture))
-        return {
-            "si_snr_db": si_snr_db,
-            "si_snri_db": si_snr_db - input_si_snr_db,
-            "sdr_db": sdr_db,
-            "sdri_db": sdr_db - input_sdr_db,
-            "status": ";".join(self._findings(estimate, reference)) or "ok",
-            "input_si_snr_db": input_si_snr_db,
-            "input_sdr_db": input_sdr_db,
-        }
-
-    def _sdr_db(self, signal: int, reference: int) -> float:
-        """SDR; infinite where the SI-SNR is, whatever rounding the filters leave."""
-        perfect = self.si_snr_db[signal, reference] == np.inf
-        return np.inf if perfect else self.projections.sdr_db(signal, reference)
-
-    def _findings(self, estimate: int, reference: int) -> Iterator[str]:
-        """What is to be said about a pair, the worst first."""
-        yield from _named(self.reference_conditions[reference], "reference")
-        yield from _named(self.conditions[estimate], "estimate")
-        yield from _named(self.conditions[-1], "mixture")
-        excess = len(self.recordings[estimate].samples) - len(self.references[reference].samples)
-        if excess and len(self.recordings[estimate].samples) and len(self.references[reference].samples):
-            yield f"length_mismatch({excess:+d})"
-        if is_clipped(self.recordings[estimate].samples):
-            yield "clipped"
-        if self.si_snr_db[estimate, reference] == np.inf:
-            yield "perfect"
-        if 0 < self.length < FILTER_LENGTH:
-            yield "shorter_than_filter"
-        if self.projections.ill_conditioned(estimate, reference):
-            yield "ill_conditioned"
-
-
-def _named(condition: str, signal: str) -> list[str]:
-    return [f"{condition}_{signal}"] if condition not in ("", "absent") else []
-
-
-def _condition(recording: Heard, samples: Signals) -> str:
-    """Why a recording cannot be scored: its problem, ``nan`` or ``silent``; nothing where it can."""
-    if recording.problem:
-        return recording.problem
-    if not len(recording.samples):
-        return "empty"
-    if not is_finite(samples):
-        return "nan"
-    return "" if is_usable(samples) else "silent"
-
-
-def is_clipped(samples: Signals) -> bool:
-    """Whether a recording stays at full scale for three samples in a row or more."""
-    if not len(samples) or np.abs(samples).max() < _FULL_SCALE:
-        return False
-    at_full_scale = np.abs(samples) >= _FULL_SCALE
-    still = at_full_scale[1:] & (samples[1:] == samples[:-1])
-    return bool((still[1:] & still[:-1]).any())
-
-
-def _common_length(recordings: Sequence[Heard]) -> int:
-    """Samples that all recordings have, those left aside that have none at all."""
-    return min((len(one.samples) for one in recordings if len(one.samples)), default=0)
-
-
-def _cut(recordings: Sequence[Heard], length: int) -> Signals:
-    """[recording, time]; NaN where there are no samples."""
-    return np.stack([one.samples[:length] if len(one.samples) else np.full(length, np.nan) for one in recordings])
 
 
 # ----------------------------------------------------------------------------------------------------------------- files
@@ -251,19 +108,21 @@ def score_dataset(
     out: str | Path,
     num_workers: int | None = None,
     permutation: Criterion = "si_snr",
+    also: Collection[Extra] = (),
 ) -> pd.DataFrame:
     """Score the estimates that one or more systems made of a rendered dataset.
 
     Rows already in ``out``, or in the journal beside it that an interrupted run left, are kept where neither the audio nor the
-    metric has changed. The table is the same for any number of workers, and for a run that was interrupted.
+    metrics have changed. The table is the same for any number of workers, and for a run that was interrupted.
 
     Args:
-        mixtures: rows of ``mixtures.csv`` (:data:`tables.MIXTURES`) of one split.
+        mixtures: rows of ``mixtures.csv`` (``tables.MIXTURES``) of one split.
         dataset_dir: what their paths are relative to.
         estimates: for every system the folder with ``{s1,s2,…}/<mixture_id>.wav``.
         out: the table, ``scores.csv``.
         num_workers: processes; one per core by default.
         permutation: what assigns estimates to references: ``si_snr`` or ``sir``.
+        also: further metrics, as in :func:`score`.
 
     Returns:
         The rows of ``out``: by system, then mixture, then source.
@@ -272,12 +131,59 @@ def score_dataset(
         ScoreError: mixtures named twice, or a system without any estimate.
         WorkError: the table cannot be written.
     """
+    tasks = dataset_tasks(mixtures, dataset_dir, estimates)
+    return score_tasks(tasks, out=out, num_workers=num_workers, permutation=permutation, also=also)
+
+
+def score_folders(
+    estimates: str | Path | Mapping[str, str | Path],
+    references: str | Path,
+    mixtures: str | Path | None = None,
+    *,
+    system: str = "estimates",
+    out: str | Path | None = None,
+    patterns: Mapping[str, str] | None = None,
+    num_workers: int | None = None,
+    permutation: Criterion = "si_snr",
+    also: Collection[Extra] = (),
+) -> pd.DataFrame:
+    """Score anybody's files: folders with ``s1/…`` and ``s2/…``, or with names like ``<mixture>_s1.wav``.
+
+    Args:
+        estimates: the folder of one system, or a folder for each of several.
+        references: the folder of the clean sources.
+        mixtures: the folder of the mixtures; without it there are no improvements.
+        system: the name of the only system.
+        out: where the table goes; kept rows and interrupted runs as in :func:`score_dataset`. Without it nothing is written.
+        patterns: the layout of ``estimates``, ``references`` or ``mixtures``, where it is not found by itself, for example
+            ``{"estimates": "{mixture_id}_est{source}"}`` (see ``recordings``).
+        num_workers: processes; one per core by default.
+        permutation: what assigns estimates to references: ``si_snr`` or ``sir``.
+        also: further metrics, as in :func:`score`.
+
+    Returns:
+        A row per system, mixture and source.
+
+    Raises:
+        ScoreError: a folder that holds nothing of the kind, or estimates that have no reference.
+        WorkError: the table cannot be written.
+    """
+    folders = dict(estimates) if isinstance(estimates, Mapping) else {system: estimates}
+    tasks = folder_tasks(folders, references, mixtures, patterns=patterns)
+    return score_tasks(tasks, out=out, num_workers=num_workers, permutation=permutation, also=also)
+
+
+def dataset_tasks(mixtures: pd.DataFrame, dataset_dir: str | Path, estimates: Mapping[str, str | Path]) -> list[Task]:
+    """The tasks of :func:`score_dataset`, in the order of the mixtures."""
     repeated = mixtures["mixture_id"][mixtures["mixture_id"].duplicated()]
     if len(repeated):
         raise ScoreError(f"mixture {repeated.iloc[0]} stands in the mixtures table twice; choose one split of it")
     folders = {system: Path(folder) for system, folder in estimates.items()}
     tasks = [_dataset_task(row, Path(dataset_dir), folders) for row in mixtures.to_dict("records")]
-    return score_tasks(tasks, out=Path(out), num_workers=num_workers, permutation=permutation)
+    for system, folder in folders.items():
+        if tasks and not any(path.is_file() for task in tasks for path in task.estimates[system]):
+            raise ScoreError(f"{folder}: no estimate of system {system!r} lies here, expected {tasks[0].estimates[system][0]}, …")
+    return tasks
 
 
 def _dataset_task(row: Mapping[Any, Any], dataset_dir: Path, folders: Mapping[str, Path]) -> Task:
@@ -295,36 +201,94 @@ def _dataset_task(row: Mapping[Any, Any], dataset_dir: Path, folders: Mapping[st
     )
 
 
-def score_tasks(tasks: Sequence[Task], *, out: Path, num_workers: int | None, permutation: Criterion) -> pd.DataFrame:
-    """Score mixtures in parallel into the table ``out``; see :func:`score_dataset`."""
-    _check_estimates_exist(tasks)
+def folder_tasks(
+    estimates: Mapping[str, str | Path],
+    references: str | Path,
+    mixtures: str | Path | None = None,
+    *,
+    patterns: Mapping[str, str] | None = None,
+) -> list[Task]:
+    """The tasks of :func:`score_folders`: one for every mixture that has references, in the order of their names."""
+    patterns = patterns or {}
+    referred = find_sources(Path(references), patterns.get("references", ""))
+    estimated = {system: find_sources(Path(folder), patterns.get("estimates", "")) for system, folder in estimates.items()}
+    mixed = find_mixtures(Path(mixtures), patterns.get("mixtures", "")) if mixtures else {}
+    for system, found in estimated.items():
+        _check_names(system, Path(estimates[system]), found, referred, Path(references))
+    return [
+        Task(
+            mixture_id=mixture_id,
+            sample_rate=_sample_rate(sources),
+            references=sources,
+            mixture=mixed.get(mixture_id, Path(mixtures) / mixture_id) if mixtures else None,
+            estimates={system: _one_per_source(found.get(mixture_id, ()), len(sources)) for system, found in estimated.items()},
+        )
+        for mixture_id, sources in referred.items()
+    ]
+
+
+def _check_names(system: str, folder: Path, estimated: Collection[str], referred: Collection[str], references: Path) -> None:
+    """Raise ScoreError where estimates have no reference: their scores would be missed without a word."""
+    stray = sorted(set(estimated) - set(referred))
+    if stray:
+        raise ScoreError(
+            f"{folder}: {len(stray)} of {len(estimated)} mixtures of system {system!r} have no references in {references}, "
+            f"for example {stray[0]}; the names must be the same"
+        )
+
+
+def _one_per_source(paths: tuple[Path, ...], num_sources: int) -> tuple[Path, ...]:
+    """Paths, filled up with one that does not exist where a source has no estimate."""
+    return paths + (Path("missing"),) * (num_sources - len(paths))
+
+
+def _sample_rate(references: Sequence[Path]) -> int:
+    """Hz of the first reference that can be read, 0 if none can."""
+    for path in references:
+        try:
+            return read_header(path).sample_rate
+        except AudioError:
+            continue
+    return 0
+
+
+def score_tasks(
+    tasks: Sequence[Task],
+    *,
+    out: str | Path | None = None,
+    num_workers: int | None = None,
+    permutation: Criterion = "si_snr",
+    also: Collection[Extra] = (),
+) -> pd.DataFrame:
+    """Score mixtures in parallel into the table ``out``; see :func:`score_dataset` and :func:`score_folders`."""
+    if not tasks:
+        raise ScoreError("there are no mixtures to score")
+    for metric in also:
+        perceptual.require(metric, tasks[0].sample_rate)
+    settings = Settings(permutation, tuple(also))
+    if out is not None:
+        return _score_into(Path(out), tasks, num_workers, settings)
+    with TemporaryDirectory() as folder:
+        return _score_into(Path(folder) / "scores.csv", tasks, num_workers, settings)
+
+
+def _score_into(out: Path, tasks: Sequence[Task], num_workers: int | None, settings: Settings) -> pd.DataFrame:
     journal = Journal(out)
     known = journal.read()
-    work = partial(_score_task, permutation=permutation)
     jobs = [(task, known.get(task.mixture_id, {})) for task in tasks]
     rows: list[Row] = []
-    for scored, is_new in map_parallel(work, jobs, num_workers=num_workers, description="score"):
+    for scored, is_new in map_parallel(
+        partial(_score_task, settings=settings), jobs, num_workers=num_workers, description="score"
+    ):
         rows += scored
         if is_new:
             journal.append(scored)
-    table = _table(rows, list(tasks[0].estimates))
-    write_table(table, out, SCORES)
+    write_table(_by_system(rows, tasks[0].estimates), out, SCORES)
     journal.remove()
     return read_table(out, SCORES)
 
 
-def _check_estimates_exist(tasks: Sequence[Task]) -> None:
-    if not tasks:
-        raise ScoreError("there are no mixtures to score")
-    for system in tasks[0].estimates:
-        if not any(path.is_file() for task in tasks for path in task.estimates[system]):
-            folder = tasks[0].estimates[system][0].parent.parent
-            raise ScoreError(
-                f"{folder}: no estimate of system {system!r} lies here, expected for example {tasks[0].estimates[system][0]}"
-            )
-
-
-def _table(rows: Sequence[Row], systems: Sequence[str]) -> pd.DataFrame:
+def _by_system(rows: Sequence[Row], systems: Collection[str]) -> pd.DataFrame:
     """Rows by system, each system's in the order of the mixtures."""
     return pd.DataFrame([row for system in systems for row in rows if row["system"] == system])
 
@@ -333,34 +297,34 @@ KnownRows = Mapping[str, list[Row]]
 """Rows of one mixture by digest."""
 
 
-def _score_task(job: tuple[Task, KnownRows], *, permutation: Criterion) -> tuple[list[Row], bool]:
+def _score_task(job: tuple[Task, KnownRows], *, settings: Settings) -> tuple[list[Row], bool]:
     """The rows of one mixture, and whether any had to be computed."""
     task, known = job
-    digests = _digests(task, permutation)
-    new = {system: task.estimates[system] for system, digest in digests.items() if digest not in known}
-    scored = _score_files(task, new, permutation) if new else {}
+    digests = _digests(task, settings)
+    missing = {system: task.estimates[system] for system, digest in digests.items() if digest not in known}
+    scored = _score_files(task, missing, settings) if missing else {}
     rows = [
         row for system, digest in digests.items() for row in known.get(digest) or _noted(scored[system], task, system, digest)
     ]
-    return rows, bool(new)
+    return rows, bool(missing)
 
 
-def _score_files(task: Task, estimates: Mapping[str, Sequence[Path]], permutation: Criterion) -> dict[str, list[Row]]:
+def _score_files(task: Task, estimates: Mapping[str, Sequence[Path]], settings: Settings) -> dict[str, list[Row]]:
     heard = {system: [_hear(path, task.sample_rate) for path in paths] for system, paths in estimates.items()}
     references = [_hear(path, task.sample_rate) for path in task.references]
     mixture = _hear(task.mixture, task.sample_rate) if task.mixture else None
-    return score_heard(heard, references, mixture, permutation)
+    return score_heard(heard, references, mixture, sample_rate=task.sample_rate, settings=settings)
 
 
 def _hear(path: Path, sample_rate: int) -> Heard:
     """Read a recording; what is wrong with it becomes part of the scores."""
     if not path.is_file():
-        return Heard(_NOTHING, "missing")
+        return Heard(NOTHING, "missing")
     try:
         samples, actual_rate = read_audio(path, finite_only=False)
     except AudioError:
-        return Heard(_NOTHING, "unreadable")
-    return Heard(samples) if actual_rate == sample_rate else Heard(_NOTHING, "other_rate")
+        return Heard(NOTHING, "unreadable")
+    return Heard(samples) if actual_rate == sample_rate else Heard(NOTHING, "other_rate")
 
 
 def _noted(rows: Sequence[Row], task: Task, system: str, digest: str) -> list[Row]:
@@ -370,29 +334,27 @@ def _noted(rows: Sequence[Row], task: Task, system: str, digest: str) -> list[Ro
     return [common | row | note for row, note in zip(rows, notes, strict=True)]
 
 
-def _digests(task: Task, permutation: Criterion) -> dict[str, str]:
-    """For every system a digest of all that decides its scores: the files, the criterion, the version of the metrics."""
-    fixed = [_file_digest(path) for path in (*task.references, task.mixture)]
-    settings = [task.mixture_id, task.sample_rate, permutation, METRICS_VERSION, *task.notes]
+def _digests(task: Task, settings: Settings) -> dict[str, str]:
+    """For every system a digest of all that decides its rows: the files, the settings, the version of the metrics."""
+    fixed = [task.mixture_id, task.sample_rate, settings, METRICS_VERSION, *task.notes]
+    fixed += [_file_digest(path) for path in (*task.references, task.mixture)]
     return {
-        system: blake2b(
-            repr([system, settings, fixed, [_file_digest(path) for path in paths]]).encode(), digest_size=12
-        ).hexdigest()
+        system: _digest(repr([system, fixed, [_file_digest(path) for path in paths]]).encode())
         for system, paths in task.estimates.items()
     }
 
 
 def _file_digest(path: Path | None) -> str:
     """Digest of a file's bytes; empty where there is no such file."""
-    if path is None or not path.is_file():
-        return ""
-    return blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    return _digest(path.read_bytes()) if path and path.is_file() else ""
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=12).hexdigest()
 
 
 class Journal:
     """Rows computed so far, a mixture a line, in a file beside the table that they will fill.
-
-    A line that a crash cut short is dropped when the file is read.
 
     Args:
         out: the table.
@@ -410,7 +372,7 @@ class Journal:
         return {mixture_id: {digest: [*rows.values()] for digest, rows in found.items()} for mixture_id, found in known.items()}
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Add the rows of one mixture; they survive the end of this process."""
+        """Add the rows of one mixture; they outlive this process, however it ends."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
@@ -431,8 +393,50 @@ class Journal:
         )
 
     def _rows_of_journal(self) -> list[Row]:
+        """Rows of whole lines; a line that a crash cut short is taken away."""
         if not self.path.is_file():
             return []
         whole, newline, _torn = self.path.read_text(encoding="utf-8").rpartition("\n")
         os.truncate(self.path, len((whole + newline).encode()))
         return [row for line in whole.splitlines() for row in json.loads(line)]
+
+
+# ---------------------------------------------------------------------------------------------------------- verification
+@dataclass(frozen=True)
+class Verification:
+    """Scores compared with the oracle's."""
+
+    num_rows: int
+    largest_difference_db: float
+    """Of the SDR of estimates and mixtures."""
+    oracle: str = "mir_eval 0.8"
+
+
+def verify(scores: pd.DataFrame, tasks: Sequence[Task], num_rows: int, *, seed: int = 0) -> Verification:
+    """Compute the SDR of rows drawn at random anew with mir_eval, and find the largest difference.
+
+    Args:
+        scores: a score table.
+        tasks: the tasks it was made from: :func:`dataset_tasks` or :func:`folder_tasks`.
+        num_rows: rows to draw, among those with a finite SDR.
+        seed: of the draw.
+    """
+    finite = scores[np.isfinite(scores["sdr_db"])]
+    drawn = finite.sample(min(num_rows, len(finite)), random_state=seed)
+    by_mixture = {task.mixture_id: task for task in tasks}
+    differences = [_difference_db(row, by_mixture[row["mixture_id"]]) for row in drawn.to_dict("records")]
+    return Verification(len(drawn), max(differences, default=0.0))
+
+
+def _difference_db(row: Mapping[Any, Any], task: Task) -> float:
+    """The largest difference to mir_eval of a row's SDR and of its mixture's."""
+    reference = task.references[int(row["source"].removeprefix("s")) - 1]
+    estimate = task.estimates[row["system"]][int(row["estimate"]) - 1]
+    pairs = [(estimate, row["sdr_db"])] + ([(task.mixture, row["input_sdr_db"])] if task.mixture else [])
+    differences = [abs(_sdr_of_files(path, reference, int(row["num_samples"])) - value) for path, value in pairs]
+    return float(max(difference for difference in differences if np.isfinite(difference)))
+
+
+def _sdr_of_files(estimate: Path, reference: Path, num_samples: int) -> float:
+    estimated, referred = (read_audio(path, stop=num_samples)[0] for path in (estimate, reference))
+    return float(mir_eval_sources(estimated[None], referred[None])[0][0])

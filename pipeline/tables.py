@@ -114,7 +114,15 @@ SCORES = Schema(
         Column("input_si_snr_db", "number", "of the mixture against this reference"),
         Column("input_sdr_db", "number", "of the mixture against this reference"),
         Column("seconds", "number", "wall time of separating this mixture", optional=True),
-        Column("digest", "text", "of the audio scored and of how: rows with the same one need not be computed again", optional=True),
+        Column("sir_db", "number", "signal to interference, BSS-Eval v3", optional=True),
+        Column("sar_db", "number", "signal to artefacts, BSS-Eval v3", optional=True),
+        Column("sa_sdr_db", "number", "source-aggregated SDR, the same for all sources of a mixture", optional=True),
+        Column("stoi", "number", "intelligibility, 0 to 1", optional=True),
+        Column("estoi", "number", "extended intelligibility, 0 to 1", optional=True),
+        Column("pesq", "number", "perceived quality, MOS-LQO", optional=True),
+        Column(
+            "digest", "text", "of the audio scored and of how: rows with the same one need not be computed again", optional=True
+        ),
     ),
 )
 

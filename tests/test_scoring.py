@@ -18,9 +18,9 @@ from pipeline import scoring
 from pipeline.audio import write_audio
 from pipeline.errors import ScoreError, WorkError
 from pipeline.metrics import mir_eval_sources, sdr, si_snr
-from pipeline.scoring import score, score_dataset
+from pipeline.scoring import dataset_tasks, folder_tasks, score, score_dataset, score_folders, verify
 from pipeline.tables import MIXTURES, SCORES, check_table, read_table, write_table
-from tests.separations import with_interference
+from tests.separations import Speech, with_interference
 
 Samples = NDArray[np.float64]
 RATE = 8000
@@ -224,9 +224,9 @@ from pathlib import Path
 from pipeline import scoring
 from pipeline.tables import MIXTURES, read_table
 compute = scoring._score_task
-def slowly(job, *, permutation):
+def slowly(job, *, settings):
     time.sleep(0.1)
-    return compute(job, permutation=permutation)
+    return compute(job, settings=settings)
 scoring._score_task = slowly
 folder = Path(sys.argv[1])
 mixtures = read_table(folder / "mixtures.csv", MIXTURES)
@@ -256,9 +256,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     scored: list[str] = []
     compute = scoring._score_files
 
-    def counting(task, estimates, permutation):
+    def counting(task, estimates, settings):
         scored.append(f"{task.mixture_id}: {' '.join(estimates)}")
-        return compute(task, estimates, permutation)
+        return compute(task, estimates, settings)
 
     monkeypatch.setattr(scoring, "_score_files", counting)
     return scored
@@ -351,3 +351,129 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(WorkError):
         run(tmp_path, mixtures)
+
+
+# --------------------------------------------------------------------------------------------------------------- folders
+LAYOUTS = {
+    "s1/x.wav": "s{source}/{mixture_id}.wav",
+    "x_s1.flac": "{mixture_id}_s{source}.flac",
+    "x/s1.wav": "{mixture_id}/s{source}.wav",
+    "x_est0.wav": "{mixture_id}_est{source}.wav",
+    "x_1.wav": "{mixture_id}_{source}.wav",
+}
+
+
+def write_folder(folder: Path, layout: str, mixtures: dict[str, Samples]) -> None:
+    first = 0 if "est" in layout else 1
+    for mixture_id, signals in mixtures.items():
+        for number, one in enumerate(signals, start=first):
+            path = folder / layout.format(mixture_id=mixture_id, source=number)
+            write_audio(path, one, RATE, "flac" if layout.endswith("flac") else "float32")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_anybodys_folders(tmp_path: Path, layout: str) -> None:
+    sets = {f"a{number}b": separated(number) for number in range(3)}
+    write_folder(tmp_path / "estimates", layout, {name: each[0] for name, each in sets.items()})
+    write_folder(tmp_path / "references", "s{source}/{mixture_id}.wav", {name: each[1] for name, each in sets.items()})
+    for name, each in sets.items():
+        write_audio(tmp_path / "mixtures" / f"{name}.wav", each[2], RATE, "float32")
+    scores = score_folders(tmp_path / "estimates", tmp_path / "references", tmp_path / "mixtures", system="theirs", num_workers=1)
+    assert scores["system"].tolist() == ["theirs"] * 6
+    assert scores["status"].tolist() == ["ok"] * 6
+    expected = np.concatenate([sdr(each[0], each[1]) - sdr(each[2], each[1]) for each in sets.values()])
+    np.testing.assert_allclose(scores["sdri_db"], expected, atol=0.01 if layout.endswith("flac") else 1e-3)
+
+
+def test_folders_of_several_systems_without_mixtures(tmp_path: Path) -> None:
+    write_dataset(tmp_path, num_mixtures=2)
+    (tmp_path / "references").mkdir()
+    for source in ("s1", "s2"):
+        (tmp_path / source).rename(tmp_path / "references" / source)
+    (tmp_path / "b" / "s2" / "001.wav").unlink()
+    systems = {"a": tmp_path / "a", "b": tmp_path / "b"}
+    scores = score_folders(systems, tmp_path / "references", out=tmp_path / "scores.csv", num_workers=1)
+    assert scores["sdri_db"].isna().all()
+    assert scores["status"].tolist() == ["ok"] * 7 + ["missing_estimate"]
+    assert (tmp_path / "scores.csv").is_file()
+
+
+def test_a_pattern_of_ones_own(tmp_path: Path) -> None:
+    write_folder(tmp_path / "estimates", "{mixture_id}.talker{source}.wav", {"x": separated(0)[0]})
+    write_folder(tmp_path / "references", "s{source}/{mixture_id}.wav", {"x": separated(0)[1]})
+    with pytest.raises(ScoreError, match="give a pattern"):
+        score_folders(tmp_path / "estimates", tmp_path / "references")
+    patterns = {"estimates": "{mixture_id}.talker{source}"}
+    scores = score_folders(tmp_path / "estimates", tmp_path / "references", patterns=patterns, num_workers=1)
+    assert scores["status"].tolist() == ["ok", "ok"]
+    with pytest.raises(ScoreError, match="mixture_id"):
+        score_folders(tmp_path / "estimates", tmp_path / "references", patterns={"estimates": "{name}_{source}"})
+
+
+def test_folders_that_do_not_belong_together(tmp_path: Path) -> None:
+    write_folder(tmp_path / "estimates", "s{source}/{mixture_id}.wav", {"x": separated(0)[0], "y": separated(0)[0]})
+    write_folder(tmp_path / "references", "s{source}/{mixture_id}.wav", {"x": separated(0)[1]})
+    with pytest.raises(ScoreError, match=r"no references in .* y"):
+        score_folders(tmp_path / "estimates", tmp_path / "references")
+    with pytest.raises(ScoreError, match="no such folder"):
+        score_folders(tmp_path / "nowhere", tmp_path / "references")
+
+
+def test_verification_finds_what_is_wrong(tmp_path: Path) -> None:
+    mixtures = write_dataset(tmp_path)
+    scores = run(tmp_path, mixtures, "ab")
+    tasks = dataset_tasks(mixtures, tmp_path, {"a": tmp_path / "a", "b": tmp_path / "b"})
+    right = verify(scores, tasks, 10)
+    assert right.num_rows == 10
+    assert right.largest_difference_db < 1e-6
+    wrong = verify(scores.assign(sdr_db=scores["sdr_db"] + 0.5), tasks, 3)
+    assert wrong.largest_difference_db == pytest.approx(0.5)
+    assert len(folder_tasks({"a": tmp_path / "a"}, tmp_path)) == 6
+
+
+# ------------------------------------------------------------------------------------------------------- metrics on request
+def test_sir_and_sar_on_request() -> None:
+    estimates, references, mixture = separated(9)
+    scores = score(estimates[::-1], references, mixture=mixture, sample_rate=RATE, also=["sir", "sar"])
+    _, sir_db, sar_db, _ = mir_eval_sources(estimates, references)
+    np.testing.assert_allclose(scores["sir_db"], sir_db, atol=1e-6)
+    np.testing.assert_allclose(scores["sar_db"], sar_db, atol=1e-6)
+
+
+def test_aggregated_sdr_has_a_place_for_silence() -> None:
+    _, references, mixture = separated(10)
+    references[1] = 0.0
+    estimates = 0.5 * references
+    estimates[1, :100] = 0.5 * 0.1 * references[0, :100]
+    expected = 10 * np.log10(np.sum(references[0] ** 2) / np.sum((0.1 * references[0, :100]) ** 2))
+    scores = score(estimates, references, mixture=mixture, sample_rate=RATE, also=["sa_sdr"])
+    assert scores["sa_sdr_db"].tolist() == pytest.approx([expected] * 2, abs=1e-9)
+
+
+def test_intelligibility_and_quality(corpora: Path) -> None:
+    pytest.importorskip("pystoi")
+    pytest.importorskip("pesq")
+    speech = Speech(corpora, 1)
+    references = speech.utterances(2, 24000)
+    estimates = with_interference(references, speech.random, 15.0, 20.0)
+    noisy = with_interference(references, speech.random, 0.0, 0.0)
+    also = ["stoi", "estoi", "pesq"]
+    better, worse = (
+        score(each, references, mixture=references.sum(0), sample_rate=RATE, also=also)[also].to_numpy()
+        for each in (estimates, noisy)
+    )
+    assert (better > worse).all()
+    assert (better[:, :2] <= 1).all()
+    silent = score(np.stack([estimates[0], np.zeros(24000)]), references, mixture=None, sample_rate=RATE, also=also)
+    assert silent[also].isna().to_numpy().tolist() == [[False] * 3, [True] * 3]
+
+
+def test_metrics_that_cannot_be_computed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimates, references, mixture = separated(11)
+    monkeypatch.setattr("pipeline.perceptual.find_spec", lambda _: None)
+    with pytest.raises(ScoreError, match="pip install"):
+        score(estimates, references, mixture=mixture, sample_rate=RATE, also=["stoi"])
+    monkeypatch.undo()
+    pytest.importorskip("pesq")
+    with pytest.raises(ScoreError, match="8000 and 16000"):
+        score(estimates, references, mixture=mixture, sample_rate=44100, also=["pesq"])
