@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from random import Random
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.audio import dequantise
+from pipeline.audio import dequantise, resample
 from pipeline.errors import DatasetError
 from pipeline.mixing import Mode, Utterance, mix_at_levels
 from pipeline.plans.random import MixtureSampler
@@ -140,17 +141,28 @@ class DynamicSegments:
         mode: ``min`` cuts to the shortest source, ``max`` pads to the longest.
         num_samples: length of a segment.
         num_segments: segments an epoch has unless told otherwise.
+        speed_percent: every source is played faster or slower by up to so many percent, pitch and all.
 
     Raises:
         DatasetError: the bank lacks an utterance that may be drawn.
     """
 
-    def __init__(self, bank: Shard, sampler: MixtureSampler, *, mode: Mode, num_samples: int, num_segments: int) -> None:
+    def __init__(
+        self,
+        bank: Shard,
+        sampler: MixtureSampler,
+        *,
+        mode: Mode,
+        num_samples: int,
+        num_segments: int,
+        speed_percent: int = 0,
+    ) -> None:
         self._bank = bank
         self._sampler = sampler
         self._mode = mode
         self._num_samples = num_samples
         self._num_segments = num_segments
+        self._speed_percent = speed_percent
         self._places = bank.index_of()
         missing = [name for voice in sampler.voices for name in voice if name not in self._places]
         if missing:
@@ -165,15 +177,19 @@ class DynamicSegments:
         """Draw, cut, level and mix."""
         draw = self._sampler.draw(epoch, index)
         keyed = self._sampler.keyed(epoch, index, "cut")
-        cuts = [self._cut(self._places[name], keyed.random()) for name in draw.utterance_ids]
+        cuts = [self._cut(self._places[name], keyed) for name in draw.utterance_ids]
         mixed = mix_at_levels(cuts, draw.levels_db, rule=self._sampler.rule, mode=self._mode)
         return padded(mixed.mixture, mixed.sources, self._num_samples)
 
-    def _cut(self, place: int, share: float) -> Utterance:
-        """As much of an utterance as a segment holds, ``share`` of the way from its first to its last possible cut."""
+    def _cut(self, place: int, keyed: Random) -> Utterance:
+        """As much of an utterance as a segment holds, from a random place and at a random speed."""
+        speed = 100 + (keyed.randint(-self._speed_percent, self._speed_percent) if self._speed_percent else 0)
+        wanted = -(-self._num_samples * speed // 100)
         length = int(self._bank.num_samples[place])
-        start = int(share * (max(length - self._num_samples, 0) + 1))
-        samples: Samples = self._bank.read(place, start, start + self._num_samples)[0]
+        start = int(keyed.random() * (max(length - wanted, 0) + 1))
+        samples: Samples = self._bank.read(place, start, start + wanted)[0]
+        # Speech at 105 % is speech recorded at a rate of 105 and played at 100.
+        samples = resample(samples, speed, 100)[: self._num_samples]
         facts = self._bank.facts[place]
         return Utterance(samples, facts["level_db"], facts["peak"])
 

@@ -288,6 +288,8 @@ class Train(_Table):
     """Stop early after so many epochs without a better validation loss."""
     mixing: Literal["static", "dynamic"] = "static"
     """``static`` trains on the rendered mixtures; ``dynamic`` draws new ones on the fly by the plan's own rules."""
+    speed_percent: Annotated[int, Field(ge=0, le=20)] = 0
+    """Dynamic mixing plays every source up to so many percent faster or slower, pitch and all: new voices."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the matrix products; ``auto`` is bfloat16 where the device computes in it. Norm statistics never are."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0

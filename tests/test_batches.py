@@ -132,6 +132,23 @@ def test_dynamic_segments_have_the_levels_that_were_drawn(dynamic: DynamicSegmen
         assert np.abs(segment.mixture).max() <= 0.9 + 1e-6
 
 
+def test_speed_changes_pitch_and_stays_within_its_range(dynamic: DynamicSegments, tmp_path: Path) -> None:
+    tone = (0.1 * np.sin(2 * np.pi * 1000 / RATE * np.arange(9000))).astype(np.float32)
+    signals = [Signal(f"u{k}", tone[None], {"level_db": -23.0, "peak": 0.1}) for k in range(8)]
+    write_shard(tmp_path / "tones.shard", signals, sample_rate=RATE, dtype="float32")
+    shard = Shard(tmp_path / "tones.shard")
+    segments = DynamicSegments(shard, dynamic._sampler, mode="min", num_samples=4000, num_segments=1, speed_percent=10)
+    frequencies = set()
+    for index in range(40):
+        segment = segments.segment(1, index)
+        assert segment.num_samples == 4000
+        spectrum = np.abs(np.fft.rfft(segment.sources * np.hanning(4000)))
+        frequencies |= set(spectrum.argmax(1) * RATE / 4000)
+    assert min(frequencies) >= 898
+    assert max(frequencies) <= 1102
+    assert len(frequencies) > 10
+
+
 def test_a_bank_that_lacks_an_utterance_is_refused(dynamic: DynamicSegments, tmp_path: Path) -> None:
     write_shard(tmp_path / "empty.shard", [], sample_rate=RATE, dtype="float32")
     with pytest.raises(DatasetError, match=r"empty\.shard: lacks 8 utterances"):
