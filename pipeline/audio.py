@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,10 @@ from pipeline.errors import AudioError
 from pipeline.tables import written_whole
 
 Encoding = Literal["pcm16", "float32", "flac"]
-Samples = npt.NDArray[np.float64]
-Float = TypeVar("Float", np.float32, np.float64)
 
 FULL_SCALE = 2**15
+_HALF_TAPS = 10  # of resample_poly's filter on either side, in samples of the lower rate
+_FLOATING = ("FLOAT", "DOUBLE")
 _UNKNOWN_LENGTH = 2**63 - 1
 
 
@@ -59,8 +59,14 @@ def read_header(path: str | Path) -> AudioHeader:
 
 
 def read_audio(
-    path: str | Path, *, channel: int | None = None, start: int = 0, stop: int | None = None, finite_only: bool = True
-) -> tuple[Samples, int]:
+    path: str | Path,
+    *,
+    channel: int | None = None,
+    start: int = 0,
+    stop: int | None = None,
+    dtype: Literal["float64", "float32"] = "float64",
+    finite_only: bool = True,
+) -> tuple[npt.NDArray[Any], int]:
     """Decode one channel of a file.
 
     Args:
@@ -68,10 +74,11 @@ def read_audio(
         channel: which channel of several (0 is the first); without it only mono files are read.
         start: first sample; negative values are not allowed.
         stop: one past the last sample; beyond the end means the end.
+        dtype: of the samples; 16-bit files lose nothing in either.
         finite_only: refuse NaN and infinite samples, rather than return them to somebody who looks for them.
 
     Returns:
-        float64 samples [time] and the sample rate in Hz.
+        Samples [time] and the sample rate in Hz.
 
     Raises:
         AudioError: the file is missing, damaged or empty, holds NaN or infinite samples, or has several channels and none is
@@ -85,7 +92,7 @@ def read_audio(
             column = choose_channel(path, header, channel)
             expected = max((header.num_samples if stop is None else min(stop, header.num_samples)) - start, 0)
             file.seek(min(start, header.num_samples))
-            samples = file.read(expected, dtype="float64", always_2d=True)[:, column]
+            samples = file.read(expected, dtype=dtype, always_2d=True)[:, column]
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(_why_unreadable(path, error)) from None
     _check_samples(path, samples, expected, header, finite_only=finite_only)
@@ -116,7 +123,7 @@ def _check_length(path: Path, header: AudioHeader) -> None:
         raise AudioError(f"{path}: does not say how long it is, as FLAC made from a stream; convert it anew")
 
 
-def _check_samples(path: Path, samples: Samples, expected: int, header: AudioHeader, *, finite_only: bool) -> None:
+def _check_samples(path: Path, samples: npt.NDArray[Any], expected: int, header: AudioHeader, *, finite_only: bool) -> None:
     if len(samples) < expected:
         raise AudioError(
             f"{path}: is cut short: {expected - len(samples)} of {header.num_samples} samples are missing; copy it anew"
@@ -142,7 +149,7 @@ def _is_shortened_sphere(path: Path) -> bool:
     return start.startswith(b"NIST_1A") and b"shorten" in start
 
 
-def write_audio(path: str | Path, samples: npt.NDArray[Any], sample_rate: int, encoding: Encoding = "pcm16") -> None:
+def write_audio(path: str | Path, samples: npt.NDArray[Any], sample_rate: int, encoding: Encoding = "pcm16") -> int:
     """Write one mono file, whole or not at all; equal samples give equal bytes.
 
     Args:
@@ -151,12 +158,16 @@ def write_audio(path: str | Path, samples: npt.NDArray[Any], sample_rate: int, e
         sample_rate: Hz.
         encoding: ``pcm16`` (16-bit wav), ``float32`` (32-bit float wav) or ``flac`` (16-bit).
 
+    Returns:
+        Its size in bytes.
+
     Raises:
         WorkError: the folder cannot be written, or the disk is full.
     """
     encoded = encode(samples, sample_rate, encoding)
     with written_whole(Path(path), durable=False) as temporary:
         temporary.write_bytes(encoded)
+    return len(encoded)
 
 
 def encode(samples: npt.NDArray[Any], sample_rate: int, encoding: Encoding = "pcm16") -> bytes:
@@ -210,7 +221,7 @@ def dequantise(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return samples
 
 
-def resample(samples: npt.NDArray[Float], old_rate: int, new_rate: int) -> npt.NDArray[Float]:
+def resample(samples: npt.NDArray[Any], old_rate: int, new_rate: int) -> npt.NDArray[Any]:
     """Resample as the published datasets do: scipy's polyphase filter (Kaiser 5.0), which equals MATLAB's ``resample``.
 
     Args:
@@ -224,8 +235,17 @@ def resample(samples: npt.NDArray[Float], old_rate: int, new_rate: int) -> npt.N
     if old_rate == new_rate:
         return samples
     divisor = gcd(old_rate, new_rate)
-    resampled: npt.NDArray[Float] = resample_poly(samples, new_rate // divisor, old_rate // divisor, axis=-1)
+    resampled: npt.NDArray[Any] = resample_poly(samples, new_rate // divisor, old_rate // divisor, axis=-1)
     return resampled
+
+
+def deciding_length(num_resampled: int, old_rate: int, new_rate: int) -> int:
+    """How many samples, from the first on, decide the first ``num_resampled`` that :func:`resample` makes of them."""
+    if old_rate == new_rate:
+        return num_resampled
+    divisor = gcd(old_rate, new_rate)
+    up, down = new_rate // divisor, old_rate // divisor
+    return (num_resampled * down + _HALF_TAPS * max(up, down)) // up + 1
 
 
 def resampled_length(num_samples: int, old_rate: int, new_rate: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from pipeline.levels import LevelRule
 from pipeline.mixing import Utterance
 from pipeline.parallel import chunked, map_parallel
 from pipeline.recipe import Mix
-from pipeline.rendering import Reading, UtteranceReader
+from pipeline.renderers.shared import read_voice
 from pipeline.shards import Shard, Signal, write_shard
 
 _CHUNK = 16
@@ -51,7 +50,7 @@ def pack_mixtures(
     columns = ["mixture_path", *(f"source_{k}_path" for k in range(1, int(here["num_sources"].iloc[0]) + 1))]
     rows = list(here[["mixture_id", *columns]].itertuples(index=False, name=None))
     read = partial(_read_rendered, Path(dataset_dir), encoding == "float32")
-    chunks = map_parallel(read, chunked(rows, _CHUNK), num_workers=num_workers, description=f"pack {split}")
+    chunks = map_parallel(read, chunked(rows, _CHUNK), num_workers=num_workers, description=f"pack {split}", size=len)
     dtype = np.float32 if encoding == "float32" else np.int16
     write_shard(path, _flat(chunks), sample_rate=int(here["sample_rate"].iloc[0]), dtype=dtype)
 
@@ -94,16 +93,19 @@ def pack_utterances(
     """
     here = manifest[(manifest["split"] == split) & (manifest["num_samples"] >= min_seconds * manifest["sample_rate"])]
     rows = list(here[["utterance_id", "path"]].itertuples(index=False, name=None))
-    reading = Reading(Path(corpus_root), mix.sample_rate, channel, session=uuid.uuid4().hex)
-    read = partial(_read_utterances, reading, level)
-    chunks = map_parallel(read, chunked(rows, _CHUNK), num_workers=num_workers, description=f"pack {split} utterances")
+    read = partial(_read_utterances, Path(corpus_root), mix.sample_rate, level, channel)
+    chunks = map_parallel(read, chunked(rows, _CHUNK), num_workers=num_workers, description=f"pack {split} utterances", size=len)
     write_shard(path, _flat(chunks), sample_rate=mix.sample_rate, dtype=np.float32)
 
 
-def _read_utterances(reading: Reading, rule: LevelRule, rows: Sequence[tuple[str, str]]) -> list[Signal]:
-    reader = UtteranceReader(reading)
-    utterances = [(name, reader.utterance(path, rule)) for name, path in rows]
-    return [Signal(name, u.samples[np.newaxis], {"level_db": u.level_db, "peak": u.peak}) for name, u in utterances]
+def _read_utterances(
+    root: Path, sample_rate: int, rule: LevelRule, channel: int | None, rows: Sequence[tuple[str, str]]
+) -> list[Signal]:
+    voices = [(name, read_voice(root / path, [sample_rate], rule, channel)) for name, path in rows]
+    return [
+        Signal(name, voice.signals[sample_rate][np.newaxis], {"level_db": voice.level, "peak": voice.peak})
+        for name, voice in voices
+    ]
 
 
 def _flat(chunks: Iterable[Sequence[Signal]]) -> Iterator[Signal]:

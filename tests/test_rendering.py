@@ -244,7 +244,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(corpus, dataset, tmp
     program = (
         "import sys, time, pandas as pd, pipeline.rendering as r; from pipeline.recipe import Mix\n"
         "r._CHUNK = 1; real = r.write_audio\n"
-        "def slow(*a): time.sleep(0.01); real(*a)\n"
+        "def slow(*a): time.sleep(0.01); return real(*a)\n"
         "r.write_audio = slow\n"
         f"r.render(pd.read_pickle({str(tmp_path / 'plan.pkl')!r}), pd.read_pickle({str(tmp_path / 'manifest.pkl')!r}),"
         f" {str(root)!r}, {str(out)!r}, Mix(), num_workers={num_workers})\n"
@@ -269,7 +269,7 @@ def test_files_lost_after_the_journal_knew_them_are_made_again(corpus, dataset, 
     folder, plan = dataset
     out = tmp_path / "out"
 
-    def stop_before_the_end(*_):
+    def stop_before_the_end(*_, **__):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:

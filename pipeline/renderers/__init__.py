@@ -1,0 +1,27 @@
+"""From one planned mixture to its files: how each kind of plan reads, levels and mixes.
+
+A renderer lives in one process and remembers utterances, so that what many mixtures use is decoded, resampled and measured once;
+the samples of a mixture depend on nothing but the plan and the corpus.
+"""
+
+from __future__ import annotations
+
+from pipeline.errors import PlanError
+from pipeline.renderers.librimix import LibriMixRenderer
+from pipeline.renderers.shared import Inputs, Renderer
+from pipeline.renderers.wsj0mix import DrawnRenderer, Wsj0MixRenderer
+
+
+def renderer_of(rule: str, inputs: Inputs) -> Renderer:
+    """The renderer of plans with a level rule (see ``tables.PLAN``).
+
+    Raises:
+        PlanError: no such rule.
+    """
+    if rule == "gain":
+        return LibriMixRenderer(inputs)
+    if rule == "active_8k":
+        return Wsj0MixRenderer(inputs)
+    if rule in ("active", "loudness", "rms"):
+        return DrawnRenderer(inputs)
+    raise PlanError(f"level_rule {rule!r} is none of active, active_8k, rms, loudness and gain")

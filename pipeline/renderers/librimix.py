@@ -1,0 +1,202 @@
+"""LibriMix as its published script makes it, bit for bit, with its tree and its two families of tables.
+
+    Libri2Mix/{wav8k,wav16k}/{min,max}/{train-100,dev,test}/{s1,s2,noise,mix_clean,mix_both,mix_single}/MIXTURE.wav
+    Libri2Mix/{wav8k,wav16k}/{min,max}/metadata/{mixture,metrics}_{train-100,…}_{mix_clean,…}.csv
+
+Gains apply to the raw files, in single precision; nothing is scaled afterwards, and what exceeds full scale is clipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import groupby
+
+import numpy as np
+
+from pipeline.audio import deciding_length, quantise_down, read_audio, resample, resampled_length
+from pipeline.errors import AudioError
+from pipeline.plans.planned import NOISE, PlannedMixture, PlannedSource
+from pipeline.recipe import Mix, MixType, Variant
+from pipeline.renderers.shared import (
+    MIXTURES_FILE,
+    Array,
+    AudioFile,
+    Inputs,
+    Rendered,
+    Row,
+    Voice,
+    Voices,
+    mixture_cells,
+    source_cells,
+    suffix,
+    table_of,
+)
+
+FADE_SECONDS = 0.5
+_EPSILON = 1e-10
+
+Components = Mapping[str, Array]
+"""Signals [time] by name: s1, s2, …, and noise where there is any."""
+
+
+class LibriMixRenderer:
+    """Renders LibriMix; clean mixtures never touch the noise corpus."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._voices = Voices()
+
+    def render(self, mixture: PlannedMixture) -> Rendered:
+        """Every variant and type of one mixture."""
+        raw = self._components(mixture)
+        planned = [source for source in (*mixture.sources, mixture.noise) if source is not None and source.name in raw]
+        gained = {source.name: raw[source.name] * float(source.level) for source in planned}
+        rendered = Rendered()
+        for rate, variants in groupby(sorted(self._inputs.mix.variants, key=_rate), _rate):
+            asked = list(variants)
+            heard = _heard(gained, mixture, rate) if all(variant.mode == "min" for variant in asked) else gained
+            resampled = {source.name: resample(heard[source.name], source.sample_rate, rate) for source in planned}
+            for variant in asked:
+                _add(rendered, mixture, fitted(resampled, variant.mode), variant, self._inputs.mix)
+        return rendered
+
+    def _components(self, mixture: PlannedMixture) -> dict[str, Array]:
+        """The raw signals, noise as long as the longest speech."""
+        raw = {source.name: self._voices.get(source.path, partial(self._read, source)) for source in mixture.sources}
+        components = {source.name: raw[source.name].signals[source.sample_rate] for source in mixture.sources}
+        if self._inputs.mix.with_noise and mixture.noise is not None:
+            seconds = max(source.num_samples / source.sample_rate for source in mixture.sources)
+            components[NOISE] = self._read_noise(mixture.noise, round(seconds * mixture.noise.sample_rate))
+        return components
+
+    def _read(self, source: PlannedSource) -> Voice:
+        samples, own_rate = read_audio(self._inputs.corpus_root / source.path, channel=self._inputs.channel, dtype="float32")
+        return Voice({own_rate: samples})
+
+    def _read_noise(self, noise: PlannedSource, num_samples: int) -> Array:
+        assert self._inputs.noise_root is not None, "render() asks for it"
+        path = self._inputs.noise_root / noise.path
+        samples, own_rate = read_audio(path, channel=0, stop=num_samples, dtype="float32")
+        if len(samples) < num_samples and len(samples) <= fade_length(own_rate):
+            raise AudioError(f"{path}: is shorter than the half second that joins its repetitions; use longer noise")
+        return extended(samples, num_samples, own_rate)
+
+
+def _rate(variant: Variant) -> int:
+    return variant.sample_rate
+
+
+def fade_length(sample_rate: int) -> int:
+    """Samples over which repetitions of a noise overlap."""
+    return round(FADE_SECONDS * sample_rate) + 1
+
+
+def extended(noise: Array, num_samples: int, sample_rate: int) -> Array:
+    """Noise [time] repeated with cross-fades, the halves of a Hann window of one second, until it lasts ``num_samples``.
+
+    A repetition makes the noise double precision, as the published script does.
+    """
+    fade = fade_length(sample_rate)
+    rising = np.hanning(2 * fade - 1)[:fade]
+    longer = noise
+    while len(longer) < num_samples:
+        joint = longer[-fade:] * rising[::-1] + noise[:fade] * rising
+        longer = np.concatenate([longer[:-fade], joint, noise[fade:]])
+    return longer[:num_samples]
+
+
+def _heard(components: Components, mixture: PlannedMixture, rate: int) -> dict[str, Array]:
+    """The components without what a mixture cut to the shortest source does not hold."""
+    shortest = min(resampled_length(source.num_samples, source.sample_rate, rate) for source in mixture.sources)
+    rates = {source.name: source.sample_rate for source in (*mixture.sources, mixture.noise) if source is not None}
+    return {name: samples[: deciding_length(shortest, rates[name], rate)] for name, samples in components.items()}
+
+
+def fitted(components: Components, mode: str) -> dict[str, Array]:
+    """The components cut to the shortest, or padded with zeros to the longest."""
+    lengths = [len(samples) for samples in components.values()]
+    if mode == "min":
+        return {name: samples[: min(lengths)] for name, samples in components.items()}
+    return {name: np.pad(samples, (0, max(lengths) - len(samples))) for name, samples in components.items()}
+
+
+def names_in(mix_type: MixType, num_sources: int) -> list[str]:
+    """The components of a type of mixture, in the order they are added."""
+    speech = [f"s{number}" for number in range(1, num_sources + 1)]
+    return {"mix_clean": speech, "mix_both": [*speech, NOISE], "mix_single": ["s1", NOISE]}[mix_type]
+
+
+def summed(components: Sequence[Array]) -> Array:
+    """The sum, component after component, in the precision of the first."""
+    total = components[0].copy()
+    for component in components[1:]:
+        total += component
+    return total
+
+
+def _add(rendered: Rendered, mixture: PlannedMixture, components: Components, variant: Variant, mix: Mix) -> None:
+    """Add the files and rows of one variant."""
+    num_sources = len(mixture.sources)
+    top = f"Libri{num_sources}Mix/{variant.name}/{mixture.subset}"
+    mixtures: dict[MixType, Array] = {
+        kind: summed([components[name] for name in names_in(kind, num_sources)]) for kind in mix.types
+    }
+    signals = {**components, **{str(kind): samples for kind, samples in mixtures.items()}}
+    paths = {name: f"{top}/{name}/{mixture.mixture_id}{suffix(mix)}" for name in signals}
+    rendered.files.extend(AudioFile(paths[name], _stored(signals[name], mix), variant.sample_rate) for name in signals)
+    for kind, samples in mixtures.items():
+        names = names_in(kind, num_sources)
+        metadata = f"Libri{num_sources}Mix/{variant.name}/metadata"
+        ending = f"{mixture.subset}_{kind}.csv"
+        rendered.rows[f"{metadata}/mixture_{ending}"] = _path_row(mixture, kind, paths, names, len(samples))
+        rendered.rows[f"{metadata}/metrics_{ending}"] = _snr_row(mixture, samples, components, names)
+        rendered.rows[_table(kind, variant, mix)] = _mixture_row(mixture, kind, paths, variant, len(samples))
+
+
+def _stored(samples: Array, mix: Mix) -> Array:
+    """Samples as a file holds them: 16 bits as ``soundfile.write`` makes them of floats, or float32 in float wav."""
+    return samples.astype(np.float32) if mix.encoding == "float32" else quantise_down(samples)
+
+
+def _path_row(mixture: PlannedMixture, kind: MixType, paths: Mapping[str, str], names: Sequence[str], length: int) -> Row:
+    """A row of the published ``mixture_*.csv``."""
+    row: Row = {"mixture_ID": mixture.mixture_id, "mixture_path": paths[kind]}
+    return row | {f"{_column(name)}_path": paths[name] for name in names} | {"length": length}
+
+
+def _snr_row(mixture: PlannedMixture, samples: Array, components: Components, names: Sequence[str]) -> Row:
+    """A row of the published ``metrics_*.csv``: every component against the rest of the mixture, in dB."""
+    snrs = {f"{_column(name)}_SNR": _snr_db(components[name], samples - components[name]) for name in names}
+    return {"mixture_ID": mixture.mixture_id, **snrs}
+
+
+def _snr_db(signal: Array, rest: Array) -> float:
+    ratio = float(signal @ signal) / len(signal) / (float(rest @ rest) / len(rest) + _EPSILON)
+    return float(10 * np.log10(ratio + _EPSILON))
+
+
+def _column(name: str) -> str:
+    return name if name == NOISE else f"source_{name.removeprefix('s')}"
+
+
+def _table(kind: MixType, variant: Variant, mix: Mix) -> str:
+    """``mixtures.csv`` for what systems are trained on, a longer name for every other variant and type."""
+    table = table_of(variant, mix)
+    if kind == mix.types[0]:
+        return table
+    return (
+        f"mixtures-{variant.name.replace('/', '-')}-{kind}.csv"
+        if table == MIXTURES_FILE
+        else table.replace(".csv", f"-{kind}.csv")
+    )
+
+
+def _mixture_row(mixture: PlannedMixture, kind: MixType, paths: Mapping[str, str], variant: Variant, num_samples: int) -> Row:
+    """A row of our own table of mixtures."""
+    row = mixture_cells(mixture, variant, num_samples=num_samples, scale=1.0, path=paths[kind])
+    sources = mixture.sources[:1] if kind == "mix_single" else mixture.sources
+    for source in sources:
+        row |= source_cells(source, paths[source.name], source.level)
+    row["num_sources"] = len(sources)
+    return row | ({"noise_path": paths[NOISE]} if NOISE in paths else {})
