@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import ValidationError
+
 from pipeline.errors import ModelError
 from pipeline.models.conv_tasnet import ConvTasNet
 from pipeline.models.look_ahead import describe_model, look_ahead
@@ -10,19 +14,30 @@ from pipeline.recipe import Model
 __all__ = ["ConvTasNet", "build_model", "describe_model", "look_ahead"]
 
 
-def build_model(settings: Model, *, num_sources: int = 2, sample_rate: int = 8000) -> ConvTasNet:
-    """A network with random weights.
+def build_model(settings: Model | None = None, *, num_sources: int = 2, sample_rate: int = 8000, **fields: Any) -> ConvTasNet:
+    """A network with random weights: ``build_model(causal=True)`` is the paper's causal one.
 
     Args:
-        settings: the architecture, as in a recipe.
+        settings: the architecture, as in a recipe; or
+        fields: the settings by name, over the paper's defaults.
         num_sources: sources in every mixture, 1 or more.
         sample_rate: Hz.
 
     Raises:
-        ModelError: when the settings contradict each other.
+        ModelError: when the settings contradict each other or have no such field.
     """
+    if settings is not None and fields:
+        raise ModelError(f"settings are given, and {', '.join(fields)} besides: give one or the other")
+    settings = settings or _settings(fields)
     if settings.causal and settings.norm_kind == "global":
         raise ModelError("causal = true and norm = 'global' contradict each other: a global norm looks at the whole future")
     if num_sources < 1 or sample_rate < 1:
         raise ModelError(f"num_sources (={num_sources}) and sample_rate (={sample_rate}) must be positive")
     return ConvTasNet(settings, num_sources=num_sources, sample_rate=sample_rate)
+
+
+def _settings(fields: dict[str, Any]) -> Model:
+    try:
+        return Model(**fields)
+    except ValidationError as error:
+        raise ModelError("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".strip(": ") for e in error.errors())) from None
