@@ -40,4 +40,5 @@ def _settings(fields: dict[str, Any]) -> Model:
     try:
         return Model(**fields)
     except ValidationError as error:
-        raise ModelError("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".strip(": ") for e in error.errors())) from None
+        findings = (": ".join([*map(str, e["loc"]), e["msg"].removeprefix("Value error, ")]) for e in error.errors())
+        raise ModelError("; ".join(findings)) from None
