@@ -39,6 +39,16 @@ class DatasetStatistics:
     snr: pd.DataFrame
     level_difference: pd.DataFrame
 
+    @property
+    def charts(self) -> dict[str, pd.DataFrame]:
+        """What ``figures.dataset_png`` draws, by the label of its axis."""
+        return {
+            "length, seconds": self.lengths,
+            "level of a source over all else in the mixture, dB": self.snr,
+            "sexes": self.sex_pairs,
+            "times an utterance is used": self.reuse,
+        }
+
 
 def dataset_statistics(mixtures: pd.DataFrame, dataset_dir: Path, *, num_workers: int | None = None) -> DatasetStatistics:
     """Count and measure a dataset.

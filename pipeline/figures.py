@@ -344,3 +344,46 @@ def power_spectrogram_db(samples: npt.NDArray[np.float64], sample_rate: int, *, 
     frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::hop]
     spectrum = np.fft.rfft(frames * np.hanning(length), axis=-1)
     return 10 * np.log10(np.square(np.abs(spectrum)).T + 1e-12)
+
+
+def dataset_png(tables: Mapping[str, pd.DataFrame]) -> bytes:
+    """Histograms of a dataset side by side as PNG, splits in colours.
+
+    Args:
+        tables: by the label of the horizontal axis; each with the columns ``split``, what is counted, and the count. Numbers are
+            lower edges of bins of equal width, texts are categories.
+    """
+    columns = 2
+    rows = -(-len(tables) // columns)
+    with mpl.rc_context({**_STYLE, "savefig.transparent": False}):  # type: ignore[dict-item]
+        figure = Figure(figsize=(4.4 * columns, 2.9 * rows), dpi=130)
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, (label, table) in zip(places, tables.items(), strict=False):
+            _split_bars(axes, label, table)
+        for axes in places[len(tables) :]:
+            axes.set_axis_off()
+        _legend(places[0])
+        file = io.BytesIO()
+        figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def _split_bars(axes: Axes, label: str, table: pd.DataFrame) -> None:
+    """The share of each value in every split: bars side by side for categories, steps for bins."""
+    _, key, count = table.columns
+    numeric = pd.api.types.is_numeric_dtype(table[key])
+    values = np.sort(table[key].unique()) if numeric else np.array(sorted(table[key].unique()), dtype=object)
+    splits = list(table["split"].unique())
+    for k, split in enumerate(splits):
+        counts = table[table["split"] == split].set_index(key)[count]
+        shares = counts.reindex(values, fill_value=0).to_numpy(np.float64) / counts.sum() * 100
+        places = np.arange(len(values)) if not numeric else values.astype(np.float64)
+        step = 1.0 if len(places) < 2 else float(np.min(np.diff(places)))
+        width = 0.84 * step / len(splits)
+        centres = places + (k - (len(splits) - 1) / 2) * width + (step / 2 if numeric and key.startswith("from_") else 0)
+        axes.bar(centres, shares, width, color=COLOURS[k % 6], label=str(split))
+    if not numeric:
+        axes.set_xticks(np.arange(len(values)), [str(value) for value in values])
+    elif pd.api.types.is_integer_dtype(table[key]):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel=label, ylabel=f"{count.removeprefix('num_')}, %" if count != "count" else "share, %")

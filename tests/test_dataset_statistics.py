@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.audio import write_audio
 from pipeline.dataset_statistics import dataset_statistics, measure_levels, source_rows
+from pipeline.figures import dataset_png
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,13 @@ def test_lengths_and_levels(statistics):
     assert statistics.level_difference.to_dict("list") == {"split": ["train", "test"], "from_db": [6.0, 6.0], "count": [3, 1]}
     assert statistics.snr["count"].sum() == 8
     assert set(statistics.snr["from_db"]) == {-7.0, 6.0}
+
+
+def test_the_picture(statistics):
+    picture = dataset_png(statistics.charts)
+    assert picture.startswith(b"\x89PNG")
+    assert picture == dataset_png(statistics.charts)
+    assert dataset_png({"sexes": statistics.sex_pairs}).startswith(b"\x89PNG")
 
 
 def test_levels_are_those_of_sines(dataset):
