@@ -23,6 +23,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Codes: TypeAlias = npt.NDArray[np.int64]
 
 METRICS = ("si_snri_db", "sdri_db", "si_snr_db", "sdr_db")
+EXTRA_METRICS = ("sir_db", "sar_db", "sa_sdr_db", "stoi", "estoi", "pesq")
 LEVEL = 0.95
 NUM_RESAMPLES = 10_000
 MARGIN_DB = 0.1
@@ -45,6 +46,17 @@ def mixture_means(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     complete = num_valid.eq(num_sources, axis="index")
     means = groups.mean().unstack("system").where(complete)
     return means[list(dict.fromkeys(scores["system"]))]
+
+
+def metrics_in(scores: pd.DataFrame) -> list[str]:
+    """The metrics a table holds: the four that all have, and those scored on request."""
+    return [*METRICS, *(metric for metric in EXTRA_METRICS if metric in scores.columns)]
+
+
+def headline_metrics(scores: pd.DataFrame) -> tuple[str, str]:
+    """The improvements, or where mixtures were not at hand for any of them, the plain SI-SNR and SDR."""
+    improved, plain = (np.isfinite(scores[metric]).any() for metric in ("si_snri_db", "si_snr_db"))
+    return ("si_snr_db", "sdr_db") if plain and not improved else ("si_snri_db", "sdri_db")
 
 
 def mixture_speakers(scores: pd.DataFrame) -> pd.DataFrame | None:
@@ -157,14 +169,14 @@ def _noise_variance(values: Floats, clusters: Codes) -> float:
 
 
 # ------------------------------------------------------------------------------------------------------------- summaries
-def summaries(scores: pd.DataFrame, metrics: Sequence[str] = METRICS, *, seed: int = 0) -> pd.DataFrame:
-    """One row per system and metric: how many mixtures, their mean with its 95 % interval, and their spread.
+def summaries(scores: pd.DataFrame, metrics: Sequence[str] | None = None, *, seed: int = 0) -> pd.DataFrame:
+    """One row per system and metric (by default all): how many mixtures, their mean with its 95 % interval, and their spread.
 
     Columns: system, metric, n, n_valid, mean, low, high, median, std, p5, p25, p75, p95, share_below_0, share_below_5,
     resampled (speakers or mixtures).
     """
     rows: list[dict[str, Any]] = []
-    for metric in metrics:
+    for metric in metrics_in(scores) if metrics is None else metrics:
         means = mixture_means(scores, metric)
         clusters = clusters_of(scores, means.index)
         low, high = intervals(means.to_numpy(), clusters, seed=seed)

@@ -453,3 +453,19 @@ def test_cells_survive_markdown_and_latex() -> None:
     assert grids.as_markdown(grid).splitlines()[2] == r"| &lt;x&gt; \| y | −1 &amp; {2} |"
     assert r"$<$x$>$ | y & $-$1 \& \{2\} \\" in grids.as_latex(grid)
     assert grids.as_text(grid).splitlines() == ["a_b             %", "<x> | y  −1 & {2}"]
+
+
+def test_without_mixtures_the_plain_metrics_come_first(tmp_path: Path) -> None:
+    columns = ["si_snri_db", "sdri_db", "input_si_snr_db", "input_sdr_db"]
+    scores = make_scores(num_mixtures=8).assign(**dict.fromkeys(columns, np.nan))
+    page = Page(reports.write_report(scores, tmp_path, title="plain").read_text(encoding="utf-8"))
+    row = page.tables["Results of every system"][1]
+    assert float(row[2]) == pytest.approx(statistics.mixture_means(scores, "si_snr_db")["noncausal"].mean(), abs=0.0051)
+    assert "reaches an SI-SNR of" in page.text
+
+
+def test_metrics_on_request_are_summarised(tmp_path: Path) -> None:
+    scores = make_scores(num_mixtures=8).assign(pesq=2.5)
+    page = Page(reports.write_report(scores, tmp_path, title="more").read_text(encoding="utf-8"))
+    assert ["noncausal", "PESQ", "8", "2.50", "0.00"] in [row[:5] for row in page.tables["Spread over the mixtures"]]
+    assert reports.gate(scores, scores.assign(pesq=2.0), "pesq < -0.2").tripped

@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline import statistics
 from pipeline.errors import ScoreError
 from pipeline.reports import words
-from pipeline.reports.contents import HEADLINE, Facts, gather, of_system
+from pipeline.reports.contents import Contents, Facts, gather, of_system
 from pipeline.reports.grids import Grid, as_text
 
 _CONDITION = re.compile(r"\s*(\w+)\s*([<>])\s*([-+]?\d+(?:\.\d+)?)\s*(?:dB)?\s*")
@@ -28,22 +28,23 @@ def format_comparison(
     """
     facts: Facts = published or {}
     contents = gather(scores, title="", histories={}, models={}, published=facts, baseline=baseline, provenance={})
-    rows = [_brief_row(contents.summaries, system) for system in contents.systems]
+    rows = [_brief_row(contents, system) for system in contents.systems]
     rows += [
-        (f"{name}, published", "", *(cell for m in HEADLINE for cell in (words.number(found.get(m)), "not rerun")), "")
+        (f"{name}, published", "", *(cell for m in contents.metrics for cell in (words.number(found.get(m)), "not rerun")), "")
         for name, found in facts.items()
     ]
-    headings = ("system", "mixtures", "SI-SNRi", "95 % interval", "SDRi", "95 % interval", "below 0 dB")
+    first, second = (words.LABELS[metric] for metric in contents.metrics)
+    headings = ("system", "mixtures", first, "95 % interval", second, "95 % interval", "below 0 dB")
     parts = [as_text(Grid(headings, tuple(rows)))]
     if contents.conclusions:
         parts.append("\n".join(_wrapped(sentence) for sentence in contents.conclusions) + "\n")
     return "\n".join(parts)
 
 
-def _brief_row(summaries: pd.DataFrame, system: str) -> tuple[str, ...]:
-    mine = of_system(summaries, system)
-    cells = [(words.number(m["mean"]), words.interval(m["low"], m["high"])) for m in (mine[name] for name in HEADLINE)]
-    first = mine[HEADLINE[0]]
+def _brief_row(contents: Contents, system: str) -> tuple[str, ...]:
+    mine = of_system(contents.summaries, system)
+    cells = [(words.number(m["mean"]), words.interval(m["low"], m["high"])) for m in (mine[name] for name in contents.metrics)]
+    first = mine[contents.metric]
     return (system, words.count_of(first), *cells[0], *cells[1], words.percent(first["share_below_0"]))
 
 
@@ -85,7 +86,7 @@ def gate(scores_a: pd.DataFrame, scores_b: pd.DataFrame, condition: str) -> Verd
     Raises:
         ScoreError: the condition is not of that form, or the tables have no system or mixture in common.
     """
-    metric, sign, limit = _parse_condition(condition)
+    metric, sign, limit = _parse_condition(condition, [m for m in statistics.metrics_in(scores_a) if m in scores_b.columns])
     tables = []
     for name, one, other in _matched(scores_a, scores_b):
         both = pd.concat([one.assign(system=f"{name}, A"), other.assign(system=f"{name}, B")], ignore_index=True)
@@ -116,12 +117,12 @@ def compare(scores_a: pd.DataFrame, scores_b: pd.DataFrame, *, fail_if: str | No
     return "\n".join(parts), tripped
 
 
-def _parse_condition(condition: str) -> tuple[str, str, float]:
+def _parse_condition(condition: str, metrics: list[str]) -> tuple[str, str, float]:
     found = _CONDITION.fullmatch(condition)
-    if not found or found[1] not in statistics.METRICS:
+    if not found or found[1] not in metrics:
         raise ScoreError(
             f'--fail-if {condition!r}: write a metric, < or >, and a number of dB, as in "si_snri_db < -0.1"; '
-            f"the metrics are {', '.join(statistics.METRICS)}"
+            f"the metrics are {', '.join(metrics)}"
         )
     return found[1], found[2], float(found[3])
 

@@ -15,8 +15,6 @@ from pipeline.errors import ScoreError
 from pipeline.reports import words
 from pipeline.reports.grids import Grid
 
-HEADLINE = ("si_snri_db", "sdri_db")
-
 Facts = Mapping[str, Mapping[str, Any]]
 
 
@@ -40,6 +38,21 @@ class Contents:
         return [self.baseline, *(name for name in names if name != self.baseline)]
 
     @cached_property
+    def metrics(self) -> tuple[str, str]:
+        """The two metrics in the foreground, see ``statistics.headline_metrics``."""
+        return statistics.headline_metrics(self.scores)
+
+    @property
+    def metric(self) -> str:
+        """The first of them: what figures and breakdowns show."""
+        return self.metrics[0]
+
+    @property
+    def label(self) -> str:
+        """Its name, as on an axis."""
+        return words.LABELS[self.metric]
+
+    @cached_property
     def summaries(self) -> pd.DataFrame:
         """See ``statistics.summaries``."""
         return statistics.summaries(self.scores, seed=self.seed)
@@ -49,18 +62,18 @@ class Contents:
         """See ``statistics.paired_differences``, all metrics below each other."""
         tables = [
             statistics.paired_differences(self.scores, metric, baseline=self.baseline, seed=self.seed)
-            for metric in statistics.METRICS
+            for metric in statistics.metrics_in(self.scores)
         ]
         return pd.concat(tables, ignore_index=True)
 
     @cached_property
     def means(self) -> pd.DataFrame:
-        """SI-SNRi per mixture and system."""
-        return statistics.mixture_means(self.scores, "si_snri_db")[self.systems]
+        """The first metric per mixture and system."""
+        return statistics.mixture_means(self.scores, self.metric)[self.systems]
 
     @cached_property
     def breakdowns(self) -> dict[str, pd.DataFrame]:
-        """SI-SNRi by input level, sexes, length and speaker, where known."""
+        """The first metric by input level, sexes, length and speaker, where known."""
         groups: dict[str, pd.Series] = {
             "input SI-SNR": statistics.input_bins(self.scores),
             "sexes": statistics.sex_pairs(self.scores),
@@ -69,7 +82,7 @@ class Contents:
         if "speaker_id" in self.scores:
             groups["speaker"] = self.scores["speaker_id"].replace("", np.nan)
         tables = {
-            name: statistics.breakdown(self.scores, "si_snri_db", by, seed=self.seed)
+            name: statistics.breakdown(self.scores, self.metric, by, seed=self.seed)
             for name, by in groups.items()
             if by.notna().any()
         }
@@ -78,22 +91,22 @@ class Contents:
     @cached_property
     def excluded(self) -> pd.DataFrame:
         """Rows without a value or with a remark, by system and status."""
-        return statistics.excluded(self.scores, "si_snri_db")
+        return statistics.excluded(self.scores, self.metric)
 
     @cached_property
     def health(self) -> pd.DataFrame:
         """What looks wrong with the test set."""
-        return statistics.health(self.scores)
+        return statistics.health(self.scores, self.metric)
 
     @cached_property
     def headline(self) -> str:
         """The sentence on top."""
-        return words.headline(self.summaries, self.pairs)
+        return words.headline(self.summaries, self.pairs, self.metric)
 
     @cached_property
     def conclusions(self) -> list[str]:
-        """What may be concluded from each pair, SI-SNRi and SDRi."""
-        rows = self.pairs[self.pairs["metric"].isin(HEADLINE)]
+        """What may be concluded from each pair, in the two metrics of the foreground."""
+        rows = self.pairs[self.pairs["metric"].isin(self.metrics)]
         return [words.conclusion(row) for row in rows.to_dict("records")]
 
     @cached_property
@@ -157,26 +170,27 @@ def gather(
 # ------------------------------------------------------------------------------------------------------------------ grids
 def results_grid(contents: Contents) -> Grid:
     """Every system's improvement, then published ones beside them."""
-    headings = ("system", "mixtures", "SI-SNRi, dB", "95 % interval", "SDRi, dB", "95 % interval")
-    headings_of_spread = ("median SI-SNRi", "below 0 dB", "below 5 dB")
-    rows = [_result_row(contents.summaries, system) for system in contents.systems]
-    rows += [_published_row(system, figures) for system, figures in contents.published.items()]
+    first, second = (words.LABELS[metric] for metric in contents.metrics)
+    headings = ("system", "mixtures", f"{first}, dB", "95 % interval", f"{second}, dB", "95 % interval")
+    headings_of_spread = (f"median {first}", "below 0 dB", "below 5 dB")
+    rows = [_result_row(contents, system) for system in contents.systems]
+    rows += [_published_row(contents, system) for system in contents.published]
     named = [*contents.systems, *contents.published]
     series = tuple(contents.systems.index(name) + 1 if name in contents.systems else 0 for name in named)
     quiet = tuple(k >= len(contents.systems) for k in range(len(rows)))
     return Grid(headings + headings_of_spread, tuple(rows), series, quiet)
 
 
-def _result_row(summaries: pd.DataFrame, system: str) -> tuple[str, ...]:
-    mine = of_system(summaries, system)
-    first, second = (mine[metric] for metric in HEADLINE)
+def _result_row(contents: Contents, system: str) -> tuple[str, ...]:
+    mine = of_system(contents.summaries, system)
+    first, second = (mine[metric] for metric in contents.metrics)
     means = [(words.number(m["mean"]), words.interval(m["low"], m["high"]) or words.NOTHING) for m in (first, second)]
     shares = (words.percent(first["share_below_0"]), words.percent(first["share_below_5"]))
     return (system, words.count_of(first), *means[0], *means[1], words.number(first["median"]), *shares)
 
 
-def _published_row(system: str, figures: Mapping[str, Any]) -> tuple[str, ...]:
-    first, second = (words.number(figures.get(metric)) for metric in HEADLINE)
+def _published_row(contents: Contents, system: str) -> tuple[str, ...]:
+    first, second = (words.number(contents.published[system].get(metric)) for metric in contents.metrics)
     return (f"{system}, published", "not rerun", first, "", second, "", "", "", "")
 
 
@@ -191,7 +205,7 @@ def sources_of_published(contents: Contents) -> str:
 
 def spread_grid(contents: Contents) -> Grid:
     """How each metric is spread over the mixtures, for every system."""
-    headings = ("system", "metric", "mixtures", "mean, dB", "std", "5 %", "25 %", "median", "75 %", "95 %", "below 0 dB")
+    headings = ("system", "metric", "mixtures", "mean", "std", "5 %", "25 %", "median", "75 %", "95 %", "below 0")
     rows, series = [], []
     for place, system in enumerate(contents.systems, 1):
         for metric, row in of_system(contents.summaries, system).items():
@@ -207,12 +221,12 @@ def of_system(summaries: pd.DataFrame, system: str) -> dict[str, dict[Any, Any]]
 
 
 def pairs_grid(contents: Contents) -> Grid:
-    """Paired differences of every two systems in SI-SNRi and SDRi."""
+    """Paired differences of every two systems in the two metrics of the foreground."""
     several = len(contents.systems) > 2
     headings: tuple[str, ...] = ("difference", "metric", "mixtures", "mean, dB", "95 % interval", "std", "wins", "ties", "losses")
     headings += ("Wilcoxon p", "Holm p") if several else ("Wilcoxon p",)
     rows = []
-    for row in contents.pairs[contents.pairs["metric"].isin(HEADLINE)].to_dict("records"):
+    for row in contents.pairs[contents.pairs["metric"].isin(contents.metrics)].to_dict("records"):
         cells: tuple[str, ...] = (f"{row['system']} − {row['baseline']}", words.LABELS[row["metric"]], str(row["n"]))
         cells += (words.signed(row["difference"]), words.interval(row["low"], row["high"]) or words.NOTHING)
         cells += (words.number(row["std"]), *(words.percent(row[k]) for k in ("win", "tie", "loss")))

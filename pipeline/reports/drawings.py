@@ -9,27 +9,28 @@ from pipeline import figures, statistics
 from pipeline.figures import Drawing
 from pipeline.reports.contents import Contents
 
-_LABEL = "SI-SNRi, dB"
 _MOST_PAIRS = 3
 
 
 def results_drawings(contents: Contents) -> list[Drawing]:
     """How improvements are spread."""
-    return [figures.histogram(contents.means, _LABEL), figures.cumulative(contents.means, _LABEL)]
+    label = f"{contents.label}, dB"
+    return [figures.histogram(contents.means, label), figures.cumulative(contents.means, label)]
 
 
 def pair_drawings(contents: Contents) -> list[Drawing]:
     """Mixture by mixture: each system against the baseline."""
     drawn: list[Drawing] = []
-    rows = contents.pairs[(contents.pairs["metric"] == "si_snri_db") & (contents.pairs["baseline"] == contents.baseline)]
+    rows = contents.pairs[(contents.pairs["metric"] == contents.metric) & (contents.pairs["baseline"] == contents.baseline)]
     for row in rows.head(_MOST_PAIRS).to_dict("records"):
         if not row["n"]:
             continue
         place = contents.systems.index(row["system"])
         values = contents.means[row["system"]] - contents.means[contents.baseline]
-        label = f"{row['system']} − {contents.baseline}: {_LABEL}"
-        drawn.append(figures.paired_scatter(contents.means, row["system"], contents.baseline, _LABEL, name=f"paired-{place}"))
+        label = f"{contents.label}, dB"
+        drawn.append(figures.paired_scatter(contents.means, row["system"], contents.baseline, label, name=f"paired-{place}"))
         ends = (row["difference"], row["low"], row["high"])
+        label = f"{row['system']} − {contents.baseline}: {label}"
         drawn.append(figures.differences(values, *ends, label, name=f"difference-{place}", index=place))
     return drawn
 
@@ -37,18 +38,20 @@ def pair_drawings(contents: Contents) -> list[Drawing]:
 def breakdown_drawings(contents: Contents) -> list[Drawing]:
     """Where the systems do well and badly."""
     ordered = contents.scores.set_index("system").loc[contents.systems].reset_index()
-    drawn = [figures.input_scatter(ordered, "si_snri_db", _LABEL)]
+    label = f"{contents.label}, dB"
+    drawn = [figures.input_scatter(ordered, contents.metric, label)]
     if "sexes" in contents.breakdowns:
         pairs = statistics.sex_pairs(ordered)
         groups = {
-            str(pair): statistics.mixture_means(ordered[pairs == pair], "si_snri_db") for pair in sorted(pairs.dropna().unique())
+            str(pair): statistics.mixture_means(ordered[pairs == pair], contents.metric)
+            for pair in sorted(pairs.dropna().unique())
         }
-        caption = "SI-SNRi by the speakers' sexes: quartiles, median, and 5 to 95 %."
-        drawn.append(figures.boxes(groups, _LABEL, name="sexes", caption=caption))
+        caption = f"{contents.label} by the speakers' sexes: quartiles, median, and 5 to 95 %."
+        drawn.append(figures.boxes(groups, label, name="sexes", caption=caption))
     if "length" in contents.breakdowns:
-        caption = "Mean SI-SNRi by the mixture's length, with 95 % intervals."
+        caption = f"Mean {contents.label} by the mixture's length, with 95 % intervals."
         table = contents.breakdowns["length"]
-        drawn.append(figures.grouped_means(table, _LABEL, "length of the mixture", name="length", caption=caption))
+        drawn.append(figures.grouped_means(table, label, "length of the mixture", name="length", caption=caption))
     return drawn
 
 
@@ -57,7 +60,7 @@ def onset_drawings(table: pd.DataFrame) -> list[Drawing]:
     if table["seconds"].nunique() < 2:
         return []
     caption = "Median SI-SNRi of half-second frames by the time since the mixture began."
-    return [figures.over_time(table, _LABEL, name="onset", caption=caption)]
+    return [figures.over_time(table, "SI-SNRi, dB", name="onset", caption=caption)]
 
 
 def training_drawings(contents: Contents) -> list[Drawing]:

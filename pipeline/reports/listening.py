@@ -161,7 +161,7 @@ _Sound: TypeAlias = tuple[str, str, int, Samples]
 
 
 def _sounds(contents: Contents, mixture_id: str, clips: Clips) -> list[tuple[str, list[_Sound]]]:
-    """(legend, sounds) of every row: label, SI-SNRi in words, the system's place, samples."""
+    """(legend, sounds) of every row: label, score in words, the system's place, samples."""
     mine = contents.scores[contents.scores["mixture_id"] == mixture_id]
     found = {(row["system"], row["source"]): row for row in mine.to_dict("records")}
     rows: list[tuple[str, list[_Sound]]] = [("Mixture", [("Mixture", "", 0, clips.mixture)])]
@@ -171,7 +171,7 @@ def _sounds(contents: Contents, mixture_id: str, clips: Clips) -> list[tuple[str
             if system in clips.estimates:
                 row = found[system, f"s{k + 1}"]
                 samples = clips.estimates[system][int(row["estimate"]) - 1]
-                sounds.append((system, f"{words.signed(row['si_snri_db'], 1)} dB", place, samples))
+                sounds.append((system, f"{words.signed(row[contents.metric], 1)} dB", place, samples))
         rows.append((_legend(k, found.get((contents.baseline, f"s{k + 1}"), {})), sounds))
     return rows
 

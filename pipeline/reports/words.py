@@ -10,7 +10,8 @@ import pandas as pd
 
 from pipeline.statistics import MARGIN_DB
 
-LABELS = {"si_snri_db": "SI-SNRi", "sdri_db": "SDRi", "si_snr_db": "SI-SNR", "sdr_db": "SDR"}
+LABELS = {"si_snri_db": "SI-SNRi", "sdri_db": "SDRi", "si_snr_db": "SI-SNR", "sdr_db": "SDR", "sir_db": "SIR", "sar_db": "SAR"}
+LABELS |= {"sa_sdr_db": "SA-SDR", "stoi": "STOI", "estoi": "ESTOI", "pesq": "PESQ"}
 NOTHING = "–"
 
 
@@ -100,13 +101,13 @@ def _reach(row: Mapping[Any, Any]) -> str:
     return " The speakers are unknown, so this speaks of other mixtures of the same speakers, not of other speakers."
 
 
-def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str = "si_snri_db") -> str:
+def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> str:
     """The one sentence a reader should take away."""
     ranked = summaries[summaries["metric"] == metric].dropna(subset="mean").sort_values("mean", ascending=False, kind="stable")
     if ranked.empty:
         return "No mixture could be scored."
     best = ranked.iloc[0]
-    first = f"{best['system']} improves {LABELS[metric].removesuffix('i')} by {number(best['mean'])} dB"
+    first = f"{best['system']} {_achieves(metric)} {number(best['mean'])} dB"
     if len(ranked) == 1:
         ends = f" (95 % interval {number(best['low'])} to {number(best['high'])})" if np.isfinite(best["low"]) else ""
         return f"{first} on average{ends}."
@@ -116,6 +117,11 @@ def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str = "si_snr
     if verdict(pair) in ("better", "worse"):
         return f"{first}, {difference} dB more than {second['system']}."
     return f"{first}; {second['system']} cannot be told apart from it (difference {difference} dB)."
+
+
+def _achieves(metric: str) -> str:
+    label = LABELS[metric]
+    return f"improves {label.removesuffix('i')} by" if label.endswith("i") else f"reaches an {label} of"
 
 
 def _pair_of(pairs: pd.DataFrame, one: str, other: str) -> Mapping[Any, Any]:

@@ -138,9 +138,9 @@ def _permutation_sentence(contents: Contents) -> str:
 
 def mixture_rows(contents: Contents) -> dict[str, Any]:
     """The page's table of mixtures: its columns, and rows of text, numbers and nulls."""
-    means = {metric: statistics.mixture_means(contents.scores, metric) for metric in made.HEADLINE}
+    means = {metric: statistics.mixture_means(contents.scores, metric) for metric in contents.metrics}
     firsts = contents.scores.groupby("mixture_id").first()
-    table = pd.DataFrame({"mixture": means["si_snri_db"].index})
+    table = pd.DataFrame({"mixture": contents.means.index})
     digits: list[int | None] = [None]
     table["seconds"] = (firsts["num_samples"] / firsts["sample_rate"]).to_numpy()
     sexes = statistics.sex_pairs(contents.scores).groupby(contents.scores["mixture_id"]).first()
@@ -152,7 +152,7 @@ def mixture_rows(contents: Contents) -> dict[str, Any]:
             digits.append(2)
     if len(contents.systems) == 2:
         first, second = contents.systems
-        table[f"{second} − {first}"] = (means["si_snri_db"][second] - means["si_snri_db"][first]).to_numpy()
+        table[f"{second} − {first}"] = (contents.means[second] - contents.means[first]).to_numpy()
         digits.append(2)
     table["status"] = contents.scores.groupby("mixture_id")["status"].agg(_statuses).to_numpy()
     digits.append(None)
