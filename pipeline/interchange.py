@@ -1,10 +1,12 @@
 """A rendered dataset in the list formats of other toolkits: the audio stays where it is, the lists point to it.
 
 asteroid-json   {tr,cv,tt}/{mix,s1,s2}.json: pairs of path and samples, for Asteroid's ``Wsj0mixDataset`` and relatives
-asteroid-csv    {train,valid,test}/mixture_SPLIT_mix_clean.csv: for Asteroid's ``LibriMix``
+asteroid-csv    {train,valid,test}/mixture_SPLIT_mix_clean.csv (or mix_both, mix_single): for Asteroid's ``LibriMix``
 speechbrain     {train,valid,test}.csv: ``ID, duration, mix_wav, …``; paths begin with ``$data_root``
 kaldi           {train,valid,test}/{wav.scp,spk1.scp,…,utt2spk,spk2utt}: for Kaldi and ESPnet
 lhotse          {mix,s1,…}_recordings_SPLIT.jsonl and mix_supervisions_SPLIT.jsonl
+
+Noise, where the mixtures have it, is listed like a source: ``noise.json``, ``noise_path``, ``noise_wav``, ``noise1.scp``, ….
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -38,12 +40,14 @@ class ListedSource:
 
 @dataclass(frozen=True)
 class ListedMixture:
-    """One mixture with the absolute paths of its files; ``relative_path`` starts from the dataset."""
+    """One mixture with the absolute paths of its files and of the dataset."""
 
     mixture_id: str
     split: str
+    dataset_path: str
     path: str
-    relative_path: str
+    noise_path: str
+    """Empty without noise."""
     sample_rate: int
     num_samples: int
     sources: tuple[ListedSource, ...]
@@ -52,6 +56,12 @@ class ListedMixture:
     def seconds(self) -> float:
         """Duration."""
         return self.num_samples / self.sample_rate
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The paths of all its files by ``mix``, ``s1``, …, ``noise``."""
+        noise = {"noise": self.noise_path} if self.noise_path else {}
+        return {"mix": self.path, **{source.name: source.path for source in self.sources}, **noise}
 
 
 TextFile = tuple[str, str]
@@ -108,8 +118,9 @@ def _listed(row: dict[Any, Any], root: Path) -> ListedMixture:
     return ListedMixture(
         mixture_id=row["mixture_id"],
         split=row["split"],
+        dataset_path=root.as_posix(),
         path=(root / row["mixture_path"]).as_posix(),
-        relative_path=row["mixture_path"],
+        noise_path=(root / row["noise_path"]).as_posix() if row.get("noise_path") else "",
         sample_rate=row["sample_rate"],
         num_samples=row["num_samples"],
         sources=tuple(sources),
@@ -127,26 +138,25 @@ def asteroid_json(split: str, mixtures: Sequence[ListedMixture]) -> Iterator[Tex
 
 def asteroid_csv(split: str, mixtures: Sequence[ListedMixture]) -> Iterator[TextFile]:
     """The metadata table of LibriMix's own script."""
-    names = [source.name.removeprefix("s") for source in mixtures[0].sources]
-    header = ["mixture_ID", "mixture_path", *(f"source_{name}_path" for name in names), "length"]
-    rows = ([m.mixture_id, m.path, *(source.path for source in m.sources), m.num_samples] for m in mixtures)
-    yield f"{split}/mixture_{split}_mix_clean.csv", _csv(header, rows)
+    names = [f"source_{name[1:]}" if name.startswith("s") else name for name in mixtures[0].parts if name != "mix"]
+    header = ["mixture_ID", "mixture_path", *(f"{name}_path" for name in names), "length"]
+    rows = ([m.mixture_id, *m.parts.values(), m.num_samples] for m in mixtures)
+    folder = PurePosixPath(mixtures[0].path).parent.name
+    kind = folder if folder.startswith("mix_") else "mix_clean"
+    yield f"{split}/mixture_{split}_{kind}.csv", _csv(header, rows)
 
 
 # ----------------------------------------------------------------------------------------------------------- SpeechBrain
 def speechbrain(split: str, mixtures: Sequence[ListedMixture]) -> Iterator[TextFile]:
     """The table of SpeechBrain's separation recipes; pass ``replacements={"data_root": DATASET}`` when reading it."""
-    names = ["mix", *(source.name for source in mixtures[0].sources)]
-    header = ["ID", "duration", *(f"{name}_wav{ending}" for name in names for ending in ("", "_format", "_opts"))]
+    header = ["ID", "duration", *(f"{name}_wav{ending}" for name in mixtures[0].parts for ending in ("", "_format", "_opts"))]
     yield f"{split}.csv", _csv(header, map(_speechbrain_row, mixtures))
 
 
 def _speechbrain_row(mixture: ListedMixture) -> list[object]:
-    root = mixture.path.removesuffix(mixture.relative_path).rstrip("/")
-    paths = [mixture.path, *(source.path for source in mixture.sources)]
-    kind = mixture.path.rpartition(".")[2]
-    cells = [cell for path in paths for cell in (f"$data_root{path.removeprefix(root)}", kind, "")]
-    return [mixture.mixture_id, mixture.seconds, *cells]
+    files = [PurePosixPath(path) for path in mixture.parts.values()]
+    cells = [(f"$data_root/{file.relative_to(mixture.dataset_path)}", file.suffix[1:], "") for file in files]
+    return [mixture.mixture_id, mixture.seconds, *(cell for three in cells for cell in three)]
 
 
 # ----------------------------------------------------------------------------------------------------------------- Kaldi
@@ -162,10 +172,15 @@ def kaldi(split: str, mixtures: Sequence[ListedMixture]) -> Iterator[TextFile]:
     ordered = sorted(mixtures, key=lambda mixture: mixture.mixture_id.encode())
     names = [mixture.mixture_id for mixture in ordered]
     for name, paths in _columns(ordered).items():
-        file = "wav.scp" if name == "mix" else f"spk{name.removeprefix('s')}.scp"
-        yield f"{split}/{file}", _lines(names, paths)
+        yield f"{split}/{_kaldi_name(name)}", _lines(names, paths)
     for file in ("utt2spk", "spk2utt"):
         yield f"{split}/{file}", _lines(names, names)
+
+
+def _kaldi_name(part: str) -> str:
+    if part.startswith("s"):
+        return f"spk{part[1:]}.scp"
+    return "wav.scp" if part == "mix" else "noise1.scp"
 
 
 def _lines(keys: Sequence[str], values: Sequence[str]) -> str:
@@ -208,12 +223,8 @@ def _supervision(mixture: ListedMixture, source: ListedSource) -> dict[str, Any]
 
 # ---------------------------------------------------------------------------------------------------------------- common
 def _columns(mixtures: Sequence[ListedMixture]) -> dict[str, list[str]]:
-    """The paths of the mixtures and of each source, by ``mix``, ``s1``, …"""
-    columns = {"mix": [mixture.path for mixture in mixtures]}
-    for mixture in mixtures:
-        for source in mixture.sources:
-            columns.setdefault(source.name, []).append(source.path)
-    return columns
+    """The paths of all mixtures' files by ``mix``, ``s1``, …, ``noise``."""
+    return {name: [mixture.parts[name] for mixture in mixtures] for name in mixtures[0].parts}
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -144,6 +144,23 @@ def test_lhotse_reads_its_format(exported, dataset):
         np.testing.assert_allclose(recording.load_audio(), sum(sources), atol=1e-6)
 
 
+def test_noise_is_listed_like_a_source(dataset, tmp_path):
+    table, folder = dataset
+    noisy = table.assign(
+        noise_path=table["mixture_path"].str.replace("/mix/", "/noise/"),
+        mixture_path=table["mixture_path"].str.replace("/mix/", "/mix_both/"),
+    )
+    files = {
+        str(f.relative_to(tmp_path)): f.read_text() for to in EXPORTERS for f in export_dataset(noisy, folder, tmp_path, to=to)
+    }
+    assert "/noise/" in files["tr/noise.json"]
+    header = "mixture_ID,mixture_path,source_1_path,source_2_path,noise_path,length\n"
+    assert files["test/mixture_test_mix_both.csv"].startswith(header)
+    assert files["valid.csv"].splitlines()[0].endswith(",s2_wav_opts,noise_wav,noise_wav_format,noise_wav_opts")
+    assert len(files["train/noise1.scp"].splitlines()) == 3
+    assert len(files["noise_recordings_train.jsonl"].splitlines()) == 3
+
+
 def test_faults(dataset, tmp_path):
     table, folder = dataset
     with pytest.raises(DatasetError, match="nemo: no such format; there are asteroid-json"):
