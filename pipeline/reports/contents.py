@@ -259,7 +259,9 @@ _FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "receptive_field_seconds": ("receptive field", lambda value: f"{words.number(value)} s"),
     "look_ahead_samples": ("look-ahead, samples", lambda value: f"{value:,}"),
     "look_ahead_seconds": ("look-ahead", lambda value: f"{words.number(1000 * value, 1)} ms"),
+    "latency_seconds": ("algorithmic delay", lambda value: f"{words.number(1000 * value, 1)} ms"),
     "real_time_factor": ("real-time factor", lambda value: words.number(value, 3)),
+    "device": ("separated on", str),
     "causality_deviation": ("change before a future change", lambda value: f"{value:.1e}"),
 }
 

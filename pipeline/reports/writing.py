@@ -69,18 +69,25 @@ def write_report(
         baseline=baseline,
         provenance=provenance or {},
     )
-    parts = _parts(contents)
-    parts |= _listening_parts(contents, examples, num_examples)
+    parts = _parts(contents) | _listening_parts(contents, examples, num_examples)
+    _write_tables(contents, parts, out)
+    _write_figures(parts, out)
+    _write(out / "report.md", _environment(autoescape=False).get_template("report.md.jinja").render(parts))
+    _write(out / "report.html", _environment(autoescape=True).get_template("report.html.jinja").render(parts))
+    return out / "report.html"
+
+
+def _write_tables(contents: Contents, parts: Mapping[str, Any], out: Path) -> None:
     _write(out / "summary.csv", contents.summaries.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     _write(out / "pairs.csv", contents.pairs.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     _write(out / "summary.json", strict_json(_numbers(contents)))
     _write(out / "summary.tex", as_latex(parts["results"]))
+
+
+def _write_figures(parts: Mapping[str, Any], out: Path) -> None:
     for drawing in (d for name in _DRAWINGS for d in parts[name]):
         _write(out / "figures" / f"{drawing.name}.svg", drawing.svg)
         _write(out / "figures" / f"{drawing.name}.pdf", drawing.pdf)
-    _write(out / "report.md", _environment(autoescape=False).get_template("report.md.jinja").render(parts))
-    _write(out / "report.html", _environment(autoescape=True).get_template("report.html.jinja").render(parts))
-    return out / "report.html"
 
 
 _DRAWINGS = ("result_drawings", "pair_drawings", "breakdown_drawings", "onset_drawings", "training")
