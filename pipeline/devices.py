@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from pipeline.errors import ModelError
+from pipeline.models import kernels
 from pipeline.parallel import worker_threads
 
 if sys.platform != "win32":
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # Compiling costs one to two minutes on a CPU and saves about half of every step, so a short training is sooner done without.
 MIN_STEPS_TO_COMPILE = 1000
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -88,9 +92,21 @@ def device_name(device: torch.device) -> str:
 def prepare(device: torch.device) -> None:
     """Set threads, and on CUDA the current device and TF32 for the matrix products that stay in float32."""
     torch.set_num_threads(worker_threads())
+    if device.type == "cpu":
+        _keep_freed_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
+
+
+def _keep_freed_memory() -> None:
+    """Every step asks for the same memory again; glibc would give it back to the system and have it zeroed page by page."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    except (OSError, AttributeError):
+        return
 
 
 def synchronise(device: torch.device) -> None:
@@ -106,6 +122,9 @@ def choose_compile(choice: Compile, device: torch.device, *, num_steps: int) -> 
         ModelError: when ``on`` is asked for and the tools are missing.
     """
     if choice == "off" or (choice == "auto" and num_steps < MIN_STEPS_TO_COMPILE):
+        return False
+    # On a CPU the network has kernels of its own, faster than compiled steps and ready at once.
+    if choice == "auto" and device.type == "cpu" and kernels.library() is not None:
         return False
     missing = _missing_tool(device)
     if missing and choice == "on":

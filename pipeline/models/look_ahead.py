@@ -28,7 +28,7 @@ def look_ahead(model: ConvTasNet) -> int | None:
     probe = copy.deepcopy(model).cpu().double().eval()
     generator = torch.Generator().manual_seed(0)
     hop = model.settings.filter_length // 2
-    start = model.receptive_field_samples + 2 * hop
+    start = model.receptive_field_samples // 2 + 4 * hop
     signal, other = torch.randn(2, 1, start + hop, dtype=torch.float64, generator=generator)
     with torch.inference_mode():
         before = probe(signal)

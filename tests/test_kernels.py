@@ -1,0 +1,135 @@
+"""The fast path of a CPU equals the readable definition, forward and in every gradient, in pieces and at the edges."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pipeline.losses import pit_loss
+from pipeline.models import build_model, kernels
+from pipeline.models.conv_tasnet import Block, ConvTasNet
+from pipeline.recipe import Model
+
+pytestmark = pytest.mark.skipif(kernels.library() is None, reason="there is no C++ compiler for the kernels")
+
+SIZES = {"num_filters": 16, "filter_length": 8, "bottleneck_channels": 12, "skip_channels": 8, "hidden_channels": 37}
+CASES = [{}, {"causal": True}, {"causal": True, "norm": "frame"}, {"norm": "cumulative"}, {"causal": True, "kernel_size": 2}]
+
+
+def block(dilation: int = 4, *, with_residual: bool = True, **changes: object) -> Block:
+    torch.manual_seed(0)
+    made = Block(Model.model_validate({**SIZES, **changes}), dilation, with_residual=with_residual)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return made
+
+
+def outcome(made: Block, x: Tensor) -> dict[str, Tensor]:
+    """Output and all gradients."""
+    made.zero_grad()
+    x = x.clone().requires_grad_()
+    y = torch.cat(made(x), dim=-1)
+    weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).cos().reshape(y.shape)
+    (y * weights).sum().backward()
+    assert x.grad is not None
+    return {"y": y.detach(), "x": x.grad} | {name: p.grad for name, p in made.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("changes", CASES)
+@given(frames=st.integers(1, 600), dilation=st.sampled_from([1, 2, 16, 128]), batch=st.integers(1, 3))
+@settings(max_examples=8, deadline=None)
+def test_equals_the_definition(changes: dict[str, object], frames: int, dilation: int, batch: int) -> None:
+    made = block(dilation, **changes)
+    x = torch.randn(batch, frames, 12, generator=torch.Generator().manual_seed(frames))
+    assert kernels.usable(x)
+    fast = outcome(made, x)
+    with kernels.disabled():
+        plain = outcome(made, x)
+    for name, expected in plain.items():
+        # The slopes' gradients are sums of both signs over all channels and frames, and small against their terms.
+        tolerance = 1e-3 if "slope" in name else 1e-5
+        scale = expected.abs().max().clamp_min(1e-3)
+        assert (fast[name] - expected).abs().max() <= tolerance * scale, name
+
+
+def test_every_gradient_in_float32_is_as_near_the_truth_as_the_definitions() -> None:
+    made, x = block(causal=True), torch.randn(2, 700, 12)
+    fast = outcome(made, x)
+    truth = outcome(made.double(), x.double())
+    for name, expected in truth.items():
+        assert (fast[name].double() - expected).abs().max() <= 2e-4 * expected.abs().max(), name
+
+
+def training_step(model: ConvTasNet, mixture: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        estimates = model(mixture)
+    pit_loss(estimates, sources)[0].backward()
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    return estimates.detach(), gradient
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_under_autocast_it_is_as_near_as_rounding_allows(causal: bool) -> None:
+    torch.manual_seed(0)
+    model = build_model(Model.model_validate({**SIZES, "causal": causal, "blocks_per_repeat": 3, "num_repeats": 2}))
+    sources = torch.randn(2, 2, 2000)
+    fast = training_step(model, sources.sum(1), sources)
+    with kernels.disabled():
+        plain = training_step(model, sources.sum(1), sources)
+    for mine, other in zip(fast, plain, strict=True):
+        assert torch.nn.functional.cosine_similarity(mine.flatten(), other.flatten(), dim=0) > 0.998
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+def test_threads_do_not_change_a_bit(num_threads: int) -> None:
+    made, x = block(), torch.randn(3, 700, 12)
+    before = torch.get_num_threads()
+    expected = outcome(made, x)
+    try:
+        torch.set_num_threads(num_threads)
+        found = outcome(made, x)
+    finally:
+        torch.set_num_threads(before)
+    for name in ("depthwise.taps", "norm_1.weight", "activation_2.slope"):
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-6, atol=1e-6)
+
+
+def test_not_a_number_stays_not_a_number() -> None:
+    made, x = block(), torch.randn(1, 50, 12)
+    x[0, 10, 3] = float("nan")
+    with torch.autocast("cpu", torch.bfloat16):
+        residual, _ = made(x)
+    assert residual.isnan().all()
+
+
+def test_where_it_does_not_apply() -> None:
+    x = torch.randn(1, 5, 12)
+    assert not kernels.usable(x.double())
+    assert not kernels.usable(x.to("meta"))
+    with kernels.disabled():
+        assert not kernels.usable(x)
+    with torch.autocast("cpu", torch.float16):
+        assert not kernels.usable(x)
+    assert kernels.usable(x)
+
+
+def test_the_backward_pass_runs_once() -> None:
+    y = block()(torch.randn(1, 9, 12))[1].sum()
+    y.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="once"):
+        y.backward()
+
+
+def test_without_a_compiler_the_definition_remains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "library", lambda: None)
+    x = torch.randn(1, 30, 12)
+    assert not kernels.usable(x)
+    assert block()(x)[1].isfinite().all()
+
+
+def test_a_failed_build_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels.shutil, "which", lambda _: None)
+    assert kernels.library.__wrapped__() is None
