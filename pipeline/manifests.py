@@ -19,6 +19,8 @@ from pipeline.recipe import SPLITS
 
 MAX_FINDINGS = 50
 MIN_SPEAKERS = 2
+MAX_ID_BYTES = 100
+"""Of an utterance: a mixture is called by two or more of them, and file names end at 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ def _bad_ids(manifest: pd.DataFrame) -> Iterator[str]:
         for name in pd.unique(manifest[column]):
             if not name or name.startswith(".") or not name.isprintable() or any(sign in name for sign in '/\\:*?"<>|'):
                 yield f"{column} {name!r} cannot be part of a file name; use letters, digits, '-', '_' and '.'"
+            if len(name.encode("utf-8", "surrogateescape")) > MAX_ID_BYTES:
+                yield f"{column} {name} is longer than {MAX_ID_BYTES} bytes; give shorter names, in metadata.csv or to the files"
 
 
 def _repeated_ids(manifest: pd.DataFrame) -> Iterator[str]:

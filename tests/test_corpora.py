@@ -420,6 +420,7 @@ def test_synthetic_resumes_after_a_kill(voices, tmp_path):
     for number, path in enumerate(sorted(root.rglob("*.wav"))):
         if number % 3:
             path.unlink()
+    (root / "f001" / ".f001-001.wav.123.tmp").touch()
     kept = {path: path.stat().st_mtime_ns for path in root.rglob("*.wav")}
     assert "generate it first" in message_of(SMALL, root)
     time.sleep(0.01)

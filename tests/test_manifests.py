@@ -56,6 +56,7 @@ def test_order_of_the_listing_does_not_matter(shuffled):
         (Utterance("a/b", "s", "", "train", "x.wav"), "utterance_id 'a/b' cannot be part of a file name"),
         (Utterance("", "s", "", "train", "x.wav"), "utterance_id '' cannot be part of a file name"),
         (Utterance("x", "a\nb", "", "train", "x.wav"), "speaker_id 'a\\nb' cannot be part"),
+        (Utterance("x" * 101, "s", "", "train", "x.wav"), f"utterance_id {'x' * 101} is longer than 100 bytes"),
         (Utterance("x", "s", "", "train", "../x.wav"), "path ../x.wav leaves the corpus"),
         (Utterance("x", "s", "", "train", "/x.wav"), "path /x.wav leaves the corpus"),
     ],

@@ -130,6 +130,8 @@ def generate(corpus: SyntheticCorpus, root: Path, *, seed: int, num_workers: int
     """
     speakers = cast_speakers(corpus, seed)
     _claim(root, {"version": VERSION, "seed": seed, **corpus.model_dump(exclude={"channel"})})
+    for left_over in root.rglob(".*.tmp"):
+        left_over.unlink()
     record = partial(_record_speaker, root, seed, corpus.utterances_per_speaker)
     rows = [row for some in map_parallel(record, speakers, num_workers=num_workers, description="speak") for row in some]
     write_table(pd.DataFrame(rows), root / folder.METADATA, folder.METADATA_TABLE)
