@@ -188,6 +188,7 @@ def test_without_a_stated_factor_real_time_comes_from_the_scores(scores: pd.Data
     expected = mine["seconds"].sum() / (mine["num_samples"] / 8000).sum()
     assert costs["real-time factor"][1] == words.number(expected, 3)
     assert costs["parameters"] == ["4.98 M", "–", "–"]
+    assert costs["look-ahead, samples"] == ["whole signal", "–", "–"]
 
 
 # ----------------------------------------------------------------------------------------------------- safe and portable
@@ -443,6 +444,19 @@ def test_percentages(share: float, expected: str) -> None:
 )
 def test_verdicts(low: float, high: float, expected: str) -> None:
     assert words.verdict({"low": low, "high": high}) == expected
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ({"a": 8.0}, r"a improves SI-SNR by \d\.\d\d dB on average \(95 % interval .*\)\."),
+        ({"a": 8.0, "b": 5.0}, r"a improves SI-SNR by \d\.\d\d dB, \d\.\d\d dB more than b\."),
+        ({"a": 8.0, "b": 8.0}, r"[ab] improves SI-SNR by .* dB; [ab] cannot be told apart from it \(difference 0\.\d\d dB\)\."),
+        ({"a": -8.0}, r"a worsens SI-SNR by \d\.\d\d dB on average .*"),
+    ],
+)
+def test_headlines(levels: dict[str, float], expected: str) -> None:
+    assert re.fullmatch(expected, gathered(make_scores(levels, num_mixtures=40), "a").headline)
 
 
 @pytest.mark.parametrize(("value", "expected"), [(4984881, "4.98 M"), (3.1e9, "3.1 G"), (65664, "65.7 k"), (12, "12")])

@@ -266,14 +266,18 @@ _FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
+_OF_THE_FUTURE = ("look_ahead_samples", "look_ahead_seconds", "latency_seconds")
+"""Facts that are None where a system hears the whole signal before it answers."""
+
+
 def costs_grid(contents: Contents) -> Grid:
     """What each system costs and needs to know of the future, a column per system."""
     facts = {system: _facts_of(contents, system) for system in contents.systems}
     names = dict.fromkeys(name for name in (*_FACTS, *(key for found in facts.values() for key in found)))
     rows = tuple(
-        (_FACTS.get(name, (name.replace("_", " "), str))[0], *(_fact(name, facts[s].get(name)) for s in contents.systems))
+        (_FACTS.get(name, (name.replace("_", " "), str))[0], *(_fact(name, facts[s]) for s in contents.systems))
         for name in names
-        if any(facts[s].get(name) is not None for s in contents.systems)
+        if any(_fact(name, facts[s]) != words.NOTHING for s in contents.systems)
     )
     return Grid(("", *contents.systems), rows)
 
@@ -284,11 +288,12 @@ def _facts_of(contents: Contents, system: str) -> dict[str, Any]:
     return facts | ({"real_time_factor": factor} if np.isfinite(factor) else {})
 
 
-def _fact(name: str, value: Any) -> str:
+def _fact(name: str, facts: Mapping[str, Any]) -> str:
+    value = facts.get(name)
+    if value is None and name in facts and name in _OF_THE_FUTURE:
+        return "whole signal"
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return words.NOTHING
-    if isinstance(value, float) and np.isinf(value):
-        return "everything"
     return _FACTS[name][1](value) if name in _FACTS else str(value)
 
 

@@ -107,7 +107,7 @@ def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> str:
     if ranked.empty:
         return "No mixture could be scored."
     best = ranked.iloc[0]
-    first = f"{best['system']} {_achieves(metric)} {number(best['mean'])} dB"
+    first = f"{best['system']} {_achieves(metric, best['mean'])}"
     if len(ranked) == 1:
         ends = f" (95 % interval {number(best['low'])} to {number(best['high'])})" if np.isfinite(best["low"]) else ""
         return f"{first} on average{ends}."
@@ -119,9 +119,11 @@ def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> str:
     return f"{first}; {second['system']} cannot be told apart from it (difference {difference} dB)."
 
 
-def _achieves(metric: str) -> str:
+def _achieves(metric: str, mean: float) -> str:
     label = LABELS[metric]
-    return f"improves {label.removesuffix('i')} by" if label.endswith("i") else f"reaches an {label} of"
+    if not label.endswith("i"):
+        return f"reaches an {label} of {number(mean)} dB"
+    return f"{'improves' if mean >= 0 else 'worsens'} {label.removesuffix('i')} by {number(abs(mean))} dB"
 
 
 def _pair_of(pairs: pd.DataFrame, one: str, other: str) -> Mapping[Any, Any]:
