@@ -117,9 +117,10 @@ class References:
 
     def __init__(self, references: Signals) -> None:
         self.usable = is_usable(references)
-        self.signals = level(references)
+        # One power of two for all: the pivots of the plain LU, and so its roundings, depend on the levels between them.
+        self.signals = level(np.where(self.usable[:, None], references, 0.0).ravel()).reshape(references.shape)
         self.blocks = Blocks(references.shape[-1])
-        self.spans = [Span(one, self.blocks) if use else None for one, use in zip(self.signals, self.usable, strict=True)]
+        self.spans = [Span(one, self.blocks) if use else None for one, use in zip(level(references), self.usable, strict=True)]
 
     @cached_property
     def joint(self) -> JointSpan:
@@ -168,6 +169,11 @@ class Projections:
         """Whether the filter of this pair had to be found by plain LU, as mir_eval does."""
         return not self.solved[signal, reference]
 
+    @property
+    def jointly_ill_conditioned(self) -> bool:
+        """Whether SIR and SAR have to be found by plain LU, as mir_eval does, and mean little."""
+        return self.references.joint.factor is None
+
     def sdr_db(self, signal: int, reference: int) -> float:
         """SDR of a signal against a reference."""
         if not self._scorable(signal, reference):
@@ -182,14 +188,12 @@ class Projections:
         """
         if not self._scorable(signal, reference):
             return float(self.unscored[signal, reference]), float(self.unscored[signal, reference])
-        joint = self._joint(signal)
-        if joint is None or self.ill_conditioned(signal, reference):
-            joint, target = self._joint_plainly(signal), self._plainly(signal, reference)
-            whole = _with_tail(self.signals[signal])
+        if self.jointly_ill_conditioned or self.ill_conditioned(signal, reference):
+            target, joint, whole = self._plainly(signal, reference), self._joint_plainly(signal), _with_tail(self.signals[signal])
         else:
-            target, whole = self._filtered(signal, reference)
-        sir = _ratio_db(_energy(target), _energy(joint - target))
-        return float(sir), float(_ratio_db(_energy(joint), _energy(whole - joint)))
+            (target, whole), joint = self._filtered(signal, reference), self._joint(signal)
+        sir_db = _ratio_db(_energy(target), _energy(joint - target))
+        return float(sir_db), float(_ratio_db(_energy(joint), _energy(whole - joint)))
 
     def sir_permutation(self, signals: slice) -> Permutation:
         """The assignment of some of the signals to the references with the highest mean SIR, as mir_eval chooses it.
@@ -217,7 +221,7 @@ class Projections:
             return self._plainly(signal, reference), _with_tail(self.signals[signal])
         return span.filtered(self.filters[signal, reference]), self.blocks[signal]
 
-    def _joint(self, signal: int) -> Signals | None:
+    def _joint(self, signal: int) -> Signals:
         return self.references.joint.project(self.spectra[signal])
 
     def _plainly(self, signal: int, reference: int) -> Signals:

@@ -9,7 +9,7 @@ cannot be scored gets NaN (or -inf, where the estimate is silence) and a reason 
     clipped                the estimate stays at full scale for three samples or more
     perfect                the estimate is the reference at another level
     shorter_than_filter    fewer than 512 samples: the SDR's filter explains almost anything
-    ill_conditioned        the reference's delays are nearly dependent; SDR by mir_eval's own arithmetic
+    ill_conditioned        the references' delays are nearly dependent: by mir_eval's own arithmetic; mind SIR and SAR
 
 Several reasons are joined by semicolons. Scores of the last five kinds are numbers like any other.
 """
@@ -144,13 +144,13 @@ class Comparison:
             common["sa_sdr_db"] = sa_sdr(self.signals[part][chosen], self.referred)
         return [
             {"source": f"s{reference + 1}", "estimate": estimate + 1}
-            | self._scores(estimates[estimate], reference)
+            | self._scores(estimates[estimate], reference, settings.also)
             | common
             | self._extras(estimates[estimate], reference, settings.also)
             for reference, estimate in enumerate(chosen.tolist())
         ]
 
-    def _scores(self, estimate: int, reference: int) -> Row:
+    def _scores(self, estimate: int, reference: int, also: Collection[Extra]) -> Row:
         """Scores of a pair, the mixture's, the differences, and what is to be said about them."""
         scores, inputs = self._pair(estimate, reference), self.inputs[reference]
         return {
@@ -158,7 +158,7 @@ class Comparison:
             "si_snri_db": scores["si_snr_db"] - inputs["si_snr_db"],
             "sdr_db": scores["sdr_db"],
             "sdri_db": scores["sdr_db"] - inputs["sdr_db"],
-            "status": ";".join(self._findings(estimate, reference)) or "ok",
+            "status": ";".join(self._findings(estimate, reference, also)) or "ok",
             "input_si_snr_db": inputs["si_snr_db"],
             "input_sdr_db": inputs["sdr_db"],
         }
@@ -182,7 +182,7 @@ class Comparison:
                 row[name] = metric(*pair, sample_rate=self.sample_rate) if comparable else np.nan
         return row
 
-    def _findings(self, estimate: int, reference: int) -> Iterator[str]:
+    def _findings(self, estimate: int, reference: int, also: Collection[Extra]) -> Iterator[str]:
         """What is to be said about a pair, the worst first."""
         yield from _named(self.reference_conditions[reference], "reference")
         yield from _named(self.conditions[estimate], "estimate")
@@ -196,7 +196,8 @@ class Comparison:
             yield "perfect"
         if 0 < self.length < FILTER_LENGTH:
             yield "shorter_than_filter"
-        if self.projections.ill_conditioned(estimate, reference):
+        joint = ("sir" in also or "sar" in also) and self.projections.jointly_ill_conditioned
+        if joint or self.projections.ill_conditioned(estimate, reference):
             yield "ill_conditioned"
 
 

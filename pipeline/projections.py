@@ -35,6 +35,9 @@ FILTER_LENGTH = 512
 RESIDUAL_LIMIT = 1e-11
 """Largest relative residual of the normal equations that is taken for solved; speech leaves 1e-15."""
 
+CONDITION_LIMIT = 1e-10
+"""Least reciprocal condition number of a joint Gram matrix: beyond, SIR and SAR depend on the order of the roundings."""
+
 _BLOCK_LENGTH = 3600
 """Samples a block, about: the spectra of a block stay in a core's cache."""
 
@@ -118,22 +121,20 @@ class JointSpan:
         return np.block([[linalg.toeplitz(correlations[j][i], correlations[i][j]) for j in indices] for i in indices])
 
     def _factor(self) -> Signals | None:
+        """The lower Cholesky factor; None where the matrix is too near to a singular one for SIR and SAR to be well defined."""
         try:
             factor: Signals = linalg.cho_factor(self.gram, lower=True)[0]
         except linalg.LinAlgError:
             return None
-        return factor
+        reciprocal_condition, _ = linalg.lapack.dpocon(factor, np.linalg.norm(self.gram, 1), uplo="L")
+        return factor if reciprocal_condition > CONDITION_LIMIT else None
 
-    def project(self, spectra: Spectra) -> Signals | None:
-        """The projection [block, sample] of a signal with spectra [block, frequency]; None where it cannot be trusted."""
-        if self.factor is None:
-            return None
+    def project(self, spectra: Spectra) -> Signals:
+        """The projection [block, sample] of a signal with spectra [block, frequency]; only where there is a factor."""
+        assert self.factor is not None
         products = np.concatenate([span.correlate(spectra) for span in self.spans])
-        taps = linalg.cho_solve((self.factor, True), products)
-        if not holds(self.gram @ taps, products):
-            return None
-        filters = taps.reshape(len(self.spans), FILTER_LENGTH)
-        return np.asarray(sum(span.filtered(one) for span, one in zip(self.spans, filters, strict=True)))
+        filters = linalg.cho_solve((self.factor, True), products).reshape(len(self.spans), FILTER_LENGTH)
+        return np.asarray(sum(span.filtered(taps) for span, taps in zip(self.spans, filters, strict=True)))
 
 
 class ToeplitzInverse:
@@ -170,7 +171,8 @@ class ToeplitzInverse:
             return np.zeros_like(right_sides), np.zeros(right_sides.shape[:-1], dtype=bool)
         rough = self._apply_inverse(right_sides)
         solutions = rough + self._apply_inverse(right_sides - self.multiply(rough))
-        return solutions, holds(self.multiply(solutions), right_sides)
+        residuals = np.linalg.norm(right_sides - self.multiply(solutions), axis=-1)
+        return solutions, residuals <= RESIDUAL_LIMIT * np.linalg.norm(right_sides, axis=-1)
 
     def multiply(self, vectors: Signals) -> Signals:
         """The matrix times vectors [..., tap]."""
@@ -183,12 +185,6 @@ class ToeplitzInverse:
         correlated = fft.irfft(self.spectra.conj() * fft.rfft(vectors, size)[..., None, :])[..., : self.length]
         convolved = self.spectra * fft.rfft(correlated, size)
         return np.asarray(fft.irfft(convolved[..., 0, :] - convolved[..., 1, :]))[..., : self.length]
-
-
-def holds(products: Signals, right_sides: Signals) -> npt.NDArray[np.bool_]:
-    """Whether what a solution makes of the normal equations [..., tap] equals their right side: [...]."""
-    residuals = np.linalg.norm(right_sides - products, axis=-1)
-    return np.asarray(residuals <= RESIDUAL_LIMIT * np.linalg.norm(right_sides, axis=-1))
 
 
 def project_plainly(references: Signals, estimate: Signals) -> Signals:

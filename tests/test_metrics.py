@@ -216,7 +216,7 @@ def test_equal_to_mir_eval_on_ill_conditioned_references(corpora: Path, spoil, s
     speech = Speech(corpora, seed)
     references = spoil(speech.utterances(2, 16000))
     estimates = with_interference(references, speech.random, 10.0, 20.0)
-    assert_equals_mir_eval(estimates, references, sir_tolerance_db=np.inf)
+    assert_equals_mir_eval(estimates, references)
 
 
 def test_plain_projection_is_mir_evals_bit_for_bit() -> None:
@@ -241,8 +241,8 @@ def test_references_that_are_the_same() -> None:
 def test_joint_span_refuses_what_it_cannot_solve() -> None:
     reference = noise(1, 3000)
     blocks = Blocks(3000)
-    joint = JointSpan([Span(reference, blocks), Span(reference, blocks)])
-    assert joint.project(blocks.spectra(blocks.cut(noise(2, 3000)))) is None
+    assert JointSpan([Span(reference, blocks), Span(reference, blocks)]).factor is None
+    assert JointSpan([Span(reference, blocks), Span(noise(2, 3000), blocks)]).factor is not None
 
 
 # ---------------------------------------------------------------------------------------------------------- frozen values
