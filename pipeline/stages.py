@@ -271,7 +271,12 @@ def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: S
         else:
             sampler = random.MixtureSampler(_manifest(scan, options), recipe.plan.drawing, split="train", seed=recipe.seed)
             segments = batches.DynamicSegments(
-                shard, sampler, mode=recipe.mix.mode, num_samples=num_samples, num_segments=recipe.plan.num_mixtures["train"]
+                shard,
+                sampler,
+                mode=recipe.mix.mode,
+                num_samples=num_samples,
+                num_segments=recipe.plan.num_mixtures["train"],
+                speed_percent=system.train.speed_percent,
             )
         training.train(
             system,
