@@ -9,7 +9,7 @@ Gains apply to the raw files, in single precision; nothing is scaled afterwards,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby
 
 import numpy as np
@@ -97,13 +97,16 @@ def extended(noise: Array, num_samples: int, sample_rate: int) -> Array:
 
     A repetition makes the noise double precision, as the published script does.
     """
-    fade = fade_length(sample_rate)
-    rising = np.hanning(2 * fade - 1)[:fade]
-    longer = noise
+    longer, fade, rising = noise, fade_length(sample_rate), _rising(fade_length(sample_rate))
     while len(longer) < num_samples:
         joint = longer[-fade:] * rising[::-1] + noise[:fade] * rising
         longer = np.concatenate([longer[:-fade], joint, noise[fade:]])
     return longer[:num_samples]
+
+
+@lru_cache
+def _rising(fade: int) -> Array:
+    return np.hanning(2 * fade - 1)[:fade]
 
 
 def _heard(components: Components, mixture: PlannedMixture, rate: int) -> dict[str, Array]:
