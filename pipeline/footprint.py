@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import WorkError
-from pipeline.recipe import Mix
+from pipeline.recipe import Mix, Variant
 
 WAV_HEADER_BYTES = {"pcm16": 44, "float32": 80, "flac": 44}
 BYTES_PER_SAMPLE = {"pcm16": 2, "float32": 4, "flac": 2}
@@ -27,17 +27,30 @@ class Footprint:
 
 
 def footprint(plan: pd.DataFrame, manifest: pd.DataFrame, mix: Mix) -> Footprint:
-    """Count what rendering ``plan`` (tables.PLAN) of ``manifest`` (tables.MANIFEST) by ``mix`` would write."""
-    lengths = manifest.set_index("utterance_id")[["num_samples", "sample_rate"]]
-    rows = plan.join(lengths, on="utterance_id", validate="many_to_one")
+    """Count what rendering ``plan`` (tables.PLAN) of ``manifest`` (tables.MANIFEST) by ``mix`` would write, all variants.
+
+    Exact for wav from the lengths alone; ``num_mixtures`` and ``seconds`` are those of the first variant.
+    """
+    # Noise is cut or extended to the speech, so its length does not matter.
+    speech = plan[plan["source"] != "noise"]
+    rows = speech.join(
+        manifest.set_index("utterance_id")[["num_samples", "sample_rate"]], on="utterance_id", validate="many_to_one"
+    )
+    parts = [_of_variant(rows, variant, mix) for variant in mix.variants]
+    num_files, num_bytes = (sum(getattr(part, name) for part in parts) for name in ("num_files", "num_bytes"))
+    return Footprint(parts[0].num_mixtures, num_files, num_bytes, parts[0].seconds)
+
+
+def _of_variant(rows: pd.DataFrame, variant: Variant, mix: Mix) -> Footprint:
+    rate = variant.sample_rate
+    common = np.gcd(rows["sample_rate"], rate)
     # The length of scipy.signal.resample_poly's output is ceil(n · up / down).
-    common = np.gcd(rows["sample_rate"], mix.sample_rate)
-    rows["length"] = -(-rows["num_samples"] * (mix.sample_rate // common) // (rows["sample_rate"] // common))
-    mixtures = rows.groupby(["split", "mixture_id"])["length"].agg([mix.mode, "count"])
-    num_files = int((mixtures["count"] + 1).sum())
-    num_samples = int((mixtures[mix.mode] * (mixtures["count"] + 1)).sum())
+    lengths = -(-rows["num_samples"] * (rate // common) // (rows["sample_rate"] // common))
+    mixtures = lengths.groupby([rows["split"], rows["mixture_id"]]).agg([variant.mode, "count"])
+    files = mixtures["count"] + len(mix.types) + mix.with_noise
+    num_files, num_samples = int(files.sum()), int((mixtures[variant.mode] * files).sum())
     num_bytes = num_samples * BYTES_PER_SAMPLE[mix.encoding] + num_files * WAV_HEADER_BYTES[mix.encoding]
-    return Footprint(len(mixtures), num_files, num_bytes, float(mixtures[mix.mode].sum()) / mix.sample_rate)
+    return Footprint(len(mixtures), num_files, num_bytes, float(mixtures[variant.mode].sum()) / rate)
 
 
 def require_room(folder: Path, num_bytes: int) -> None:

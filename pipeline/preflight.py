@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pandas as pd
 
-from pipeline import corpora, parallel, runner, stages
+from pipeline import parallel, runner, stages
 from pipeline.footprint import Footprint, footprint, free_bytes
-from pipeline.plans import random
 from pipeline.recipe import SPLITS, Recipe, SyntheticCorpus
-from pipeline.runner import Stage
 from pipeline.stages import Options
-from pipeline.tables import MANIFEST, read_table
 
 # For the estimates of time only: mixtures that one core renders in a second (two 5-s utterances of 16 kHz FLAC), the share of the
 # measured matrix-product rate that training reaches as a whole, and what a pass forward and backward costs in passes forward.
@@ -25,31 +22,19 @@ def findings(recipe: Recipe, options: Options) -> Iterator[str]:
     """Lines that say what the recipe needs and costs.
 
     Raises:
-        TasnetError: for whatever would stop the run at its beginning.
+        TasnetError: for whatever would stop the run at its beginning: every missing input, every unreadable file.
     """
     every = stages.build_stages(recipe, options)
     yield f"recipe    {recipe.name}: systems {', '.join(recipe.systems)}; seed {recipe.seed}"
-    manifest = _manifest(recipe, options, every)
-    if manifest is None:
+    if isinstance(recipe.corpus, SyntheticCorpus) and not runner.is_done(every[1], options.work):
         yield "corpus    synthetic speech, to be made"
     else:
+        plan, manifest = stages.planned(recipe, options)
         yield from _about_corpus(manifest)
-        plan = random.draw_plan(manifest, recipe.plan.drawing, seed=recipe.seed)
         yield from _about_mixtures(options, footprint(plan, manifest, recipe.mix))
     yield from _about_training(recipe, options)
     waiting = [found.stage.title for found in runner.status(every, options.work) if found.state != "done"]
     yield f"to run    {', '.join(waiting) or 'nothing: all is done'}"
-
-
-def _manifest(recipe: Recipe, options: Options, every: Sequence[Stage]) -> pd.DataFrame | None:
-    """The manifest, from its stage if that has run, else scanned now; None for synthetic speech not yet made."""
-    scan = next(stage for stage in every if stage.name == "scan")
-    if runner.is_done(scan, options.work):
-        return read_table(scan.folder(options.work) / "manifest.csv", MANIFEST)
-    if isinstance(recipe.corpus, SyntheticCorpus):
-        return None
-    root = corpora.find_root(recipe.corpus, corpora_dir=options.corpora_dir, named=options.named_corpora)
-    return corpora.scan(recipe.corpus, root, seed=recipe.seed, num_workers=options.num_workers)
 
 
 def _about_corpus(manifest: pd.DataFrame) -> Iterator[str]:

@@ -22,15 +22,17 @@ from pydantic import BaseModel
 
 from pipeline import corpora, packing, rendering, reports, runner, scoring
 from pipeline.corpora import synthetic
-from pipeline.errors import RecipeError
+from pipeline.errors import CorpusError, RecipeError
 from pipeline.footprint import footprint, require_room, written_bytes
-from pipeline.plans import random
+from pipeline.plans import making, random
+from pipeline.plans.making import Roots
 from pipeline.provenance import provenance
 from pipeline.recipe import Recipe, SyntheticCorpus, format_recipe
 from pipeline.runner import Stage
 from pipeline.shards import Shard
 from pipeline.tables import HISTORY, MANIFEST, MIXTURES, PLAN, SCORES, read_table, write_table, written_whole
 
+MANIFEST_FILE, PLAN_FILE = "manifest.csv", "plan.csv"
 SHARD = "packed.shard"
 FACTS = "facts.json"
 
@@ -65,11 +67,14 @@ def build_stages(recipe: Recipe, options: Options | None = None) -> list[Stage]:
         CorpusError: when the corpus is not where the options say.
     """
     options = options or Options()
-    corpus = _find_corpus(recipe, options)
-    scan = _scan(recipe, options, corpus)
-    plan = _plan(recipe, options, scan)
-    mix = _mix(recipe, options, corpus, scan, plan)
-    packs = _packs(recipe, options, corpus, scan, mix)
+    roots, corpus = _corpus(recipe, options)
+    if making.is_published(recipe):
+        scan = plan = _published_plan(recipe, options, roots)
+    else:
+        scan = _scan(recipe, options, roots, corpus)
+        plan = _drawn_plan(recipe, options, scan)
+    mix = _mix(recipe, options, roots, scan, plan)
+    packs = _packs(recipe, options, roots, scan, mix)
     trained = [_train(recipe, options, packs, scan, name) for name in recipe.systems]
     separated = [_separate(recipe, options, mix, train) for train in trained]
     scored = [_score(recipe, options, mix, separate) for separate in separated]
@@ -109,13 +114,13 @@ class Run:
 
     @cached_property
     def manifest(self) -> pd.DataFrame:
-        """The utterances, one row each."""
-        return read_table(self.folders["scan"] / "manifest.csv", MANIFEST)
+        """The utterances, one row each; of published lists, those they name."""
+        return read_table(self.folders.get("scan", self.folders["plan"]) / MANIFEST_FILE, MANIFEST)
 
     @cached_property
     def plan(self) -> pd.DataFrame:
         """The planned mixtures, one row per source."""
-        return read_table(self.folders["plan"] / "plan.csv", PLAN)
+        return read_table(self.folders["plan"] / PLAN_FILE, PLAN)
 
     @cached_property
     def mixtures(self) -> pd.DataFrame:
@@ -167,60 +172,114 @@ def run(
 
 
 # ---------------------------------------------------------------------------------------------------- from speech to mixtures
-@dataclass(frozen=True)
-class _Found:
-    """The corpus: its folder, and the stage that makes it if it is synthetic."""
+def _find_inputs(recipe: Recipe, options: Options) -> Roots:
+    """Where the recipe's inputs lie.
 
-    root: Path
-    stage: Stage | None = None
+    Raises:
+        CorpusError: naming every one that is missing.
+    """
+    wanted = {
+        "speech": recipe.corpus.kind,
+        "lists": making.lists_of(recipe),
+        "noise": "wham_noise" if recipe.mix.with_noise else None,
+    }
+    found: dict[str, Path] = {}
+    findings: list[str] = []
+    for role, name in wanted.items():
+        try:
+            if name is not None:
+                found[role] = corpora.find_folder(name, corpora_dir=options.corpora_dir, named=options.named_corpora)
+        except CorpusError as error:
+            findings.append(str(error))
+    if findings:
+        raise CorpusError("\n".join(findings))
+    return Roots(**found)
 
 
-def _find_corpus(recipe: Recipe, options: Options) -> _Found:
+def _corpus(recipe: Recipe, options: Options) -> tuple[Roots, Stage | None]:
+    """Where the inputs lie, and the stage that makes the speech if it is synthetic."""
     corpus = recipe.corpus
     if not isinstance(corpus, SyntheticCorpus):
-        return _Found(corpora.find_root(corpus, corpora_dir=options.corpora_dir, named=options.named_corpora))
+        return _find_inputs(recipe, options), None
 
     def work(folder: Path) -> None:
         synthetic.generate(corpus, folder / "speech", seed=recipe.seed, num_workers=options.num_workers)
 
     stage = Stage("corpus", synthetic.VERSION, {"corpus": _settings(corpus), "seed": recipe.seed}, work)
-    return _Found(stage.folder(options.work) / "speech", stage)
+    return Roots(stage.folder(options.work) / "speech"), stage
 
 
-def _scan(recipe: Recipe, options: Options, corpus: _Found) -> Stage:
+def _scan(recipe: Recipe, options: Options, roots: Roots, corpus: Stage | None) -> Stage:
     def work(folder: Path) -> None:
-        manifest = corpora.scan(recipe.corpus, corpus.root, seed=recipe.seed, num_workers=options.num_workers)
-        write_table(manifest, folder / "manifest.csv", MANIFEST)
+        manifest = corpora.scan(recipe.corpus, roots.speech, seed=recipe.seed, num_workers=options.num_workers)
+        write_table(manifest, folder / MANIFEST_FILE, MANIFEST)
 
     settings = {"corpus": _settings(recipe.corpus), "seed": recipe.seed}
-    if corpus.stage is None:
-        return Stage("scan", 1, {**settings, "listing": corpora.listing_digest(recipe.corpus, corpus.root)}, work)
-    return Stage("scan", 1, settings, work, needs=(corpus.stage,))
+    if corpus is None:
+        return Stage("scan", 1, {**settings, "listing": corpora.listing_digest(recipe.corpus, roots.speech)}, work)
+    return Stage("scan", 1, settings, work, needs=(corpus,))
 
 
-def _plan(recipe: Recipe, options: Options, scan: Stage) -> Stage:
+def planned(recipe: Recipe, options: Options) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The plan and the manifest it draws on, made in memory: what the first stages would write, or have written.
+
+    Raises:
+        TasnetError: as those stages would.
+    """
+    roots, corpus = _corpus(recipe, options)
+    if making.is_published(recipe):
+        return making.read_published(recipe, roots, num_workers=options.num_workers)
+    scan = _scan(recipe, options, roots, corpus)
+    if runner.is_done(scan, options.work):
+        manifest = _manifest(scan, options)
+    else:
+        manifest = corpora.scan(recipe.corpus, roots.speech, seed=recipe.seed, num_workers=options.num_workers)
+    return making.draw(recipe, manifest), manifest
+
+
+def _drawn_plan(recipe: Recipe, options: Options, scan: Stage) -> Stage:
     def work(folder: Path) -> None:
-        plan = random.draw_plan(_manifest(scan, options), recipe.plan.drawing, seed=recipe.seed)
-        write_table(plan, folder / "plan.csv", PLAN)
+        write_table(making.draw(recipe, _manifest(scan, options)), folder / PLAN_FILE, PLAN)
 
     return Stage("plan", 1, {"plan": _settings(recipe.plan), "seed": recipe.seed}, work, needs=(scan,))
 
 
-def _mix(recipe: Recipe, options: Options, corpus: _Found, scan: Stage, plan: Stage) -> Stage:
-    def work(folder: Path) -> None:
-        table, manifest = read_table(plan.folder(options.work) / "plan.csv", PLAN), _manifest(scan, options)
-        channel, num_workers = recipe.corpus.channel, options.num_workers
-        rendering.check_inputs(table, manifest, corpus.root, recipe.mix, channel=channel, num_workers=num_workers)
-        require_room(folder, footprint(table, manifest, recipe.mix).num_bytes - written_bytes(folder))
-        rendering.render(table, manifest, corpus.root, folder, recipe.mix, channel=channel, num_workers=num_workers)
+def _published_plan(recipe: Recipe, options: Options, roots: Roots) -> Stage:
+    """The plan as its authors published it; the manifest beside it holds the files that it names, and no others are needed."""
+    assert roots.lists is not None
 
-    return Stage("mix", 1, {"mix": _settings(recipe.mix), "channel": recipe.corpus.channel}, work, needs=(scan, plan))
+    def work(folder: Path) -> None:
+        plan, manifest = making.read_published(recipe, roots, num_workers=options.num_workers)
+        write_table(manifest, folder / MANIFEST_FILE, MANIFEST)
+        write_table(plan, folder / PLAN_FILE, PLAN)
+
+    settings = {
+        "plan": _settings(recipe.plan),
+        "corpus": _settings(recipe.corpus),
+        "with_noise": recipe.mix.with_noise,
+        "lists": making.lists_digest(recipe, roots.lists),
+    }
+    return Stage("plan", 1, settings, work)
+
+
+def _mix(recipe: Recipe, options: Options, roots: Roots, scan: Stage, plan: Stage) -> Stage:
+    def work(folder: Path) -> None:
+        table, manifest = read_table(plan.folder(options.work) / PLAN_FILE, PLAN), _manifest(scan, options)
+        channel, noise, workers = recipe.corpus.channel, roots.noise, options.num_workers
+        rendering.check_inputs(table, manifest, roots.speech, recipe.mix, channel=channel, noise_root=noise, num_workers=workers)
+        require_room(folder, footprint(table, manifest, recipe.mix).num_bytes - written_bytes(folder))
+        rendering.render(
+            table, manifest, roots.speech, folder, recipe.mix, channel=channel, noise_root=noise, num_workers=workers
+        )
+
+    settings = {"mix": _settings(recipe.mix), "channel": recipe.corpus.channel}
+    return Stage("mix", 1, settings, work, needs=tuple(dict.fromkeys((scan, plan))))
 
 
 # ------------------------------------------------------------------------------------------------- from mixtures to estimates
 
 
-def _packs(recipe: Recipe, options: Options, corpus: _Found, scan: Stage, mix: Stage) -> dict[str, Stage]:
+def _packs(recipe: Recipe, options: Options, roots: Roots, scan: Stage, mix: Stage) -> dict[str, Stage]:
     """What training reads, each packed into one file: ``valid`` mixtures, ``train`` mixtures, and ``utterances`` to mix anew."""
 
     def mixtures(split: str, folder: Path) -> None:
@@ -232,7 +291,7 @@ def _packs(recipe: Recipe, options: Options, corpus: _Found, scan: Stage, mix: S
     def utterances(folder: Path) -> None:
         packing.pack_utterances(
             _manifest(scan, options),
-            corpus.root,
+            roots.speech,
             "train",
             recipe.mix,
             folder / SHARD,
@@ -382,4 +441,4 @@ def _mixtures(mix: Stage, options: Options) -> pd.DataFrame:
 
 
 def _manifest(scan: Stage, options: Options) -> pd.DataFrame:
-    return read_table(scan.folder(options.work) / "manifest.csv", MANIFEST)
+    return read_table(scan.folder(options.work) / MANIFEST_FILE, MANIFEST)

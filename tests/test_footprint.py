@@ -12,7 +12,7 @@ from pipeline.recipe import Mix
 
 def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
     manifest = pd.DataFrame({"utterance_id": ["a", "b"], "num_samples": [16001, 44100], "sample_rate": [16000, 22050]})
-    plan = pd.DataFrame({"split": "test", "mixture_id": "a_b", "utterance_id": ["a", "b"]})
+    plan = pd.DataFrame({"split": "test", "mixture_id": "a_b", "source": ["s1", "s2"], "utterance_id": ["a", "b"]})
     return plan, manifest
 
 
@@ -30,3 +30,13 @@ def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path) -> None:
     require_room(tmp_path / "not" / "yet", 1)
     with pytest.raises(WorkError, match="are free; make room"):
         require_room(tmp_path, 10**18)
+
+
+def test_every_variant_type_and_noise_is_counted() -> None:
+    plan, manifest = tables()
+    plan.loc[2] = ["test", "a_b", "noise", "b"]
+    mix = Mix(types=["mix_clean", "mix_both"], also=[{"sample_rate": 16000, "mode": "max"}])
+    found = footprint(plan, manifest, mix)
+    # Per variant: two sources, noise, two types.
+    assert (found.num_mixtures, found.num_files) == (1, 10)
+    assert found.num_bytes == 5 * (44 + 2 * 8001) + 5 * (44 + 2 * 32000)

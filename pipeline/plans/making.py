@@ -1,0 +1,92 @@
+"""The plan of a recipe: read from the published lists it names, or drawn anew."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.plans import librimix, random, wsj0mix
+from pipeline.plans.planned import NOISE, first_hours
+from pipeline.plans.published import find_list, listed_manifest
+from pipeline.recipe import LibriMixPlan, LibriSpeechCorpus, RandomPlan, Recipe, Wsj0MixPlan
+
+
+@dataclass(frozen=True)
+class Roots:
+    """Where the inputs of a plan lie; the last two only where the recipe asks for them."""
+
+    speech: Path
+    noise: Path | None = None
+    lists: Path | None = None
+
+
+def is_published(recipe: Recipe) -> bool:
+    """Whether the plan is read from published lists, which need no scan of the whole corpus."""
+    return not isinstance(recipe.plan, RandomPlan) and recipe.plan.lists == "published"
+
+
+def lists_of(recipe: Recipe) -> str | None:
+    """The name under which the published lists are looked for: ``wsj0mix`` or ``librimix``; None for drawn plans."""
+    return recipe.plan.kind if is_published(recipe) else None
+
+
+def draw(recipe: Recipe, manifest: pd.DataFrame) -> pd.DataFrame:
+    """A plan drawn anew from any manifest, by the recipe's rules."""
+    if isinstance(recipe.plan, Wsj0MixPlan):
+        return wsj0mix.draw_lists(manifest, recipe.plan, seed=recipe.seed)
+    return random.draw_plan(manifest, recipe.plan.drawing, seed=recipe.seed)
+
+
+def read_published(recipe: Recipe, roots: Roots, *, num_workers: int | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The published plan and the manifest of the files it names.
+
+    Raises:
+        PlanError: a list is missing or malformed.
+        AudioError: one line for every listed file that is missing or unreadable.
+    """
+    assert roots.lists is not None
+    if isinstance(recipe.plan, Wsj0MixPlan):
+        plan, speech = wsj0mix.read_lists(roots.lists, recipe.plan)
+        manifest = listed_manifest(speech, roots.speech, num_workers=num_workers)
+    else:
+        plan, manifest = _read_librimix(recipe, roots, num_workers)
+    if isinstance(recipe.plan, Wsj0MixPlan | LibriMixPlan) and recipe.plan.limit_hours is not None:
+        plan = first_hours(plan, manifest, recipe.plan.limit_hours)
+    return plan, manifest
+
+
+def _read_librimix(recipe: Recipe, roots: Roots, num_workers: int | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    assert isinstance(recipe.plan, LibriMixPlan)
+    assert isinstance(recipe.corpus, LibriSpeechCorpus)
+    assert roots.lists is not None
+    plan, speech, noises = librimix.read_lists(roots.lists, recipe.plan, recipe.corpus.subsets.of)
+    manifests = [listed_manifest(speech, roots.speech, num_workers=num_workers)]
+    if recipe.mix.with_noise:
+        assert roots.noise is not None
+        manifests.append(listed_manifest(noises, roots.noise, num_workers=num_workers))
+    else:
+        # Clean mixtures never touch the noise corpus: it need not be there.
+        plan = plan[plan["source"] != NOISE].reset_index(drop=True)
+    return plan, pd.concat(manifests, ignore_index=True)
+
+
+def lists_digest(recipe: Recipe, folder: Path) -> dict[str, str]:
+    """SHA-256 of every published list the recipe reads, by file name.
+
+    Raises:
+        PlanError: one is missing.
+    """
+    names = sorted(_list_names(recipe))
+    return {name: hashlib.sha256(find_list(folder, name).read_bytes()).hexdigest() for name in names}
+
+
+def _list_names(recipe: Recipe) -> Iterator[str]:
+    if isinstance(recipe.plan, Wsj0MixPlan):
+        yield from (wsj0mix.list_name(recipe.plan.num_sources, split) for split in recipe.plan.splits)
+    elif isinstance(recipe.plan, LibriMixPlan) and isinstance(recipe.corpus, LibriSpeechCorpus):
+        for split in recipe.plan.splits:
+            yield from (librimix.list_name(recipe.plan.num_sources, subset) for subset in recipe.corpus.subsets.of(split))
