@@ -20,6 +20,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.audio import read_audio, resample, write_audio
     from pipeline.checkpoints import load_model, save_model
     from pipeline.errors import TasnetError
     from pipeline.levels import active_level, loudness
@@ -49,12 +50,15 @@ _HOME = {
     "pairwise_si_snr": "losses",
     "parse_recipe": "recipe",
     "pit_loss": "losses",
+    "read_audio": "audio",
+    "resample": "audio",
     "run": "stages",
     "save_model": "checkpoints",
     "score": "scoring",
     "sdr": "metrics",
     "separate": "separation",
     "si_snr": "metrics",
+    "write_audio": "audio",
     "write_report": "reports",
 }
 

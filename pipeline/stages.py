@@ -273,7 +273,7 @@ def _mix(recipe: Recipe, options: Options, roots: Roots, scan: Stage, plan: Stag
         )
 
     settings = {"mix": _settings(recipe.mix), "channel": recipe.corpus.channel}
-    return Stage("mix", 1, settings, work, needs=tuple(dict.fromkeys((scan, plan))))
+    return Stage("mix", 1, settings, work, needs=(plan,) if scan is plan else (scan, plan))
 
 
 # ------------------------------------------------------------------------------------------------- from mixtures to estimates

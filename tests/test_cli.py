@@ -122,7 +122,7 @@ def unwritable(place: Path) -> None:
     [
         (no_files, "speech: "),
         (one_speaker, "speaker"),
-        (rewrite(truncate), "00-0.flac"),
+        (rewrite(truncate), ".flac: is damaged"),
         (rewrite(empty), "00-0.flac"),
         (rewrite(stereo), "corpus.channel"),
         (rewrite(slow), "4000"),
