@@ -24,6 +24,7 @@ from pipeline.recipe import Model
 from pipeline.tables import written_whole
 
 FORMAT = "tasnet-pipeline model 1"
+METADATA = "tasnet-pipeline"
 
 
 def save_model(model: ConvTasNet, path: str | Path, *, weights: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -36,12 +37,14 @@ def save_model(model: ConvTasNet, path: str | Path, *, weights: Mapping[str, tor
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (weights or model.state_dict()).items()}
     facts = {
+        "format": FORMAT,
         "model": model.settings.model_dump(),
         "num_sources": model.num_sources,
         "sample_rate": model.sample_rate,
     }
     with written_whole(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "settings": json.dumps(facts)})
+        # One entry: safetensors writes several in no fixed order, and equal models are to be equal files.
+        save_file(tensors, temporary, metadata={METADATA: json.dumps(facts)})
 
 
 def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> ConvTasNet:
@@ -69,10 +72,12 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> ConvT
 
 def _network(metadata: Mapping[str, str], path: Path) -> ConvTasNet:
     """The network that a file's metadata describes."""
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a model of this pipeline (its format is {metadata.get('format')!r})")
+    if METADATA not in metadata:
+        raise CheckpointError(f"{path}: not a model of this pipeline")
     try:
-        facts = json.loads(metadata["settings"])
+        facts = json.loads(metadata[METADATA])
+        if facts["format"] != FORMAT:
+            raise CheckpointError(f"{path}: its format is {facts['format']!r}, and this version reads {FORMAT!r}")
         settings = Model.model_validate(facts["model"])
         return build_model(settings, num_sources=int(facts["num_sources"]), sample_rate=int(facts["sample_rate"]))
     except (KeyError, TypeError, ValueError, ValidationError, ModelError) as error:

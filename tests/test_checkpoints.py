@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.checkpoints import FORMAT, load_model, load_state, save_model, save_state
+from pipeline.checkpoints import FORMAT, METADATA, load_model, load_state, save_model, save_state
 from pipeline.errors import CheckpointError
 from pipeline.models import build_model
 from pipeline.models.conv_tasnet import ConvTasNet
@@ -76,12 +76,12 @@ def test_damaged_files(model: ConvTasNet, tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     refusal(path)
-    facts = {"model": TINY.model_dump(), "num_sources": 2, "sample_rate": 8000}
-    save_file(dict(model.state_dict()), path, metadata={"format": FORMAT, "settings": json.dumps(facts)})
+    facts = {"format": FORMAT, "model": TINY.model_dump(), "num_sources": 2, "sample_rate": 8000}
+    save_file(dict(model.state_dict()), path, metadata={METADATA: json.dumps(facts)})
     assert "do not fit" in refusal(path)  # three sources' weights under settings for two
-    save_file({}, path, metadata={"format": FORMAT, "settings": '{"model": {"colour": "red"}}'})
+    save_file({}, path, metadata={METADATA: json.dumps({"format": FORMAT, "model": {"colour": "red"}})})
     refusal(path)
-    save_file({}, path, metadata={"format": FORMAT, "settings": "[]"})
+    save_file({}, path, metadata={METADATA: "[]"})
     refusal(path)
 
 
@@ -113,3 +113,10 @@ def test_damaged_states(tmp_path: Path) -> None:
     torch.save([1, 2], path)
     with pytest.raises(CheckpointError):
         load_state(path)
+
+
+def test_equal_models_are_equal_files(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        torch.manual_seed(0)
+        save_model(build_model(TINY), tmp_path / name)
+    assert len({(tmp_path / name).read_bytes() for name in ("a", "b", "c", "d")}) == 1
