@@ -47,6 +47,7 @@ Jobs = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 
+Compile = Annotated[str, typer.Option("--compile", help="auto, on or off: compile the network for training.")]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be done.")]
 
 
@@ -92,7 +93,7 @@ def run(
     corpus: NamedCorpora = None,
     jobs: Jobs = None,
     device: Device = "auto",
-    compile_: Annotated[str, typer.Option("--compile", help="auto, on or off: compile the network for training.")] = "auto",
+    compile_: Compile = "auto",
     force: Annotated[
         list[str] | None, typer.Option("--force", metavar="STAGE", help="Run this stage again, with all that depends on it.")
     ] = None,
@@ -195,6 +196,109 @@ def compare(
     from pipeline import console
 
     raise typer.Exit(console.compare(a, b, fail_if=fail_if))
+
+
+@app.command()
+def fetch(
+    name: Annotated[
+        str | None, typer.Argument(help="What to download; without a name the sources are listed.", metavar="[NAME]")
+    ] = None,
+    corpora: Corpora = None,
+    mirror: Annotated[
+        str | None, typer.Option("--from", metavar="URL|DIR", help="A mirror, or a folder that holds the archives.")
+    ] = None,
+) -> None:
+    """Download a public corpus or list: resumed, checksummed, safely unpacked."""
+    from pipeline import console
+
+    console.fetch(name, corpora, mirror=mirror)
+
+
+@app.command()
+def verify(
+    dataset: Annotated[
+        Path, typer.Argument(help="A folder with mixtures.csv, as `tasnet run RECIPE mix` prints it.", metavar="DATASET")
+    ],
+    repair: Annotated[
+        Path | None,
+        typer.Option("--repair", metavar="RECIPE", help="Make what is missing or wrong anew, by the recipe that made it."),
+    ] = None,
+    overrides: Set = None,
+    work: Work = Path("work"),
+    corpora: Corpora = None,
+    corpus: NamedCorpora = None,
+    jobs: Jobs = None,
+) -> None:
+    """Compare every file of a dataset with the record of its making; exit code 1 where something is wrong."""
+    from pipeline import console
+
+    given = console.options(work, corpora, corpus, jobs=jobs)
+    raise typer.Exit(console.verify(dataset, repair, overrides or [], given))
+
+
+@app.command()
+def stats(
+    dataset: Annotated[Path, typer.Argument(help="A folder with mixtures.csv.", metavar="DATASET")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the tables as CSV and the picture.")] = Path("statistics"),
+    jobs: Jobs = None,
+) -> None:
+    """Say what a dataset is made of: hours, speakers, sex pairs, lengths, levels, reuse."""
+    from pipeline import console
+
+    console.stats(dataset, out, num_workers=jobs)
+
+
+@app.command()
+def lists(
+    dataset: Annotated[Path, typer.Argument(help="A folder with mixtures.csv.", metavar="DATASET")],
+    to: Annotated[str, typer.Option("--to", help="asteroid-json, asteroid-csv, speechbrain, kaldi or lhotse.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the lists.")] = Path("lists"),
+) -> None:
+    """Write a dataset's file lists the way other toolkits read them."""
+    from pipeline import console
+
+    console.lists(dataset, out, to=to)
+
+
+bench = typer.Typer(no_args_is_help=True, help="Measure training and separation on this machine, on noise: no corpus is needed.")
+app.add_typer(bench, name="bench")
+SystemName = Annotated[
+    str | None, typer.Option("--system", help="Which of the recipe's systems; the first by default.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@bench.command("train")
+def bench_train(
+    recipe: RecipeFile,
+    system: SystemName = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.", show_default=False)] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps to time after the first.")] = 20,
+    overrides: Set = None,
+    device: Device = "auto",
+    compile_: Compile = "auto",
+    as_json: Json = False,
+) -> None:
+    """Seconds per training step, segments per second, memory, and the share of the measured matrix-product peak."""
+    from pipeline import console
+
+    console.bench_train(recipe, overrides or [], system, batch_size, steps, as_json=as_json, device=device, compile=compile_)
+
+
+@bench.command("infer")
+def bench_infer(
+    recipe: RecipeFile,
+    system: SystemName = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of the mixture.")] = 4.0,
+    steps: Annotated[int, typer.Option(min=1, help="Mixtures to time after the first.")] = 10,
+    overrides: Set = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Seconds per mixture and real-time factor."""
+    from pipeline import console
+
+    console.bench_infer(recipe, overrides or [], system, seconds, steps, as_json=as_json, device=device)
 
 
 def _stderr_handler() -> logging.Handler:

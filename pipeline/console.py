@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import preflight, runner, stages
-from pipeline.errors import RecipeError, TableError
-from pipeline.recipe import load_recipe
+from pipeline.errors import CorpusError, DatasetError, RecipeError, TableError
+from pipeline.recipe import Recipe, load_recipe
 from pipeline.runner import Stage
 from pipeline.stages import Options
-from pipeline.tables import SCORES, read_table, write_table
+from pipeline.tables import MIXTURES, SCORES, read_table, write_table, written_whole
 
 stderr = Console(stderr=True)
 stdout = Console(soft_wrap=True)
@@ -130,6 +132,121 @@ def compare(a: Path, b: Path, *, fail_if: str | None) -> int:
     text, tripped = reports.compare(read_table(a, SCORES), read_table(b, SCORES), fail_if=fail_if)
     stdout.out(text, highlight=False)
     return int(tripped)
+
+
+def fetch(name: str | None, target: Path | None, *, mirror: str | None) -> None:
+    """Download a source into the corpora folder, or list what there is."""
+    from pipeline.corpora import fetching
+
+    if name is None:
+        for source in fetching.load_sources().values():
+            stdout.out(f"{source.name:28} {source.title}", highlight=False)
+        return
+    if target is None:
+        raise CorpusError(f"fetch {name}: say where to with --corpora DIR or TASNET_CORPORA")
+    stdout.out(str(fetching.fetch(name, target, mirror=mirror)), highlight=False)
+
+
+def verify(dataset: Path, repair: Path | None, overrides: Sequence[str], options: Options) -> int:
+    """Name every file of a dataset that is missing or not as it was made; with ``repair``, make it anew."""
+    from pipeline import verification
+
+    findings = verification.verify(dataset, num_workers=options.num_workers)
+    for finding in findings:
+        stdout.out(str(finding), highlight=False)
+    if not findings:
+        stdout.out("every file is as it was made", highlight=False)
+        return 0
+    if repair is None:
+        return 1
+    every = stages.build_stages(load_recipe(repair, overrides), options)
+    made = [stage for stage in every if stage.name == "mix" and stage.folder(options.work).resolve() == dataset.resolve()]
+    if not made:
+        raise DatasetError(
+            f"{dataset}: {repair} does not make this dataset (see `tasnet status {repair}`); give the one that does"
+        )
+    verification.repair(dataset, findings, lambda: made[0].run(dataset))
+    stdout.out(f"{len(findings)} findings repaired", highlight=False)
+    return 0
+
+
+def stats(dataset: Path, out: Path, *, num_workers: int | None) -> None:
+    """Tables and a picture of a dataset."""
+    from pipeline import dataset_statistics, figures
+
+    found = dataset_statistics.dataset_statistics(_read_mixtures(dataset), dataset, num_workers=num_workers)
+    for field in fields(found):
+        table = getattr(found, field.name)
+        with written_whole(out / f"{field.name}.csv") as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+        if field.name in ("overview", "sex_pairs"):
+            stdout.out(table.to_string(index=False) + "\n", highlight=False)
+    with written_whole(out / "dataset.png") as temporary:
+        temporary.write_bytes(figures.dataset_png(found.charts))
+    stdout.out(f"Tables and picture: {out}", highlight=False)
+
+
+def lists(dataset: Path, out: Path, *, to: str) -> None:
+    """File lists for another toolkit."""
+    from pipeline import interchange
+
+    for path in interchange.export_dataset(_read_mixtures(dataset), dataset, out, to=to):
+        stdout.out(str(path), highlight=False)
+
+
+def bench_train(
+    path: Path, overrides: Sequence[str], name: str | None, batch_size: int | None, steps: int, *, as_json: bool, **runtime: Any
+) -> None:
+    """What a training step costs here."""
+    from pipeline import benchmarking, training
+
+    recipe = load_recipe(path, overrides)
+    result = benchmarking.benchmark_training(
+        recipe.systems[_system(recipe, name)],
+        num_sources=recipe.plan.num_sources,
+        sample_rate=recipe.mix.sample_rate,
+        batch_size=batch_size,
+        num_steps=steps,
+        options=training.Options(**runtime),
+    )
+    _print_figures(asdict(result), as_json=as_json)
+
+
+def bench_infer(
+    path: Path, overrides: Sequence[str], name: str | None, seconds: float, steps: int, *, as_json: bool, device: str
+) -> None:
+    """What separating a mixture costs here."""
+    from pipeline import benchmarking
+
+    recipe = load_recipe(path, overrides)
+    result = benchmarking.benchmark_inference(
+        recipe.systems[_system(recipe, name)],
+        num_sources=recipe.plan.num_sources,
+        sample_rate=recipe.mix.sample_rate,
+        mixture_seconds=seconds,
+        num_steps=steps,
+        device=device,
+    )
+    _print_figures(asdict(result), as_json=as_json)
+
+
+def _system(recipe: Recipe, name: str | None) -> str:
+    name = name or next(iter(recipe.systems))
+    if name not in recipe.systems:
+        raise RecipeError(f"--system {name}: the recipe has {', '.join(recipe.systems)}")
+    return name
+
+
+def _print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        stdout.out(json.dumps(figures, indent=1), highlight=False)
+        return
+    for name, value in figures.items():
+        stdout.out(f"{name:24} {value:.4g}" if isinstance(value, float) else f"{name:24} {value}", highlight=False)
+
+
+def _read_mixtures(dataset: Path) -> pd.DataFrame:
+    return read_table(dataset / "mixtures.csv", MIXTURES)
 
 
 def _read_scores(tables: Sequence[Path]) -> pd.DataFrame:
