@@ -143,9 +143,7 @@ class Projections:
     def __init__(self, references: References, signals: Signals) -> None:
         self.references = references
         self.usable = is_usable(signals)
-        self.signals = np.array(
-            [level(one) if use else np.zeros_like(one) for one, use in zip(signals, self.usable, strict=True)]
-        )
+        self.signals = level(np.where(self.usable[:, None], signals, 0.0))
         self.blocks = references.blocks.cut(self.signals)
         self.spectra = references.blocks.spectra(self.blocks)
         self.unscored = _unscored(signals, references.signals)
@@ -172,7 +170,7 @@ class Projections:
     @property
     def jointly_ill_conditioned(self) -> bool:
         """Whether SIR and SAR have to be found by plain LU, as mir_eval does, and mean little."""
-        return self.references.joint.factor is None
+        return bool(self.references.usable.any()) and self.references.joint.factor is None
 
     def sdr_db(self, signal: int, reference: int) -> float:
         """SDR of a signal against a reference."""

@@ -120,28 +120,43 @@ def compare(cases: list[Case], title: str) -> None:
 
 
 def score_many(cases: list[Case], num_mixtures: int, folder: Path) -> None:
-    """Score a dataset of files: the cases over and over, under different names."""
+    """Score a dataset of files by one process and by one per core."""
+    mixtures = write_many(cases, num_mixtures, folder)
+    for names in ("a", "ab"):
+        systems = {name: folder / name for name in names}
+        start = time.process_time()
+        score_dataset(mixtures[: num_mixtures // 10], folder, systems, out=folder / f"one-{names}.csv", num_workers=1)
+        each = 1e3 * (time.process_time() - start) / (num_mixtures // 10)
+        start = time.perf_counter()
+        score_dataset(mixtures, folder, systems, out=folder / f"all-{names}.csv")
+        taken = time.perf_counter() - start
+        print(f"files of 4 s, {len(names)} system(s): {each:.1f} ms of CPU a mixture; ", end="")
+        print(f"{num_mixtures} mixtures by {cpu_count()} processes in {taken:.1f} s")
+
+
+def write_many(cases: list[Case], num_mixtures: int, folder: Path) -> pd.DataFrame:
+    """Files of the cases over and over, under different names, for systems a and b."""
     rows = []
     for number in range(num_mixtures):
         estimates, references, mixture = cases[number % len(cases)]
         files = {"mix": mixture} | {f"s{k}": one for k, one in enumerate(references, 1)}
-        files |= {f"a/s{k}": one for k, one in enumerate(estimates, 1)} | {f"b/s{k}": one for k, one in enumerate(estimates, 1)}
+        files |= {f"{system}/s{k}": one for system in "ab" for k, one in enumerate(estimates, 1)}
         for name, samples in files.items():
             path, first = (folder / name / f"{each:05d}.wav" for each in (number, number % len(cases)))
             if number < len(cases):
                 write_audio(path, samples, RATE, "float32" if "/" in name else "pcm16")
             else:
                 os.link(first, path)
-        row = {"mixture_id": f"{number:05d}", "split": "test", "sample_rate": RATE, "num_sources": len(references)}
-        row |= {"mixture_path": f"mix/{number:05d}.wav"}
+        row = {
+            "mixture_id": f"{number:05d}",
+            "sample_rate": RATE,
+            "num_sources": len(references),
+            "mixture_path": f"mix/{number:05d}.wav",
+        }
         for k in range(1, len(references) + 1):
             row |= {f"source_{k}_path": f"s{k}/{number:05d}.wav", f"source_{k}_speaker_id": "", f"source_{k}_sex": ""}
         rows.append(row)
-    for systems in ({"a": folder / "a"}, {"a": folder / "a", "b": folder / "b"}):
-        start = time.perf_counter()
-        score_dataset(pd.DataFrame(rows), folder, systems, out=folder / f"scores{len(systems)}.csv")
-        taken = time.perf_counter() - start
-        print(f"{num_mixtures} mixtures of 4 s, {len(systems)} system(s), {cpu_count()} processes: {taken:.1f} s")
+    return pd.DataFrame(rows)
 
 
 def main() -> None:
