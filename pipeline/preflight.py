@@ -24,15 +24,15 @@ def findings(recipe: Recipe, options: Options) -> Iterator[str]:
     Raises:
         TasnetError: for whatever would stop the run at its beginning: every missing input, every unreadable file.
     """
-    every = stages.build_stages(recipe, options)
     yield f"recipe    {recipe.name}: systems {', '.join(recipe.systems)}; seed {recipe.seed}"
+    yield from _about_training(recipe, options)
+    every = stages.build_stages(recipe, options)
     if isinstance(recipe.corpus, SyntheticCorpus) and not runner.is_done(every[1], options.work):
         yield "corpus    synthetic speech, to be made"
     else:
         plan, manifest = stages.planned(recipe, options)
         yield from _about_corpus(manifest)
         yield from _about_mixtures(options, footprint(plan, manifest, recipe.mix))
-    yield from _about_training(recipe, options)
     waiting = [found.stage.title for found in runner.status(every, options.work) if found.state != "done"]
     yield f"to run    {', '.join(waiting) or 'nothing: all is done'}"
 
@@ -57,15 +57,16 @@ def _about_training(recipe: Recipe, options: Options) -> Iterator[str]:
     from pipeline import devices, models
 
     device = devices.choose_device(options.device)
-    rate = devices.matrix_product_rate(device)
+    devices.prepare(device)
     for name, system in recipe.systems.items():
         network = models.build_model(system.model, num_sources=recipe.plan.num_sources, sample_rate=recipe.mix.sample_rate)
         facts = models.describe_model(network)
         segments = system.train.epochs * (system.train.segments_per_epoch or recipe.plan.num_mixtures["train"])
         work = segments * system.train.segment_seconds * facts["macs_per_second"] * 2 * PASSES
+        rate = devices.matrix_product_rate(device, devices.choose_precision(system.train.precision, device))
         minutes = work / rate / TRAINING_EFFICIENCY / 60
         parameters = f"{facts['num_parameters']:,} parameters"
-        yield f"training  {name}: {parameters}, {segments:,} segments, at most about {_duration(minutes)} on {device}"
+        yield f"training  {name}: {parameters}, {segments:,} segments, about {_duration(minutes)} on {device}"
 
 
 def _duration(minutes: float) -> str:
