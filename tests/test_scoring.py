@@ -440,6 +440,24 @@ def test_sir_and_sar_on_request() -> None:
     np.testing.assert_allclose(scores["sar_db"], sar_db, atol=1e-6)
 
 
+def test_sir_without_a_reference_that_sounds() -> None:
+    estimates, references, mixture = separated(9)
+    scores = score(estimates, 0 * references, mixture=mixture, sample_rate=RATE, also=["sir", "sa_sdr"], permutation="sir")
+    assert scores["status"].tolist() == ["silent_reference"] * 2
+    assert scores[["sir_db", "sa_sdr_db"]].isna().all(axis=None)
+
+
+def test_sir_of_references_that_nearly_depend_on_each_other() -> None:
+    _, references, mixture = separated(9)
+    references[1] = references[0] + 1e-6 * references[1]
+    estimates = references + 0.1 * separated(10)[1]
+    scores = score(estimates, references, mixture=mixture, sample_rate=RATE, also=["sir"], permutation="sir")
+    assert scores["status"].tolist() == ["ill_conditioned"] * 2
+    expected = mir_eval_sources(estimates, references, compute_permutation=True)
+    assert (scores["estimate"] - 1).tolist() == expected[3].tolist()
+    np.testing.assert_allclose(scores["sir_db"], expected[1], atol=1e-6)
+
+
 def test_aggregated_sdr_has_a_place_for_silence() -> None:
     _, references, mixture = separated(10)
     references[1] = 0.0
