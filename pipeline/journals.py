@@ -32,8 +32,7 @@ class Journal:
             DatasetError: the journal is of another dataset.
         """
         records = [record for record in self._records() if holds(record)]
-        with written_whole(self._path) as temporary:
-            temporary.write_text("".join(map(_line, [{"identity": self._identity}, *records])), encoding="utf-8")
+        self.settle(records)
         return records
 
     def append(self, records: Iterable[Record]) -> None:
@@ -48,9 +47,10 @@ class Journal:
         except OSError as error:
             raise WorkError(f"{self._path}: cannot be written ({error.strerror or error})") from error
 
-    def remove(self) -> None:
-        """Forget: the dataset is whole."""
-        self._path.unlink(missing_ok=True)
+    def settle(self, records: Iterable[Record]) -> None:
+        """Write the records anew, in their final order, once everything is done."""
+        with written_whole(self._path) as temporary:
+            temporary.write_text("".join(map(_line, [{"identity": self._identity}, *records])), encoding="utf-8")
 
     def _records(self) -> list[Record]:
         if not self._path.exists():
@@ -64,6 +64,27 @@ class Journal:
                 f"{self._path.parent}: holds the beginnings of another dataset; remove the folder or choose another"
             )
         return [json.loads(line) for line in lines[1:]]
+
+
+def read_records(path: Path) -> list[Record]:
+    """The whole lines of a journal but the first, whichever dataset it is of.
+
+    Raises:
+        DatasetError: there is no journal.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file; it is written with the dataset and says what belongs there") from None
+    return [json.loads(line) for line in lines[1:]]
+
+
+def drop_records(path: Path, unwanted: Callable[[Record], bool]) -> None:
+    """Take records out of a journal, so that the next generation makes what they stand for anew."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    kept = [line for line in lines[1:] if not unwanted(json.loads(line))]
+    with written_whole(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in [lines[0], *kept]), encoding="utf-8")
 
 
 def _line(value: Record) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ PeakRule = Literal["always", "down"]
 Signal = npt.NDArray[np.floating[Any]]
 
 PEAK = 0.9
+FADE_SECONDS = 0.5
 PEAK_RULES: dict[LevelRule, PeakRule] = {"active": "always", "rms": "always", "loudness": "down"}
 """``always``: the largest sample of mixture and sources becomes 0.9 (WSJ0-2mix). ``down``: the mixture is scaled only where it
 exceeds 0.9 (LibriMix)."""
@@ -115,3 +117,25 @@ def mix_at_levels(utterances: Sequence[Utterance], targets_db: Sequence[float], 
     """
     gains = [source_gain(rule, target, u.level_db, u.peak) for u, target in zip(utterances, targets_db, strict=True)]
     return mix([utterance.samples for utterance in utterances], gains, mode=mode, peak_rule=PEAK_RULES[rule])
+
+
+def fade_length(sample_rate: int) -> int:
+    """Samples over which repetitions of a noise overlap."""
+    return round(FADE_SECONDS * sample_rate) + 1
+
+
+def extended(noise: Signal, num_samples: int, sample_rate: int) -> Signal:
+    """Noise [time] repeated with cross-fades, the halves of a Hann window of one second, until it lasts ``num_samples``.
+
+    A repetition makes the noise double precision, as the published script does.
+    """
+    longer, fade, rising = noise, fade_length(sample_rate), _rising(fade_length(sample_rate))
+    while len(longer) < num_samples:
+        joint = longer[-fade:] * rising[::-1] + noise[:fade] * rising
+        longer = np.concatenate([longer[:-fade], joint, noise[fade:]])
+    return longer[:num_samples]
+
+
+@lru_cache
+def _rising(fade: int) -> Signal:
+    return np.hanning(2 * fade - 1)[:fade]

@@ -163,6 +163,30 @@ class LibriMixPlan(_ListedPlan):
         return _drawing(self)
 
 
+class WhamPlan(_Table):
+    """Noisy mixtures as WHAM! makes them: the first speaker U(-3, 6) dB louder than the noise, a peak of at most 0.95."""
+
+    kind: Literal["wham"]
+    num_sources: Annotated[int, Field(ge=2, le=10)] = 2
+    num_mixtures: dict[Literal["train", "valid", "test"], Positive] = {"train": 20000, "valid": 5000, "test": 3000}
+    min_seconds: Annotated[float, Field(ge=0.4)] = 0.4
+    """Shorter utterances are not drawn."""
+    lists: Literal["drawn"] = "drawn"
+    """Mixtures are drawn anew for any corpus."""
+
+    @property
+    def level(self) -> Literal["active"]:
+        """How sources are levelled."""
+        return "active"
+
+    @property
+    def drawing(self) -> RandomPlan:
+        """The same rules for speech alone, for dynamic mixing."""
+        return RandomPlan(
+            kind="random", num_sources=self.num_sources, num_mixtures=self.num_mixtures, min_seconds=self.min_seconds
+        )
+
+
 def _drawing(plan: Wsj0MixPlan | LibriMixPlan) -> RandomPlan:
     num_mixtures = {split: num for split, num in plan.num_mixtures.items() if split in plan.splits}
     return RandomPlan(
@@ -170,7 +194,7 @@ def _drawing(plan: Wsj0MixPlan | LibriMixPlan) -> RandomPlan:
     )
 
 
-Plan = Annotated[RandomPlan | Wsj0MixPlan | LibriMixPlan, Field(discriminator="kind")]
+Plan = Annotated[RandomPlan | Wsj0MixPlan | LibriMixPlan | WhamPlan, Field(discriminator="kind")]
 
 
 # ------------------------------------------------------------------------------------------------------------------- mix

@@ -9,7 +9,6 @@ dataset/.journal.jsonl                        what is already there, while it is
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -45,6 +44,7 @@ FILES = Schema(
     ),
 )
 
+JOURNAL_FILE = "journal.jsonl"
 _CHUNK = 16
 _HEADER_CHUNK = 64
 
@@ -125,13 +125,13 @@ def render(
     absolute_paths: bool = False,
     num_workers: int | None = None,
 ) -> pd.DataFrame:
-    """Write every mixture of a plan, or what an interrupted call has left to write.
+    """Write every mixture of a plan, or what an interrupted call has left to write; a whole dataset is left as it is.
 
     Args:
         plan: see ``tables.PLAN``.
         manifest: see ``tables.MANIFEST``, with every utterance of the plan.
         corpus_root: the folder the manifest's paths start from; it is only read.
-        dataset_dir: gets the tree, the tables and, last, ``mixtures.csv``.
+        dataset_dir: gets the tree, the journal and the tables.
         mix: rates, modes, types and sample format.
         channel: of files with several.
         noise_root: the folder the paths of noise start from; only needed for types with noise.
@@ -151,17 +151,17 @@ def render(
     inputs = Inputs(Path(corpus_root), _noise_root(noise_root, mix), channel, mix)
     dataset_dir = Path(dataset_dir)
     (dataset_dir / MIXTURES_FILE).unlink(missing_ok=True)
-    journal = Journal(dataset_dir / ".journal.jsonl", _identity(mixtures, mix, channel))
+    journal = Journal(dataset_dir / JOURNAL_FILE, _identity(mixtures, mix, channel))
     done = {_key(record): record for record in journal.resume(partial(_files_are_there, dataset_dir))}
     remove_temporaries(dataset_dir)
     # Mixtures of one utterance stand together, so that a worker finds it remembered.
     todo = sorted((m for m in mixtures if (m.split, m.mixture_id) not in done), key=lambda m: [s.path for s in m.sources])
-    for records in _write_all(todo, inputs, dataset_dir, num_workers):
-        journal.append(records)
-        done |= {_key(record): record for record in records}
-    table = _finish([done[m.split, m.mixture_id] for m in mixtures], dataset_dir, absolute_paths=absolute_paths)
-    journal.remove()
-    return table
+    for written in _write_all(todo, inputs, dataset_dir, num_workers):
+        journal.append(written)
+        done |= {_key(record): record for record in written}
+    records = [done[m.split, m.mixture_id] for m in mixtures]
+    journal.settle(records)
+    return _write_tables(records, dataset_dir, absolute_paths=absolute_paths)
 
 
 def _key(record: Record) -> tuple[str, str]:
@@ -248,10 +248,8 @@ def remove_temporaries(dataset_dir: Path) -> None:
         left_over.unlink()
 
 
-def _finish(records: Sequence[Record], dataset_dir: Path, *, absolute_paths: bool) -> pd.DataFrame:
-    """Flush the files to the disk, then write the tables that say so, ``mixtures.csv`` last."""
-    if hasattr(os, "sync"):
-        os.sync()
+def _write_tables(records: Sequence[Record], dataset_dir: Path, *, absolute_paths: bool) -> pd.DataFrame:
+    """Write the tables, ``mixtures.csv`` last."""
     files = [{**file, "mixture_id": r["mixture_id"], "split": r["split"]} for r in records for file in r["files"]]
     write_table(pd.DataFrame(files).drop(columns="num_bytes"), dataset_dir / "files.csv", FILES)
     tables: dict[str, list[dict[str, Any]]] = {}

@@ -70,7 +70,7 @@ PLAN = Schema(
             "level_rule",
             "text",
             "active (dB re unit active power), active_8k (the same, measured at 8 kHz), rms (dB re unit power), loudness (LUFS), "
-            "gain (linear)",
+            "gain (linear), wham (active; of noise: the first speaker's loudness over it in dB)",
         ),
         Column("level", "number", "what the rule applies"),
         Column("start_seconds", "number", "where the source begins in the mixture"),
@@ -215,7 +215,7 @@ def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Args:
         path: the final name; its folder is made.
         durable: wait until the bytes are on the disk. Without it a killed process still leaves no half file, but a power cut may:
-            for files by the thousand whose record is written after one flush of them all.
+            for files by the thousand, whose length and checksum are recorded elsewhere.
 
     Raises:
         WorkError: when the folder cannot be written or the disk is full; nothing is left behind.

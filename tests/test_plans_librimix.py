@@ -10,10 +10,10 @@ import soundfile
 from scipy.signal import resample_poly
 
 from pipeline.errors import AudioError, PlanError
+from pipeline.mixing import extended
 from pipeline.plans import librimix
 from pipeline.plans.published import listed_manifest
 from pipeline.recipe import LibriMixPlan, Mix, Subsets, Variant
-from pipeline.renderers.librimix import extended
 from pipeline.rendering import check_inputs, render
 from pipeline.tables import MIXTURES, PLAN, check_table, read_table
 

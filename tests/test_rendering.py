@@ -85,7 +85,7 @@ def test_the_tree_is_the_published_one(dataset):
     wavs = {str(p.relative_to(folder)) for p in folder.rglob("*.wav")}
     listed = {path for column in ("mixture_path", "source_1_path", "source_2_path") for path in mixtures[column]}
     assert wavs == listed
-    assert sorted(p.name for p in folder.iterdir()) == ["2speakers", "files.csv", "mixtures.csv"]
+    assert sorted(p.name for p in folder.iterdir()) == ["2speakers", "files.csv", "journal.jsonl", "mixtures.csv"]
 
 
 def test_mixtures_are_sums_with_the_right_levels_peaks_and_lengths(corpus, dataset):
@@ -273,10 +273,10 @@ def test_files_lost_after_the_journal_knew_them_are_made_again(corpus, dataset, 
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("pipeline.rendering._finish", stop_before_the_end)
+        patched.setattr("pipeline.rendering._write_tables", stop_before_the_end)
         with pytest.raises(KeyboardInterrupt):
             render(plan, manifest, root, out, Mix(), num_workers=1)
-    journal = out / ".journal.jsonl"
+    journal = out / "journal.jsonl"
     journal.write_text(journal.read_text()[:-20])
     lost, emptied, *_ = sorted(out.rglob("*.wav"))
     lost.unlink()
@@ -286,10 +286,19 @@ def test_files_lost_after_the_journal_knew_them_are_made_again(corpus, dataset, 
     assert _tree(out) == _tree(folder)
 
 
+def test_a_whole_dataset_is_left_as_it_is(corpus, dataset):
+    root, manifest = corpus
+    folder, plan = dataset
+    before, times = _tree(folder), {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")}
+    render(plan, manifest, root, folder, Mix(), num_workers=1)
+    assert _tree(folder) == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")} == times
+
+
 def test_the_beginnings_of_another_dataset_are_not_continued(corpus, dataset, tmp_path):
     root, manifest = corpus
     _, plan = dataset
-    (tmp_path / ".journal.jsonl").write_text('{"identity":"of another"}\n')
+    (tmp_path / "journal.jsonl").write_text('{"identity":"of another"}\n')
     with pytest.raises(DatasetError, match="another dataset"):
         render(plan, manifest, root, tmp_path, Mix(), num_workers=1)
 

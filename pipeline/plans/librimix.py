@@ -69,9 +69,9 @@ def read_lists(
     return table, unique_rows(speech), unique_rows(noises)
 
 
-def _read(path: Path, plan: LibriMixPlan) -> list[dict[str, Any]]:
-    """The rows of one file, numbers as numbers."""
-    table = pd.read_csv(path, dtype={"mixture_ID": str}, nrows=plan.limit, float_precision="round_trip")
+def _read(path: Path, plan: LibriMixPlan) -> list[dict[str, str]]:
+    """The rows of one file, as text."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, nrows=plan.limit)
     numbers = range(1, plan.num_sources + 1)
     needed = ["mixture_ID", *(f"source_{k}_{what}" for k in numbers for what in ("path", "gain"))]
     missing = [name for name in needed if name not in table.columns]
@@ -80,13 +80,18 @@ def _read(path: Path, plan: LibriMixPlan) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _parts(mixture: Mapping[str, Any], num_sources: int) -> list[tuple[str, str, float]]:
+def _parts(mixture: Mapping[str, str], num_sources: int) -> list[tuple[str, str, float]]:
     """Name, path and gain of every source, and of the noise where the list has any."""
-    parts = [(f"s{k}", mixture[f"source_{k}_path"], mixture[f"source_{k}_gain"]) for k in range(1, num_sources + 1)]
-    return [*parts, (NOISE, mixture["noise_path"], mixture["noise_gain"])] if "noise_path" in mixture else parts
+    columns = [(f"s{k}", f"source_{k}") for k in range(1, num_sources + 1)]
+    if "noise_path" in mixture:
+        columns.append((NOISE, NOISE))
+    try:
+        return [(name, mixture[f"{column}_path"], float(mixture[f"{column}_gain"])) for name, column in columns]
+    except ValueError as error:
+        raise PlanError(f"mixture {mixture['mixture_ID']}: a gain is no number ({error})") from None
 
 
-def _plan_rows(mixture: Mapping[str, Any], parts: list[tuple[str, str, float]], split: str, subset: str) -> list[dict[str, Any]]:
+def _plan_rows(mixture: Mapping[str, str], parts: list[tuple[str, str, float]], split: str, subset: str) -> list[dict[str, Any]]:
     name = mixture["mixture_ID"]
     if len([part for part in parts if part[0] != NOISE]) >= LONG_NAMES:
         name = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
@@ -97,7 +102,7 @@ def _plan_rows(mixture: Mapping[str, Any], parts: list[tuple[str, str, float]], 
             "source": source,
             "utterance_id": PurePosixPath(path).stem,
             "level_rule": RULE,
-            "level": float(gain),
+            "level": gain,
             "start_seconds": 0.0,
             "subset": folder_of(subset),
         }

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.plans import librimix, random, wsj0mix
+from pipeline.errors import PlanError
+from pipeline.plans import librimix, librimix_drawn, random, wham, wsj0mix
 from pipeline.plans.planned import NOISE, first_hours
 from pipeline.plans.published import find_list, listed_manifest
-from pipeline.recipe import LibriMixPlan, LibriSpeechCorpus, RandomPlan, Recipe, Wsj0MixPlan
+from pipeline.recipe import LibriMixPlan, LibriSpeechCorpus, RandomPlan, Recipe, WhamPlan, Wsj0MixPlan
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,40 @@ def draw(recipe: Recipe, manifest: pd.DataFrame) -> pd.DataFrame:
     if isinstance(recipe.plan, Wsj0MixPlan):
         return wsj0mix.draw_lists(manifest, recipe.plan, seed=recipe.seed)
     return random.draw_plan(manifest, recipe.plan.drawing, seed=recipe.seed)
+
+
+def draws_on_audio(recipe: Recipe) -> bool:
+    """Whether drawing needs more than the manifest: gains measured on the files (LibriMix), or noise (WHAM!)."""
+    return isinstance(recipe.plan, WhamPlan) or (isinstance(recipe.plan, LibriMixPlan) and recipe.plan.lists == "drawn")
+
+
+def draw_on_audio(
+    recipe: Recipe, manifest: pd.DataFrame, roots: Roots, *, noises: pd.DataFrame | None, num_workers: int | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Plans for which :func:`draws_on_audio` holds, and the manifest with their noise added.
+
+    Args:
+        recipe: of a plan of kind ``wham``, or of LibriMix lists drawn anew.
+        manifest: of the speech.
+        roots: where speech and noise lie.
+        noises: manifest of the noise corpus; None for clean mixtures.
+        num_workers: processes.
+
+    Raises:
+        PlanError: a split has too little speech or noise.
+        AudioError: a file is damaged or silent.
+    """
+    if isinstance(recipe.plan, WhamPlan):
+        if noises is None:
+            raise PlanError("plan.kind = 'wham' needs noise: put a noisy type into mix.types and name --corpus wham_noise=DIR")
+        plan = wham.draw_lists(manifest, recipe.plan, seed=recipe.seed, noises=noises)
+    else:
+        assert isinstance(recipe.plan, LibriMixPlan)
+        reading = librimix_drawn.Reading(roots.speech, roots.noise, recipe.corpus.channel, recipe.seed)
+        plan = librimix_drawn.draw_lists(manifest, recipe.plan, reading, noises=noises, num_workers=num_workers)
+        if recipe.plan.limit_hours is not None:
+            plan = first_hours(plan, manifest, recipe.plan.limit_hours)
+    return plan, manifest if noises is None else pd.concat([manifest, noises], ignore_index=True)
 
 
 def read_published(recipe: Recipe, roots: Roots, *, num_workers: int | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -29,6 +29,8 @@ class PlannedSource:
     num_samples: int
     level: float
     """What the mixture's level rule applies."""
+    start_seconds: float = 0.0
+    """Where it begins in the mixture; a negative start means that so much of it has passed before."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,11 @@ def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: 
     """Every mixture of a plan, in the plan's order; noise is left out unless asked for.
 
     Raises:
-        PlanError: the plan names utterances that the manifest lacks, or noise is asked for and a mixture has none.
+        PlanError: the plan names utterances that the manifest lacks, noise is asked for and a mixture has none, or speech shall
+            begin elsewhere than with its mixture.
     """
+    if ((plan["source"] != NOISE) & (plan["start_seconds"] != 0)).any():
+        raise PlanError("the plan lets speech begin later than its mixture, which is not implemented; set start_seconds to 0")
     facts = manifest.set_index("utterance_id")[["speaker_id", "sex", "path", "sample_rate", "num_samples"]]
     joined = needed_rows(plan, manifest, with_noise=with_noise).join(facts, on="utterance_id")
     mixtures = [_planned(list(rows)) for _, rows in groupby(joined.itertuples(index=False), _place)]
@@ -81,8 +86,18 @@ def _place(row: Any) -> tuple[str, str]:
 
 def _planned(rows: Sequence[Any]) -> PlannedMixture:
     sources = [
-        PlannedSource(r.source, r.utterance_id, r.speaker_id, r.sex, r.path, int(r.sample_rate), int(r.num_samples), r.level)
-        for r in rows
+        PlannedSource(
+            name=row.source,
+            utterance_id=row.utterance_id,
+            speaker_id=row.speaker_id,
+            sex=row.sex,
+            path=row.path,
+            sample_rate=int(row.sample_rate),
+            num_samples=int(row.num_samples),
+            level=row.level,
+            start_seconds=row.start_seconds,
+        )
+        for row in rows
     ]
     first = rows[0]
     return PlannedMixture(

@@ -156,8 +156,11 @@ def mixture_name(utterance_ids: Sequence[str], levels_db: Sequence[float]) -> st
 
     Characters beyond letters, digits and ``.+-_`` become ``-``; a name too long is cut and closed with a digest of the whole.
     """
-    parts = [f"{utterance}_{level:.5g}" for utterance, level in zip(utterance_ids, levels_db, strict=True)]
-    whole = "_".join(parts)
+    return safe_name("_".join(f"{utterance}_{level:.5g}" for utterance, level in zip(utterance_ids, levels_db, strict=True)))
+
+
+def safe_name(whole: str) -> str:
+    """A name fit for any file system: see :func:`mixture_name`."""
     safe = re.sub(r"[^A-Za-z0-9.+_-]", "-", whole).lstrip(".-") or "mixture"
     if len(safe) <= MAX_ID_LENGTH:
         return safe

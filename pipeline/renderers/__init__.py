@@ -9,6 +9,7 @@ from __future__ import annotations
 from pipeline.errors import PlanError
 from pipeline.renderers.librimix import LibriMixRenderer
 from pipeline.renderers.shared import Inputs, Renderer
+from pipeline.renderers.wham import WhamRenderer
 from pipeline.renderers.wsj0mix import DrawnRenderer, Wsj0MixRenderer
 
 
@@ -22,6 +23,8 @@ def renderer_of(rule: str, inputs: Inputs) -> Renderer:
         return LibriMixRenderer(inputs)
     if rule == "active_8k":
         return Wsj0MixRenderer(inputs)
+    if rule == "wham":
+        return WhamRenderer(inputs)
     if rule in ("active", "loudness", "rms"):
         return DrawnRenderer(inputs)
-    raise PlanError(f"level_rule {rule!r} is none of active, active_8k, rms, loudness and gain")
+    raise PlanError(f"level_rule {rule!r} is none of active, active_8k, rms, loudness, gain and wham")

@@ -9,13 +9,14 @@ Gains apply to the raw files, in single precision; nothing is scaled afterwards,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from itertools import groupby
 
 import numpy as np
 
 from pipeline.audio import deciding_length, quantise_down, read_audio, resample, resampled_length
 from pipeline.errors import AudioError
+from pipeline.mixing import extended, fade_length
 from pipeline.plans.planned import NOISE, PlannedMixture, PlannedSource
 from pipeline.recipe import Mix, MixType, Variant
 from pipeline.renderers.shared import (
@@ -33,7 +34,6 @@ from pipeline.renderers.shared import (
     table_of,
 )
 
-FADE_SECONDS = 0.5
 _EPSILON = 1e-10
 
 Components = Mapping[str, Array]
@@ -70,7 +70,7 @@ class LibriMixRenderer:
             components[NOISE] = self._read_noise(mixture.noise, round(seconds * mixture.noise.sample_rate))
         return components
 
-    def _read(self, source: PlannedSource) -> Voice:
+    def _read(self, source: PlannedSource, _: float | None) -> Voice:
         samples, own_rate = read_audio(self._inputs.corpus_root / source.path, channel=self._inputs.channel, dtype="float32")
         return Voice({own_rate: samples})
 
@@ -85,28 +85,6 @@ class LibriMixRenderer:
 
 def _rate(variant: Variant) -> int:
     return variant.sample_rate
-
-
-def fade_length(sample_rate: int) -> int:
-    """Samples over which repetitions of a noise overlap."""
-    return round(FADE_SECONDS * sample_rate) + 1
-
-
-def extended(noise: Array, num_samples: int, sample_rate: int) -> Array:
-    """Noise [time] repeated with cross-fades, the halves of a Hann window of one second, until it lasts ``num_samples``.
-
-    A repetition makes the noise double precision, as the published script does.
-    """
-    longer, fade, rising = noise, fade_length(sample_rate), _rising(fade_length(sample_rate))
-    while len(longer) < num_samples:
-        joint = longer[-fade:] * rising[::-1] + noise[:fade] * rising
-        longer = np.concatenate([longer[:-fade], joint, noise[fade:]])
-    return longer[:num_samples]
-
-
-@lru_cache
-def _rising(fade: int) -> Array:
-    return np.hanning(2 * fade - 1)[:fade]
 
 
 def _heard(components: Components, mixture: PlannedMixture, rate: int) -> dict[str, Array]:
@@ -154,7 +132,7 @@ def _add(rendered: Rendered, mixture: PlannedMixture, components: Components, va
         ending = f"{mixture.subset}_{kind}.csv"
         rendered.rows[f"{metadata}/mixture_{ending}"] = _path_row(mixture, kind, paths, names, len(samples))
         rendered.rows[f"{metadata}/metrics_{ending}"] = _snr_row(mixture, samples, components, names)
-        rendered.rows[_table(kind, variant, mix)] = _mixture_row(mixture, kind, paths, variant, len(samples))
+        rendered.rows[table_of_type(kind, variant, mix)] = _mixture_row(mixture, kind, paths, variant, len(samples))
 
 
 def _stored(samples: Array, mix: Mix) -> Array:
@@ -183,7 +161,7 @@ def _column(name: str) -> str:
     return name if name == NOISE else f"source_{name.removeprefix('s')}"
 
 
-def _table(kind: MixType, variant: Variant, mix: Mix) -> str:
+def table_of_type(kind: MixType, variant: Variant, mix: Mix) -> str:
     """``mixtures.csv`` for what systems are trained on, a longer name for every other variant and type."""
     table = table_of(variant, mix)
     if kind == mix.types[0]:

@@ -84,17 +84,19 @@ class Voice:
 
 
 class Voices:
-    """Remembers the voices used last, as many as fit into a fixed share of memory."""
+    """Remembers the voices used last, as many as fit into a fixed share of memory, and the levels of all."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self._voices: OrderedDict[str, Voice] = OrderedDict()
+        self._levels: dict[str, float] = {}
         self._max_bytes = max_bytes
         self._num_bytes = 0
 
-    def get(self, path: str, make: Callable[[], Voice]) -> Voice:
-        """The voice of a path, made if it is not remembered."""
+    def get(self, path: str, make: Callable[[float | None], Voice]) -> Voice:
+        """The voice of a path; if it is not remembered it is made, from the level if that is known."""
         if path not in self._voices:
-            self._voices[path] = make()
+            self._voices[path] = make(self._levels.get(path))
+            self._levels[path] = self._voices[path].level
             self._num_bytes += self._voices[path].num_bytes
         self._voices.move_to_end(path)
         while self._num_bytes > self._max_bytes and len(self._voices) > 1:
@@ -102,7 +104,9 @@ class Voices:
         return self._voices[path]
 
 
-def read_voice(path: Path, sample_rates: Iterable[int], rule: LevelRule, channel: int | None) -> Voice:
+def read_voice(
+    path: Path, sample_rates: Iterable[int], rule: LevelRule, channel: int | None, known_level: float | None = None
+) -> Voice:
     """An utterance as drawn mixtures use it: resampled in double precision, kept as float32, measured over the whole of it.
 
     Args:
@@ -110,6 +114,7 @@ def read_voice(path: Path, sample_rates: Iterable[int], rule: LevelRule, channel
         sample_rates: Hz; the level is measured at the first of them.
         rule: how to measure.
         channel: of files with several.
+        known_level: spares measuring it again.
 
     Raises:
         AudioError: the file cannot be decoded, or is silent.
@@ -117,7 +122,7 @@ def read_voice(path: Path, sample_rates: Iterable[int], rule: LevelRule, channel
     samples, own_rate = read_audio(path, channel=channel)
     signals = {rate: resample(samples, own_rate, rate).astype(np.float32) for rate in dict.fromkeys(sample_rates)}
     rate, measured = next(iter(signals.items()))
-    level = level_db(measured, rate, rule)
+    level = level_db(measured, rate, rule) if known_level is None else known_level
     if not np.isfinite(level):
         raise AudioError(f"{path}: {SILENT}")
     return Voice(signals, level, peak=float(np.abs(measured).max()))

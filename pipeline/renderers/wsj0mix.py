@@ -60,7 +60,7 @@ class DrawnRenderer:
     def _voice(self, path: str, rule: LevelRule) -> Voice:
         rates = [variant.sample_rate for variant in self._inputs.mix.variants]
         full_path = self._inputs.corpus_root / path
-        return self._voices.get(path, lambda: read_voice(full_path, rates, rule, self._inputs.channel))
+        return self._voices.get(path, partial(read_voice, full_path, rates, rule, self._inputs.channel))
 
 
 class Wsj0MixRenderer:
@@ -81,10 +81,10 @@ class Wsj0MixRenderer:
             _add(rendered, mixture, replace(mixed, gains=gains), variant, self._inputs.mix)
         return rendered
 
-    def _read(self, path: str) -> Voice:
+    def _read(self, path: str, known_power: float | None) -> Voice:
         """The utterance, brought to unit active power at every sample rate, and the power it had."""
         samples, own_rate = read_audio(self._inputs.corpus_root / path, channel=self._inputs.channel)
-        power = active_level(resample(samples, own_rate, LEVEL_RATE), LEVEL_RATE).power
+        power = known_power or active_level(resample(samples, own_rate, LEVEL_RATE), LEVEL_RATE).power
         if power == 0:
             raise AudioError(f"{self._inputs.corpus_root / path}: {SILENT}")
         rates = {variant.sample_rate for variant in self._inputs.mix.variants}
@@ -97,13 +97,13 @@ def _add(rendered: Rendered, mixture: PlannedMixture, mixed: Mixed, variant: Var
     top = f"{len(mixture.sources)}speakers/{variant.name}/{FOLDERS[mixture.split]}"
     paths = {name: f"{top}/{name}/{mixture.mixture_id}{suffix(mix)}" for name in names}
     signals = dict(zip(names, [mixed.mixture, *mixed.sources], strict=True))
-    rendered.files.extend(AudioFile(paths[name], _stored(signals[name], mix), variant.sample_rate) for name in names)
+    rendered.files.extend(AudioFile(paths[name], stored(signals[name], mix), variant.sample_rate) for name in names)
     row = mixture_cells(mixture, variant, num_samples=len(mixed.mixture), scale=mixed.scale, path=paths["mix"])
     for source, gain in zip(mixture.sources, mixed.gains, strict=True):
         row |= source_cells(source, paths[source.name], gain)
     rendered.rows[table_of(variant, mix)] = row
 
 
-def _stored(samples: Array, mix: Mix) -> Array:
+def stored(samples: Array, mix: Mix) -> Array:
     """Samples as a file holds them: int16, or float32 in float wav."""
     return samples.astype(np.float32) if mix.encoding == "float32" else quantise(samples)

@@ -1,0 +1,117 @@
+"""WHAM!'s tree: speech as in WSJ0-2mix, noise under it, and one scale where anything would exceed 0.95.
+
+    {wav8k,wav16k}/{min,max}/{tr,cv,tt}/{s1,s2,noise,mix_clean,mix_both,mix_single}/MIXTURE.wav
+
+The published files are 32-bit floats: ``mix.encoding = "float32"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+
+from pipeline.audio import read_audio, resample
+from pipeline.errors import AudioError
+from pipeline.levels import loudness
+from pipeline.mixing import Mixed, Utterance, extended, fade_length, mix_at_levels
+from pipeline.plans.planned import NOISE, PlannedMixture, PlannedSource
+from pipeline.recipe import Mix, MixType, Variant
+from pipeline.renderers.librimix import names_in, summed, table_of_type
+from pipeline.renderers.shared import (
+    SILENT,
+    Array,
+    AudioFile,
+    Inputs,
+    Rendered,
+    Voice,
+    Voices,
+    mixture_cells,
+    read_voice,
+    source_cells,
+    suffix,
+)
+from pipeline.renderers.wsj0mix import FOLDERS, stored
+
+PEAK = 0.95
+
+
+class WhamRenderer:
+    """Renders noisy mixtures; clean ones alone need no noise."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._voices = Voices()
+
+    def render(self, mixture: PlannedMixture) -> Rendered:
+        """Every variant and type of one mixture."""
+        mix = self._inputs.mix
+        voices = [self._voice(source.path) for source in mixture.sources]
+        noises, noise_gain = self._noise(mixture, voices[0])
+        rendered = Rendered()
+        for variant in mix.variants:
+            utterances = [Utterance(voice.signals[variant.sample_rate], voice.level, voice.peak) for voice in voices]
+            mixed = mix_at_levels(utterances, [s.level for s in mixture.sources], rule="active", mode=variant.mode)
+            parts = {source.name: samples for source, samples in zip(mixture.sources, mixed.sources, strict=True)}
+            if noises:
+                parts[NOISE] = noises[variant.sample_rate][: len(mixed.mixture)] * np.float32(noise_gain * mixed.scale)
+            _add(rendered, mixture, mixed, parts, variant, mix)
+        return rendered
+
+    def _voice(self, path: str) -> Voice:
+        rates = [variant.sample_rate for variant in self._inputs.mix.variants]
+        full_path = self._inputs.corpus_root / path
+        return self._voices.get(path, partial(read_voice, full_path, rates, "active", self._inputs.channel))
+
+    def _noise(self, mixture: PlannedMixture, first: Voice) -> tuple[dict[int, Array], float]:
+        """The noise at every sample rate, as long as the longest source, and its gain beside sources at their levels."""
+        if not self._inputs.mix.with_noise or mixture.noise is None or self._inputs.noise_root is None:
+            return {}, 0.0
+        path = self._inputs.noise_root / mixture.noise.path
+        seconds = max(source.num_samples / source.sample_rate for source in mixture.sources)
+        samples, own_rate = read_audio(path, channel=0)
+        samples = _excerpt(samples, mixture.noise, round(seconds * own_rate) + 1, own_rate)
+        signals = {
+            v.sample_rate: resample(samples, own_rate, v.sample_rate).astype(np.float32) for v in self._inputs.mix.variants
+        }
+        rate = self._inputs.mix.sample_rate
+        over_noise_db = loudness(first.signals[rate], rate) - loudness(signals[rate], rate)
+        if not np.isfinite(over_noise_db):
+            raise AudioError(f"{path}: {SILENT}")
+        speech_gain_db = mixture.sources[0].level - first.level
+        return signals, float(10 ** ((over_noise_db + speech_gain_db - mixture.noise.level) / 20))
+
+
+def _excerpt(samples: Array, noise: PlannedSource, num_samples: int, sample_rate: int) -> Array:
+    """The noise from its start in the plan on, repeated where it is too short."""
+    rest = samples[round(-noise.start_seconds * sample_rate) :]
+    if len(rest) < num_samples:
+        rest = (
+            extended(samples, num_samples, sample_rate)
+            if len(samples) > fade_length(sample_rate)
+            else np.resize(samples, num_samples)
+        )
+    return rest[:num_samples]
+
+
+def _add(
+    rendered: Rendered, mixture: PlannedMixture, mixed: Mixed, parts: Mapping[str, Array], variant: Variant, mix: Mix
+) -> None:
+    """Add the files and rows of one variant, all by one scale."""
+    num_sources = len(mixture.sources)
+    mixtures: dict[MixType, Array] = {kind: summed([parts[n] for n in names_in(kind, num_sources)]) for kind in mix.types}
+    signals = {**parts, **{str(kind): samples for kind, samples in mixtures.items()}}
+    peak = max(float(np.abs(samples).max()) for samples in signals.values())
+    scale = min(1.0, PEAK / peak) if peak > 0 else 1.0
+    top = f"{variant.name}/{FOLDERS[mixture.split]}"
+    paths = {name: f"{top}/{name}/{mixture.mixture_id}{suffix(mix)}" for name in signals}
+    for name, samples in signals.items():
+        rendered.files.append(AudioFile(paths[name], stored(samples * samples.dtype.type(scale), mix), variant.sample_rate))
+    for kind in mix.types:
+        row = mixture_cells(mixture, variant, num_samples=len(mixed.mixture), scale=mixed.scale * scale, path=paths[kind])
+        sources = mixture.sources[:1] if kind == "mix_single" else mixture.sources
+        for source, gain in zip(sources, mixed.gains, strict=False):
+            row |= source_cells(source, paths[source.name], gain * scale)
+        row["num_sources"] = len(sources)
+        rendered.rows[table_of_type(kind, variant, mix)] = row | ({"noise_path": paths[NOISE]} if NOISE in paths else {})
