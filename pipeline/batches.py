@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pipeline.audio import dequantise, resample
 from pipeline.errors import DatasetError
+from pipeline.levels import LevelRule
 from pipeline.mixing import Mode, Utterance, mix_at_levels
 from pipeline.plans.random import MixtureSampler
 from pipeline.shards import Shard
@@ -31,6 +32,9 @@ Made = TypeVar("Made")
 WHOLE = slice(None)
 # Purposes of random numbers, so that no two draws share a key.
 _SHUFFLE, _CUT = 1, 2
+# Levels of noise: of itself (LibriMix), and of the first speaker above it (WHAM).
+NOISE_LUFS = (-38.0, -30.0)
+NOISE_SNR_DB = (-6.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ class DynamicSegments:
         num_samples: length of a segment.
         num_segments: segments an epoch has unless told otherwise.
         speed_percent: every source is played faster or slower by up to so many percent, pitch and all.
+        noise: clips to lie under the speech, packed like utterances; their levels are drawn as in WHAM and LibriMix.
 
     Raises:
         DatasetError: the bank lacks an utterance that may be drawn.
@@ -156,6 +161,7 @@ class DynamicSegments:
         num_samples: int,
         num_segments: int,
         speed_percent: int = 0,
+        noise: Shard | None = None,
     ) -> None:
         self._bank = bank
         self._sampler = sampler
@@ -163,6 +169,7 @@ class DynamicSegments:
         self._num_samples = num_samples
         self._num_segments = num_segments
         self._speed_percent = speed_percent
+        self._noise = noise
         self._places = bank.index_of()
         missing = [name for voice in sampler.voices for name in voice if name not in self._places]
         if missing:
@@ -178,8 +185,13 @@ class DynamicSegments:
         draw = self._sampler.draw(epoch, index)
         keyed = self._sampler.keyed(epoch, index, "cut")
         cuts = [self._cut(self._places[name], keyed) for name in draw.utterance_ids]
-        mixed = mix_at_levels(cuts, draw.levels_db, rule=self._sampler.rule, mode=self._mode)
-        return padded(mixed.mixture, mixed.sources, self._num_samples)
+        levels_db = list(draw.levels_db)
+        if self._noise is not None:
+            random = self._sampler.keyed(epoch, index, "noise")
+            levels_db.append(_noise_level_db(self._sampler.rule, draw.levels_db[0], random))
+            cuts.append(_noise_cut(self._noise, max(len(cut.samples) for cut in cuts), random))
+        mixed = mix_at_levels(cuts, levels_db, rule=self._sampler.rule, mode=self._mode)
+        return padded(mixed.mixture, mixed.sources[: len(draw.utterance_ids)], self._num_samples)
 
     def _cut(self, place: int, keyed: Random) -> Utterance:
         """As much of an utterance as a segment holds, from a random place and at a random speed."""
@@ -192,6 +204,23 @@ class DynamicSegments:
         samples = resample(samples, speed, 100)[: self._num_samples]
         facts = self._bank.facts[place]
         return Utterance(samples, facts["level_db"], facts["peak"])
+
+
+def _noise_level_db(rule: LevelRule, speech_db: float, keyed: Random) -> float:
+    """U(-38, -30) LUFS as in LibriMix; else 6 dB above to 3 dB below the first speaker, as in WHAM."""
+    if rule == "loudness":
+        return keyed.uniform(*NOISE_LUFS)
+    return speech_db - keyed.uniform(*NOISE_SNR_DB)
+
+
+def _noise_cut(noise: Shard, num_samples: int, keyed: Random) -> Utterance:
+    """A random cut of a random clip; shorter clips are repeated."""
+    place = keyed.randrange(len(noise))
+    length = int(noise.num_samples[place])
+    start = keyed.randrange(max(length - num_samples, 0) + 1)
+    samples: Samples = np.resize(noise.read(place, start, start + num_samples)[0], num_samples)
+    facts = noise.facts[place]
+    return Utterance(samples, facts["level_db"], facts["peak"])
 
 
 @lru_cache(maxsize=4)

@@ -179,3 +179,22 @@ def test_leaving_early_leaves_no_thread_behind(segments: Segments) -> None:
     batches = epoch_batches(segments, epoch=1, steps=range(10_000), batch_size=2, num_workers=2)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("clip_samples", [700, 20_000])
+def test_noise_lies_under_the_speech_at_the_levels_of_wham(dynamic: DynamicSegments, tmp_path: Path, clip_samples: int) -> None:
+    clip = (0.3 * np.random.default_rng(5).standard_normal((1, clip_samples))).astype(np.float32)
+    facts = {"level_db": float(10 * np.log10(np.mean(clip**2))), "peak": float(np.abs(clip).max())}
+    write_shard(tmp_path / "noise.shard", [Signal("n", clip, facts)], sample_rate=RATE, dtype="float32")
+    noisy = DynamicSegments(
+        dynamic._bank, dynamic._sampler, mode="min", num_samples=3000, num_segments=20, noise=Shard(tmp_path / "noise.shard")
+    )
+    for index in range(20):
+        segment, clean = noisy.segment(1, index), dynamic.segment(1, index)
+        assert segment.sources.shape == clean.sources.shape
+        # The same speech as without noise, but for the common scale of the peak rule.
+        scale = segment.sources[0, 0] / clean.sources[0, 0]
+        np.testing.assert_allclose(segment.sources, scale * clean.sources, rtol=1e-4, atol=1e-6)
+        noise = segment.mixture - segment.sources.sum(0)
+        ratio_db = 10 * np.log10(np.mean(segment.sources[0].astype(float) ** 2) / np.mean(noise.astype(float) ** 2))
+        assert -7 <= ratio_db <= 4
