@@ -54,7 +54,7 @@ ALL = BOTH | {"scan", "plan", "mix", "pack valid", "pack train"}
         ({"report": {"num_examples": 1}}, {"report"}),
         ({"train": {"mixing": "dynamic"}}, BOTH | {"pack utterances"}),
     ],
-    ids=str,
+    ids=["nothing", "one-system", "train", "model", "mix", "plan", "seed", "score", "report", "dynamic"],
 )
 def test_only_what_depends_on_a_change_reruns(options: Options, changes: dict[str, Any], titles: set[str]) -> None:
     assert changed(options, **changes) == titles
