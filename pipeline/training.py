@@ -30,7 +30,7 @@ from pipeline.errors import CheckpointError, ModelError, TrainingError
 from pipeline.events import event_file
 from pipeline.interruptions import Interruptions, noted_interruptions
 from pipeline.losses import pit_loss
-from pipeline.models import build_model
+from pipeline.models import build_model, look_ahead
 from pipeline.models.conv_tasnet import ConvTasNet
 from pipeline.parallel import Advance, progress_bar
 from pipeline.processes import Group, joined
@@ -133,18 +133,18 @@ def train(
     options = options or Options()
     device = devices.choose_device(options.device)
     devices.prepare(device)
-    with joined(device) as group, noted_interruptions() as interruptions:
-        # The first weights depend on the seed alone, not on the device or on who called.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = build_model(system.model, num_sources=num_sources, sample_rate=sample_rate)
+    # The first weights depend on the seed alone, not on the device or on who called; the caller's random state is left alone.
+    with joined(device) as group, noted_interruptions() as interruptions, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_model(system.model, num_sources=num_sources, sample_rate=sample_rate)
         identity = {
             "model": system.model.model_dump(),
             "train": system.train.model_dump(),
             "data": {"seed": seed, "num_sources": num_sources, "sample_rate": sample_rate, "num_segments": len(sets.train)},
         }
         training = Training(model.to(device), system, sets, folder, identity, options, group, interruptions)
-        training.take_up()
+        if not training.take_up():
+            _check_causality(model)
         training.run()
         return training.history
 
@@ -250,13 +250,20 @@ class Training:
             if not self.warm:
                 self._end_warmup(timer)
             if timer.refresh_is_due():
-                advance(0, f"epoch {self.progress.epoch}/{self.settings.epochs}, loss {self._mean_loss():.2f} dB")
+                advance(0, self._note())
             if self.interruptions.any or timer.keeping_is_due():
                 self.progress.training_seconds += timer.lap()
                 self.keep()
                 self.interruptions.obey()
         self._mean_loss()
         self.progress.training_seconds += timer.lap()
+
+    def _note(self) -> str:
+        """What stands beside the progress bar."""
+        note = f"epoch {self.progress.epoch}/{self.settings.epochs}, loss {self._mean_loss():.2f} dB"
+        if self.progress.history:
+            note += f", valid SI-SNRi {self.progress.history[-1]['valid_si_snri_db']:.2f} dB"
+        return note
 
     def step(self, network: Callable[[Tensor], Tensor], batch: Batch) -> None:
         """One step of the optimiser; nothing in it waits for the device."""
@@ -393,15 +400,15 @@ class Training:
                 self.folder / "last.pt",
             )
 
-    def take_up(self) -> None:
-        """Go on from the state in the folder, if there is one.
+    def take_up(self) -> bool:
+        """Go on from the state in the folder; returns whether there is one.
 
         Raises:
             CheckpointError: it belongs to another training, or the best weights beside it are gone.
         """
         path = self.folder / "last.pt"
         if not path.exists():
-            return
+            return False
         state = load_state(path)
         _check_identity(state["identity"], self.identity, path)
         self.progress = Progress.from_dict(state["progress"])
@@ -415,6 +422,7 @@ class Training:
         self.sums[0], self.sums[1] = self.progress.loss_sum, self.progress.gradient_norm_sum
         if self.progress.history:
             self._write_history()
+        return True
 
 
 def _validation_sums(model: ConvTasNet, batch: Batch, precision: torch.dtype) -> Tensor:
@@ -425,6 +433,22 @@ def _validation_sums(model: ConvTasNet, batch: Batch, precision: torch.dtype) ->
     untouched = batch.mixture[:, None].expand_as(batch.sources)
     mixture_loss, _ = pit_loss(untouched, batch.sources, batch.num_samples)
     return torch.stack([loss * len(batch), mixture_loss * len(batch), torch.full_like(loss, len(batch))]).double()
+
+
+def _check_causality(model: ConvTasNet) -> None:
+    """Measure how far a network that is said to be causal looks ahead.
+
+    Raises:
+        ModelError: further than the rest of the encoder's window.
+    """
+    if not model.settings.causal:
+        return
+    measured, allowed = look_ahead(model), model.settings.filter_length - 1
+    if measured is None or measured > allowed:
+        seen = "the whole signal" if measured is None else f"{measured} samples ahead"
+        raise ModelError(
+            f"causal = true, but the network sees {seen}, not at most {allowed} samples; it is not trained as causal"
+        )
 
 
 def _check_identity(kept: dict[str, Any], ours: dict[str, Any], path: Path) -> None:

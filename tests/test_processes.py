@@ -39,7 +39,7 @@ def trained_by_two(folder: Path, micro_batch: int | None) -> None:
         subprocess.Popen([sys.executable, "-c", script], env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)
     ]
-    assert [child.wait(120) for child in children] == [0, 0]
+    assert [child.wait(600) for child in children] == [0, 0]
 
 
 @pytest.mark.slow
