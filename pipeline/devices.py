@@ -7,9 +7,7 @@ import importlib.util
 import logging
 import os
 import shutil
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -56,13 +54,6 @@ def choose_device(name: str = "auto") -> torch.device:
 def _local_rank() -> int:
     """Which of this machine's processes this is, as torchrun says."""
     return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def describe(device: torch.device) -> str:
-    """What the device is, in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
 
 
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
@@ -196,17 +187,3 @@ def peak_memory_gib(device: torch.device) -> float:
     if sys.platform == "win32":
         return float("nan")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def matrix_product_rate(device: torch.device, dtype: torch.dtype = torch.float32, *, size: int = 1024, repeats: int = 8) -> float:
-    """Floating-point operations a second of square matrix products here and now: the median of a few tries."""
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    left @ right
-    seconds = []
-    for _ in range(repeats):
-        synchronise(device)
-        start = time.perf_counter()
-        left @ right
-        synchronise(device)
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / statistics.median(seconds)

@@ -54,7 +54,7 @@ def _about_mixtures(options: Options, planned: Footprint) -> Iterator[str]:
 
 
 def _about_training(recipe: Recipe, options: Options) -> Iterator[str]:
-    from pipeline import devices, models
+    from pipeline import benchmarking, devices, models
 
     device = devices.choose_device(options.device)
     devices.prepare(device)
@@ -63,7 +63,8 @@ def _about_training(recipe: Recipe, options: Options) -> Iterator[str]:
         facts = models.describe_model(network)
         segments = system.train.epochs * (system.train.segments_per_epoch or recipe.plan.num_mixtures["train"])
         work = segments * system.train.segment_seconds * facts["macs_per_second"] * 2 * PASSES
-        rate = devices.matrix_product_rate(device, devices.choose_precision(system.train.precision, device))
+        precision = devices.choose_precision(system.train.precision, device)
+        rate = 1e9 * benchmarking.gemm_gflops_per_second(device, precision)
         minutes = work / rate / TRAINING_EFFICIENCY / 60
         parameters = f"{facts['num_parameters']:,} parameters"
         yield f"training  {name}: {parameters}, {segments:,} segments, about {_duration(minutes)} on {device}"

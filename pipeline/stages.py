@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel
@@ -27,10 +27,13 @@ from pipeline.footprint import footprint, require_room, written_bytes
 from pipeline.plans import making, random
 from pipeline.plans.making import Roots
 from pipeline.provenance import provenance
-from pipeline.recipe import Recipe, SyntheticCorpus, format_recipe
+from pipeline.recipe import Recipe, SyntheticCorpus, System, format_recipe
 from pipeline.runner import Stage
 from pipeline.shards import Shard
 from pipeline.tables import HISTORY, MANIFEST, MIXTURES, PLAN, SCORES, read_table, write_table, written_whole
+
+if TYPE_CHECKING:
+    from pipeline.batches import Segments
 
 MANIFEST_FILE, PLAN_FILE = "manifest.csv", "plan.csv"
 SHARD = "packed.shard"
@@ -322,21 +325,7 @@ def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: S
         from pipeline import batches, training
 
         valid = Shard(packs["valid"].folder(options.work) / SHARD)
-        shard = Shard(source.folder(options.work) / SHARD)
-        num_samples = round(system.train.segment_seconds * recipe.mix.sample_rate)
-        segments: batches.Segments
-        if system.train.mixing == "static":
-            segments = batches.StaticSegments(batches.PackedMixtures(shard), num_samples=num_samples, seed=recipe.seed)
-        else:
-            sampler = random.MixtureSampler(_manifest(scan, options), recipe.plan.drawing, split="train", seed=recipe.seed)
-            segments = batches.DynamicSegments(
-                shard,
-                sampler,
-                mode=recipe.mix.mode,
-                num_samples=num_samples,
-                num_segments=recipe.plan.num_mixtures["train"],
-                speed_percent=system.train.speed_percent,
-            )
+        segments = _segments(recipe, options, scan, Shard(source.folder(options.work) / SHARD), system)
         training.train(
             system,
             training.TrainingSets(segments, batches.PackedMixtures(valid)),
@@ -365,6 +354,23 @@ def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: S
     return Stage("train", 1, settings, work, needs=(packs["valid"], source), label=name)
 
 
+def _segments(recipe: Recipe, options: Options, scan: Stage, shard: Shard, system: System) -> Segments:
+    """What a system learns from: cuts of the rendered mixtures, or mixtures made on the fly."""
+    from pipeline import batches
+
+    num_samples = round(system.train.segment_seconds * recipe.mix.sample_rate)
+    if system.train.mixing == "static":
+        return batches.StaticSegments(batches.PackedMixtures(shard), num_samples=num_samples, seed=recipe.seed)
+    return batches.DynamicSegments(
+        shard,
+        random.MixtureSampler(_manifest(scan, options), recipe.plan.drawing, split="train", seed=recipe.seed),
+        mode=recipe.mix.mode,
+        num_samples=num_samples,
+        num_segments=recipe.plan.num_mixtures["train"],
+        speed_percent=system.train.speed_percent,
+    )
+
+
 def _separate(recipe: Recipe, options: Options, mix: Stage, train: Stage) -> Stage:
     def work(folder: Path) -> None:
         from pipeline import checkpoints, devices, models, separation
@@ -377,7 +383,7 @@ def _separate(recipe: Recipe, options: Options, mix: Stage, train: Stage) -> Sta
             **models.describe_model(model),
             "look_ahead_samples": models.look_ahead(model),
             "real_time_factor": separation.real_time_factor(timing),
-            "device": devices.describe(device),
+            "device": devices.device_name(device),
         }
         with written_whole(folder / FACTS) as temporary:
             temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
