@@ -196,7 +196,7 @@ def input_scatter(scores: pd.DataFrame, metric: str, label: str) -> Drawing:
             x, y = rows["input_si_snr_db"].to_numpy(), rows[metric].to_numpy()
             rasterised = len(rows) > _MANY_POINTS
             axes.plot(
-                x, y, MARKERS[k % 6], color=COLOURS[k % 6], markersize=2.6, alpha=0.22, markeredgewidth=0, rasterized=rasterised
+                x, y, MARKERS[k % 6], color=COLOURS[k % 6], markersize=2.6, alpha=0.3, markeredgewidth=0, rasterized=rasterised
             )
             axes.plot(*_running_mean(x, y), **_line(k, system))
         axes.axhline(0, color=_SOFT, linewidth=0.8)

@@ -63,8 +63,9 @@ def mixture_speakers(scores: pd.DataFrame) -> pd.DataFrame | None:
     """Who speaks in every mixture: rows by mixture_id, a column per source; None where any speaker is unknown."""
     if "speaker_id" not in scores.columns:
         return None
-    speakers = scores.groupby(["mixture_id", "source"], sort=True)["speaker_id"].first()
-    if speakers.isna().any() or (speakers == "").any():
+    named = scores.assign(speaker_id=scores["speaker_id"].where(scores["speaker_id"] != ""))
+    speakers = named.groupby(["mixture_id", "source"], sort=True)["speaker_id"].first()
+    if speakers.isna().any():
         return None
     return speakers.unstack("source")
 
@@ -332,8 +333,8 @@ def sex_pairs(scores: pd.DataFrame) -> pd.Series:
     """Sexes of every row's mixture, as ``F+M``; missing where any is unknown."""
     if "sex" not in scores.columns:
         return pd.Series(np.nan, index=scores.index, dtype=object)
-    sexes = scores.groupby(["mixture_id", "source"])["sex"].first().fillna("")
-    pairs = sexes.groupby("mixture_id").agg(lambda found: "+".join(sorted(found)) if (found != "").all() else np.nan)
+    sexes = scores.assign(sex=scores["sex"].where(scores["sex"] != "")).groupby(["mixture_id", "source"])["sex"].first()
+    pairs = sexes.groupby("mixture_id").agg(lambda found: "+".join(sorted(found)) if found.notna().all() else np.nan)
     return scores["mixture_id"].map(pairs)
 
 

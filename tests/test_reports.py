@@ -90,7 +90,10 @@ def write(scores: pd.DataFrame, out: Path, **changes: object) -> Path:
         "title": f"a {EVIL} title",
         "baseline": "noncausal",
         "histories": {"noncausal": make_history(8.0), EVIL: make_history(7.9)},
-        "models": {"noncausal": {"num_parameters": 4984881, "causal": False, "norm": EVIL, "look_ahead_samples": None}},
+        "models": {
+            "causal": {"look_ahead_samples": 15, "latency_seconds": 0.002, "causal": True},
+            "noncausal": {"num_parameters": 4984881, "causal": False, "norm": EVIL, "look_ahead_samples": None},
+        },
         "published": {"noncausal": {"si_snri_db": 15.3, "sdri_db": None, "source": EVIL}},
         "provenance": {"seed": "0", "command": f"tasnet run {EVIL}", "recipe": f'name = "{EVIL}"\nseed = 0\n'},
         "examples": load_clips,
@@ -188,7 +191,9 @@ def test_without_a_stated_factor_real_time_comes_from_the_scores(scores: pd.Data
     expected = mine["seconds"].sum() / (mine["num_samples"] / 8000).sum()
     assert costs["real-time factor"][1] == words.number(expected, 3)
     assert costs["parameters"] == ["4.98 M", "–", "–"]
-    assert costs["look-ahead, samples"] == ["whole signal", "–", "–"]
+    assert costs["look-ahead, samples"] == ["whole signal", "15", "–"]
+    assert costs["look-ahead"] == ["–", "1.9 ms", "–"]
+    assert costs["algorithmic delay"] == ["–", "2.0 ms", "–"]
 
 
 # ----------------------------------------------------------------------------------------------------- safe and portable
@@ -457,6 +462,21 @@ def test_verdicts(low: float, high: float, expected: str) -> None:
 )
 def test_headlines(levels: dict[str, float], expected: str) -> None:
     assert re.fullmatch(expected, gathered(make_scores(levels, num_mixtures=40), "a").headline)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0, "0 seconds"), (119, "119 seconds"), (600, "10 minutes"), (36000, "10 hours")]
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert words.duration(seconds) == expected
+
+
+def test_a_long_list_of_findings_is_cut() -> None:
+    scores = make_scores(num_mixtures=60)
+    scores = scores[(scores["system"] == "noncausal") | (scores["mixture_id"] < "0010")]
+    grid = report_contents.health_grid(gathered(scores))
+    assert len(grid.rows) == 31
+    assert grid.rows[-1] == ("…", "–", "20 more in summary.json")
 
 
 @pytest.mark.parametrize(("value", "expected"), [(4984881, "4.98 M"), (3.1e9, "3.1 G"), (65664, "65.7 k"), (12, "12")])

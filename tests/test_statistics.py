@@ -133,6 +133,14 @@ def test_clusters_are_speakers_or_else_mixtures() -> None:
     assert statistics.clusters_of(scores.drop(columns="speaker_id"), ids).tolist() == unknown.tolist()
 
 
+def test_one_table_that_names_the_speakers_is_enough() -> None:
+    scores = make_scores(num_mixtures=12)
+    scores.loc[scores["system"] == "noncausal", ["speaker_id", "sex"]] = ""
+    known = scores[scores["system"] == "causal"]
+    pd.testing.assert_frame_equal(statistics.mixture_speakers(scores), statistics.mixture_speakers(known))
+    assert statistics.sex_pairs(scores).notna().all()
+
+
 def test_a_speaker_mixed_with_himself_counts_once() -> None:
     scores = make_scores({"a": 1.0}, num_mixtures=10)
     scores.loc[scores["mixture_id"] == scores["mixture_id"][0], "speaker_id"] = "spk00"

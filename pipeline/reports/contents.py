@@ -80,7 +80,7 @@ class Contents:
             "length": statistics.length_bins(self.scores),
         }
         if "speaker_id" in self.scores:
-            groups["speaker"] = self.scores["speaker_id"].replace("", np.nan)
+            groups["speaker"] = self.scores["speaker_id"].where(self.scores["speaker_id"] != "")
         tables = {
             name: statistics.breakdown(self.scores, self.metric, by, seed=self.seed)
             for name, by in groups.items()
@@ -115,7 +115,7 @@ class Contents:
         speakers = statistics.mixture_speakers(self.scores)
         seconds = self.scores.drop_duplicates("mixture_id")["num_samples"] / self.scores["sample_rate"]
         rates = sorted(set(self.scores["sample_rate"]))
-        parts = [words.plural(len(self.means), "test mixture"), f"{seconds.sum() / 60:.0f} minutes"]
+        parts = [words.plural(len(self.means), "test mixture"), words.duration(float(seconds.sum()))]
         if speakers is not None:
             parts.append(words.plural(len(pd.unique(speakers.to_numpy().ravel())), "speaker"))
         return ", ".join(parts) + f", {' and '.join(f'{rate / 1000:g}' for rate in rates)} kHz."
@@ -284,8 +284,12 @@ def costs_grid(contents: Contents) -> Grid:
 
 def _facts_of(contents: Contents, system: str) -> dict[str, Any]:
     facts = dict(contents.models.get(system, {}))
-    factor = contents.real_time_factor(system)
-    return facts | ({"real_time_factor": factor} if np.isfinite(factor) else {})
+    factor, rates = contents.real_time_factor(system), set(contents.scores["sample_rate"])
+    if np.isfinite(factor):
+        facts["real_time_factor"] = factor
+    if facts.get("look_ahead_samples") is not None and len(rates) == 1:
+        facts["look_ahead_seconds"] = facts["look_ahead_samples"] / rates.pop()
+    return facts
 
 
 def _fact(name: str, facts: Mapping[str, Any]) -> str:
@@ -306,7 +310,12 @@ def excluded_grid(contents: Contents) -> Grid:
     return Grid(("system", "status", "sources", "mixtures", "in the means"), tuple(rows))
 
 
+_MOST_FINDINGS = 30
+
+
 def health_grid(contents: Contents) -> Grid:
-    """What looks wrong with the test set."""
+    """What looks wrong with the test set; a long list is cut and says so."""
     rows = [tuple(str(cell) or words.NOTHING for cell in row) for row in contents.health.to_numpy()]
+    more = len(rows) - _MOST_FINDINGS
+    rows = rows[:_MOST_FINDINGS] + ([("…", words.NOTHING, f"{more:,} more in summary.json")] if more > 0 else [])
     return Grid(("finding", "mixture", "detail"), tuple(rows))

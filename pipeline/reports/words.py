@@ -62,6 +62,14 @@ def count_of(summary: Mapping[Any, Any]) -> str:
     return f"{valid:,}" if valid == every else f"{valid:,} of {every:,}"
 
 
+def duration(seconds: float) -> str:
+    """A length of time in the largest unit that gives at least two."""
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
 def plural(count: int, noun: str) -> str:
     """``1 mixture``, ``3,000 mixtures``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
@@ -98,7 +106,7 @@ def conclusion(row: Mapping[Any, Any]) -> str:
 def _reach(row: Mapping[Any, Any]) -> str:
     if row["resampled"] == "speakers":
         return ""
-    return " The speakers are unknown, so this speaks of other mixtures of the same speakers, not of other speakers."
+    return " Speakers are unknown or too few to resample, so this speaks of other mixtures of the same speakers only."
 
 
 def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> str:

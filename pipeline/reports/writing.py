@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipeline import figures, statistics
 from pipeline.reports import contents as made
@@ -215,10 +214,23 @@ def _finite(value: Any) -> Any:
 def _environment(*, autoescape: bool) -> Environment:
     loader = PackageLoader("pipeline", "templates")
     environment = Environment(loader=loader, autoescape=autoescape, undefined=StrictUndefined, keep_trailing_newline=True)
-    environment.filters["themed"] = lambda svg: Markup(figures.themed(svg))  # matplotlib escapes its texts
+    environment.filters["pictured"] = _pictured
+    environment.filters["unbroken"] = _unbroken
     environment.filters |= {"md": markdown_escape, "markdown": as_markdown}
-    environment.filters["tojson"] = partial(_script_json)
+    environment.filters["tojson"] = _script_json
     return environment
+
+
+def _pictured(drawing: figures.Drawing) -> Markup:
+    """A figure as an image with a description, in the page's colours; matplotlib has escaped its texts."""
+    described = f'<svg role="img" aria-label="{escape(drawing.caption)}"'
+    return Markup(figures.themed(drawing.svg).replace("<svg", described, 1))
+
+
+def _unbroken(text: str) -> Markup:
+    """Escaped text whose metrics and quantities are not torn apart at the end of a line."""
+    whole = str(escape(text)).replace(" dB", "\u00a0dB").replace("SI-SNR", '<span class="whole">SI-SNR</span>')
+    return Markup(whole)
 
 
 def _script_json(value: Any) -> Markup:
