@@ -18,7 +18,7 @@ from pipeline.errors import CorpusError, DatasetError, RecipeError, TableError
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.runner import Stage
 from pipeline.stages import Options
-from pipeline.tables import MIXTURES, SCORES, read_table, write_table, written_whole
+from pipeline.tables import MIXTURES, SCORES, read_table, written_whole
 
 stderr = Console(stderr=True)
 stdout = Console(soft_wrap=True)
@@ -97,9 +97,11 @@ def check(path: Path, overrides: Sequence[str], options: Options) -> None:
 
 def separate(model: Path, files: Sequence[Path], out: Path, *, device: str) -> None:
     """Separate files; prints the path of every estimate."""
-    from pipeline import checkpoints, separation
+    from pipeline import checkpoints, devices, separation
 
-    network = checkpoints.load_model(model, device=device)
+    chosen = devices.choose_device(device)
+    devices.prepare(chosen)
+    network = checkpoints.load_model(model, device=chosen)
     for path in separation.separate_files(network, files, out):
         stdout.out(str(path), highlight=False)
 
@@ -108,8 +110,9 @@ def score(estimates: Path, references: Path, mixtures: Path | None, out: Path, *
     """Score two folders; the table goes to a file, its means to stdout."""
     from pipeline import reports, scoring
 
-    scores = scoring.score_folders(estimates, references, mixtures, system=system, num_workers=num_workers)
-    write_table(scores, out, SCORES)
+    if mixtures is None and (references / "mix").is_dir():
+        mixtures = references / "mix"
+    scores = scoring.score_folders(estimates, references, mixtures, system=system, out=out, num_workers=num_workers)
     stdout.out(reports.format_comparison(scores), highlight=False)
     stdout.out(f"\nScores: {out}", highlight=False)
 

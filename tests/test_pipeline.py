@@ -103,6 +103,27 @@ def test_python_gives_the_same_run(
     )
 
 
+def test_other_commands_work_on_what_a_run_leaves(place: Path, finished: subprocess.CompletedProcess[str]) -> None:
+    model = next((place / "work").glob("train/causal-*/best.safetensors"))
+    tree = next((place / "work").glob("mix/*/2speakers/wav8k/min/tt"))
+    mixture = min(tree.glob("mix/*.wav"))
+    paths = tasnet("separate", model, mixture, "-o", "separated", cwd=place, check=True).stdout.splitlines()
+    assert [Path(path).name for path in paths] == [f"{mixture.stem}_s1.wav", f"{mixture.stem}_s2.wav"]
+    estimates = next((place / "work").glob("separate/causal-*"))
+    said = tasnet(
+        "score", "--estimates", estimates, "--references", tree, "--system", "causal", "-o", "mine.csv", cwd=place, check=True
+    )
+    assert "causal" in said.stdout
+    ours = pd.read_csv(next((place / "work").glob("score/causal-*/scores.csv")))
+    mine = (
+        pd.read_csv(place / "mine.csv").set_index(["mixture_id", "source"]).loc[ours[["mixture_id", "source"]].agg(tuple, axis=1)]
+    )
+    assert (mine["si_snri_db"].to_numpy() == ours["si_snri_db"].to_numpy()).all()
+    tasnet("report", "mine.csv", "-o", "page", cwd=place, check=True)
+    assert (place / "page" / "report.html").is_file()
+    assert tasnet("compare", "mine.csv", "mine.csv", "--fail-if", "si_snri_db < -0.1", cwd=place).returncode == 0
+
+
 def killed_when(place: Path, work: Path, ready: Callable[[], bool]) -> bool:
     """Start a run in ``work`` and kill it, with its workers, once ``ready``; false if it ended before."""
     command = [sys.executable, "-m", "pipeline", *RUN, "--work", str(work)]
