@@ -143,6 +143,8 @@ def run_stage(stage: Stage, work: Path) -> Path:
             return folder
         with _writable(folder), _logged(folder / LOG):
             _write_json(folder / STARTED, {**stage.inputs, "fingerprint": stage.fingerprint, "started": _now()})
+            for left_over in folder.rglob(".*.tmp"):  # what a killed run was just writing
+                left_over.unlink()
             logger.debug("%s: started in %s", stage.title, folder)
             stage.run(folder)
             logger.debug("%s: done", stage.title)
