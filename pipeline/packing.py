@@ -91,7 +91,9 @@ def pack_utterances(
     Raises:
         AudioError: a file is missing, damaged or silent.
     """
-    here = manifest[(manifest["split"] == split) & (manifest["num_samples"] >= min_seconds * manifest["sample_rate"])]
+    long_enough = manifest["num_samples"] >= min_seconds * manifest["sample_rate"]
+    # Whoever has no name is noise.
+    here = manifest[(manifest["split"] == split) & long_enough & (manifest["speaker_id"] != "")]
     rows = list(here[["utterance_id", "path"]].itertuples(index=False, name=None))
     read = partial(_read_utterances, Path(corpus_root), mix.sample_rate, level, channel)
     chunks = map_parallel(read, chunked(rows, _CHUNK), num_workers=num_workers, description=f"pack {split} utterances", size=len)

@@ -21,7 +21,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from pipeline import corpora, packing, rendering, reports, runner, scoring
-from pipeline.corpora import synthetic
+from pipeline.corpora import synthetic, wham_noise
 from pipeline.errors import CorpusError, RecipeError
 from pipeline.footprint import footprint, require_room, written_bytes
 from pipeline.plans import making, random
@@ -73,6 +73,8 @@ def build_stages(recipe: Recipe, options: Options | None = None) -> list[Stage]:
     roots, corpus = _corpus(recipe, options)
     if making.is_published(recipe):
         scan = plan = _published_plan(recipe, options, roots)
+    elif making.draws_on_audio(recipe):
+        scan = plan = _measured_plan(recipe, options, roots, _scan(recipe, options, roots, corpus))
     else:
         scan = _scan(recipe, options, roots, corpus)
         plan = _drawn_plan(recipe, options, scan)
@@ -237,7 +239,37 @@ def planned(recipe: Recipe, options: Options) -> tuple[pd.DataFrame, pd.DataFram
         manifest = _manifest(scan, options)
     else:
         manifest = corpora.scan(recipe.corpus, roots.speech, seed=recipe.seed, num_workers=options.num_workers)
+    if making.draws_on_audio(recipe):
+        return making.draw_on_audio(
+            recipe, manifest, roots, noises=_noises(recipe, options, roots), num_workers=options.num_workers
+        )
     return making.draw(recipe, manifest), manifest
+
+
+def _noises(recipe: Recipe, options: Options, roots: Roots) -> pd.DataFrame | None:
+    if roots.noise is None:
+        return None
+    return wham_noise.scan(roots.noise, seed=recipe.seed, num_workers=options.num_workers)
+
+
+def _measured_plan(recipe: Recipe, options: Options, roots: Roots, scan: Stage) -> Stage:
+    """A plan drawn with noise, or with gains measured on the files; the manifest beside it holds the noise too."""
+
+    def work(folder: Path) -> None:
+        noises = _noises(recipe, options, roots)
+        plan, manifest = making.draw_on_audio(
+            recipe, _manifest(scan, options), roots, noises=noises, num_workers=options.num_workers
+        )
+        write_table(manifest, folder / MANIFEST_FILE, MANIFEST)
+        write_table(plan, folder / PLAN_FILE, PLAN)
+
+    settings = {
+        "plan": _settings(recipe.plan),
+        "seed": recipe.seed,
+        "channel": recipe.corpus.channel,
+        "noise": None if roots.noise is None else wham_noise.listing_digest(roots.noise),
+    }
+    return Stage("plan", 1, settings, work, needs=(scan,))
 
 
 def _drawn_plan(recipe: Recipe, options: Options, scan: Stage) -> Stage:

@@ -64,7 +64,8 @@ def usable_voices(manifest: pd.DataFrame, plan: RandomPlan, split: str) -> list[
     Raises:
         PlanError: fewer speakers than a mixture needs.
     """
-    here = manifest[manifest["split"] == split]
+    # Whoever has no name is noise.
+    here = manifest[(manifest["split"] == split) & (manifest["speaker_id"] != "")]
     seconds = here["num_samples"] / here["sample_rate"]
     usable = here[seconds >= plan.min_seconds].sort_values(["speaker_id", "utterance_id"])
     voices = [list(ids) for _, ids in usable.groupby("speaker_id")["utterance_id"]]
