@@ -15,7 +15,7 @@ from rich.table import Table
 
 from pipeline import preflight, runner, stages
 from pipeline.errors import CorpusError, DatasetError, RecipeError, TableError
-from pipeline.recipe import Recipe, load_recipe
+from pipeline.recipe import Recipe, System, load_recipe
 from pipeline.runner import Stage
 from pipeline.stages import Options
 from pipeline.tables import MIXTURES, SCORES, read_table, written_whole
@@ -54,8 +54,9 @@ def run(
         stdout.out(reports.format_comparison(finished.scores, baseline=recipe.baseline), highlight=False)
         stdout.out(f"\nReport: {finished.report}", highlight=False)
     else:
-        for stage in stages.named(stages.build_stages(recipe, options), names):
-            stdout.out(f"{stage.title}: {stage.folder(options.work)}", highlight=False)
+        for title, folder in finished.folders.items():
+            if {title.split()[0], title.replace(" ", ":")} & set(names):
+                stdout.out(f"{title}: {folder}", highlight=False)
 
 
 def _announce(work: Path, stage: Stage, done: bool) -> None:
@@ -203,15 +204,9 @@ def bench_train(
     """What a training step costs here."""
     from pipeline import benchmarking, training
 
-    recipe = load_recipe(path, overrides)
-    result = benchmarking.benchmark_training(
-        recipe.systems[_system(recipe, name)],
-        num_sources=recipe.plan.num_sources,
-        sample_rate=recipe.mix.sample_rate,
-        batch_size=batch_size,
-        num_steps=steps,
-        options=training.Options(**runtime),
-    )
+    system, signal = _benchmarked(load_recipe(path, overrides), name)
+    options = training.Options(**runtime)
+    result = benchmarking.benchmark_training(system, **signal, batch_size=batch_size, num_steps=steps, options=options)
     _print_figures(asdict(result), as_json=as_json)
 
 
@@ -221,23 +216,17 @@ def bench_infer(
     """What separating a mixture costs here."""
     from pipeline import benchmarking
 
-    recipe = load_recipe(path, overrides)
-    result = benchmarking.benchmark_inference(
-        recipe.systems[_system(recipe, name)],
-        num_sources=recipe.plan.num_sources,
-        sample_rate=recipe.mix.sample_rate,
-        mixture_seconds=seconds,
-        num_steps=steps,
-        device=device,
-    )
+    system, signal = _benchmarked(load_recipe(path, overrides), name)
+    result = benchmarking.benchmark_inference(system, **signal, mixture_seconds=seconds, num_steps=steps, device=device)
     _print_figures(asdict(result), as_json=as_json)
 
 
-def _system(recipe: Recipe, name: str | None) -> str:
+def _benchmarked(recipe: Recipe, name: str | None) -> tuple[System, dict[str, int]]:
+    """The system to measure, the first by default, and what its signals are like."""
     name = name or next(iter(recipe.systems))
     if name not in recipe.systems:
         raise RecipeError(f"--system {name}: the recipe has {', '.join(recipe.systems)}")
-    return name
+    return recipe.systems[name], {"num_sources": recipe.plan.num_sources, "sample_rate": recipe.mix.sample_rate}
 
 
 def _print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:

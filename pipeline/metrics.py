@@ -12,7 +12,7 @@ Estimates come first and references second. SI-SNR and SDR do not change with th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -48,10 +48,7 @@ def si_snr(estimate: npt.ArrayLike, reference: npt.ArrayLike) -> Signals:
     Returns:
         [...] dB; NaN, -inf and +inf as the module says.
     """
-    estimates, references = np.broadcast_arrays(_as_signals(estimate), _as_signals(reference))
-    pairs = zip(_rows(estimates), _rows(references), strict=True)
-    ratios = [pairwise_si_snr(one[None], other[None]).item() for one, other in pairs]
-    return np.reshape(ratios, estimates.shape[:-1])
+    return _of_each_pair(lambda one, other: pairwise_si_snr(one[None], other[None]).item(), estimate, reference)
 
 
 def sdr(estimate: npt.ArrayLike, reference: npt.ArrayLike) -> Signals:
@@ -67,9 +64,13 @@ def sdr(estimate: npt.ArrayLike, reference: npt.ArrayLike) -> Signals:
     Returns:
         [...] dB; NaN, -inf and +inf as the module says.
     """
+    return _of_each_pair(lambda one, other: References(other[None]).project(one[None]).sdr_db(0, 0), estimate, reference)
+
+
+def _of_each_pair(ratio: Callable[[Signals, Signals], float], estimate: npt.ArrayLike, reference: npt.ArrayLike) -> Signals:
+    """``ratio(estimate, reference)`` in dB of signals at the same place, broadcast against each other."""
     estimates, references = np.broadcast_arrays(_as_signals(estimate), _as_signals(reference))
-    pairs = zip(_rows(estimates), _rows(references), strict=True)
-    ratios = [References(other[None]).project(one[None]).sdr_db(0, 0) for one, other in pairs]
+    ratios = [ratio(one, other) for one, other in zip(_rows(estimates), _rows(references), strict=True)]
     return np.reshape(ratios, estimates.shape[:-1])
 
 

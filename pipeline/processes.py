@@ -34,11 +34,6 @@ class Group:
             distributed.all_reduce(values)
         return values
 
-    def wait(self) -> None:
-        """Go on when all processes are here."""
-        if self.size > 1:
-            distributed.barrier()
-
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Group]:

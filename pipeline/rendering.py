@@ -26,7 +26,7 @@ from pipeline.plans.planned import NOISE, PlannedMixture, needed_rows, planned_m
 from pipeline.recipe import Mix
 from pipeline.renderers import renderer_of
 from pipeline.renderers.shared import MIXTURES_FILE, AudioFile, Inputs, Renderer
-from pipeline.tables import MIXTURES, Column, Schema, write_table, written_whole
+from pipeline.tables import MIXTURES, Column, Schema, remove_temporaries, write_table, written_whole
 
 VERSION = 1
 """Raised when the same plan would give other samples."""
@@ -240,12 +240,6 @@ def _files_are_there(dataset_dir: Path, record: Record) -> bool:
         return all((dataset_dir / file["path"]).stat().st_size == file["num_bytes"] for file in record["files"])
     except OSError:
         return False
-
-
-def remove_temporaries(dataset_dir: Path) -> None:
-    """Remove what a killed run was just writing."""
-    for left_over in dataset_dir.rglob(".*.tmp"):
-        left_over.unlink()
 
 
 def _write_tables(records: Sequence[Record], dataset_dir: Path, *, absolute_paths: bool) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import WorkError
-from pipeline.tables import written_whole
+from pipeline.tables import remove_temporaries, written_whole
 
 RECORD = "stage.json"
 STARTED = "started.json"
@@ -143,8 +143,7 @@ def run_stage(stage: Stage, work: Path) -> Path:
             return folder
         with _writable(folder), _logged(folder / LOG):
             _write_json(folder / STARTED, {**stage.inputs, "fingerprint": stage.fingerprint, "started": _now()})
-            for left_over in folder.rglob(".*.tmp"):  # what a killed run was just writing
-                left_over.unlink()
+            remove_temporaries(folder)
             logger.debug("%s: started in %s", stage.title, folder)
             stage.run(folder)
             logger.debug("%s: done", stage.title)

@@ -208,6 +208,12 @@ def _typed(values: pd.Series, kind: Kind | None, path: Path) -> pd.Series:
         raise TableError(f"{path}: column {values.name} holds something that is no {kind}: {error}") from error
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed process was just writing below a folder: the temporary files of :func:`written_whole`."""
+    for left_over in folder.rglob(".*.tmp"):
+        left_over.unlink()
+
+
 @contextmanager
 def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place, flushed to disk, when the block ends well.

@@ -330,17 +330,17 @@ def test_wsj0_missing_and_misplaced(wsj):
 # ------------------------------------------------------------------------------------------------------- finding, digest
 def test_find_root(tmp_path):
     (tmp_path / "speech").mkdir()
-    assert corpora.find_root(FOLDER, corpora_dir=tmp_path, named={}) == tmp_path / "speech"
-    assert corpora.find_root(FOLDER, corpora_dir=None, named={"folder": tmp_path}) == tmp_path
+    assert corpora.find_folder(FOLDER.kind, corpora_dir=tmp_path, named={}) == tmp_path / "speech"
+    assert corpora.find_folder(FOLDER.kind, corpora_dir=None, named={"folder": tmp_path}) == tmp_path
     (tmp_path / "LibriSpeech" / "LibriSpeech").mkdir(parents=True)
     libri = LibriSpeechCorpus(kind="librispeech")
-    assert corpora.find_root(libri, corpora_dir=tmp_path, named={}) == tmp_path / "LibriSpeech" / "LibriSpeech"
+    assert corpora.find_folder(libri.kind, corpora_dir=tmp_path, named={}) == tmp_path / "LibriSpeech" / "LibriSpeech"
 
 
 @pytest.mark.parametrize("corpora_dir", [None, "here"])
 def test_a_corpus_that_is_not_there(tmp_path, corpora_dir):
     with pytest.raises(CorpusError) as caught:
-        corpora.find_root(Wsj0Corpus(kind="wsj0"), corpora_dir=tmp_path if corpora_dir else None, named={})
+        corpora.find_folder(Wsj0Corpus(kind="wsj0").kind, corpora_dir=tmp_path if corpora_dir else None, named={})
     assert "--corpus wsj0=DIR" in str(caught.value)
     assert "--corpora DIR or TASNET_CORPORA" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -348,9 +348,9 @@ def test_a_corpus_that_is_not_there(tmp_path, corpora_dir):
 
 def test_names_that_point_nowhere(tmp_path):
     with pytest.raises(CorpusError, match="no such folder"):
-        corpora.find_root(FOLDER, corpora_dir=None, named={"folder": tmp_path / "gone"})
+        corpora.find_folder(FOLDER.kind, corpora_dir=None, named={"folder": tmp_path / "gone"})
     with pytest.raises(CorpusError, match="no corpus has that name; there are folder, librimix"):
-        corpora.find_root(FOLDER, corpora_dir=None, named={"libri": tmp_path})
+        corpora.find_folder(FOLDER.kind, corpora_dir=None, named={"libri": tmp_path})
 
 
 def test_listing_digest_notices_what_matters(speech):

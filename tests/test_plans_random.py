@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PlanError
-from pipeline.plans.random import MAX_ID_LENGTH, MixtureSampler, draw_mixture, draw_plan, mixture_name, unique_id
+from pipeline.plans.random import MAX_ID_LENGTH, MixtureSampler, draw_plan, mixture_name, unique_id
 from pipeline.recipe import RandomPlan
 from pipeline.tables import PLAN, check_table
 
@@ -138,18 +138,18 @@ def test_too_few_speakers_is_said_with_the_counts(manifest, message):
 def test_dynamic_draws_are_keyed_by_place_alone():
     manifest = _manifest()
     sampler = MixtureSampler(manifest, _plan(), split="train", seed=3)
-    forwards = [draw_mixture(sampler, epoch=1, index=k) for k in range(50)]
+    forwards = [sampler.draw(1, k) for k in range(50)]
     again = MixtureSampler(manifest.sample(frac=1, random_state=0), _plan(), split="train", seed=3)
-    backwards = [draw_mixture(again, epoch=1, index=k) for k in reversed(range(50))]
+    backwards = [again.draw(1, k) for k in reversed(range(50))]
     assert forwards == backwards[::-1]
-    assert forwards != [draw_mixture(sampler, epoch=2, index=k) for k in range(50)]
+    assert forwards != [sampler.draw(2, k) for k in range(50)]
     speaker_of = dict(zip(manifest["utterance_id"], manifest["speaker_id"], strict=True))
     assert all(len({speaker_of[u] for u in draw.utterance_ids}) == 2 for draw in forwards)
 
 
 def test_dynamic_draws_give_every_speaker_an_equal_share():
     sampler = MixtureSampler(_manifest(num_speakers=5, num_utterances=3), _plan(), split="train", seed=0)
-    drawn = [u for k in range(3000) for u in draw_mixture(sampler, epoch=0, index=k).utterance_ids]
+    drawn = [u for k in range(3000) for u in sampler.draw(0, k).utterance_ids]
     uses = pd.Series(drawn).value_counts()
     assert len(uses) == 15
     assert uses.between(400 * 0.8, 400 * 1.2).all()

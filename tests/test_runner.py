@@ -105,6 +105,16 @@ def test_killed_stage_releases_its_folder(tmp_path: Path) -> None:
     assert runner.is_done(stage, tmp_path)
 
 
+def test_what_a_killed_run_was_just_writing_is_removed(tmp_path: Path) -> None:
+    stage = Stage("make", 1, {}, lambda folder: None)
+    left_over = stage.folder(tmp_path) / "deep" / ".scores.csv.4711.tmp"
+    left_over.parent.mkdir(parents=True)
+    left_over.write_text("half")
+    (left_over.parent / "kept.csv").write_text("whole")
+    runner.run_stage(stage, tmp_path)
+    assert [path.name for path in left_over.parent.iterdir()] == ["kept.csv"]
+
+
 def test_two_runs_of_one_stage_are_refused(tmp_path: Path) -> None:
     stage = Stage("make", 1, {}, lambda folder: None)
 

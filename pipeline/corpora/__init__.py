@@ -29,11 +29,6 @@ FOLDER_NAMES: dict[str, tuple[str, ...]] = {
 """What each input is called under ``--corpora DIR``, by the name it has in ``--corpus NAME=DIR``."""
 
 
-def find_root(corpus: Corpus, *, corpora_dir: Path | None, named: Mapping[str, Path]) -> Path:
-    """The folder of a recipe's corpus: see :func:`find_folder`."""
-    return find_folder(corpus.kind, corpora_dir=corpora_dir, named=named)
-
-
 def find_folder(name: str, *, corpora_dir: Path | None, named: Mapping[str, Path]) -> Path:
     """Where an input lies: where ``named`` says, else under its usual name in ``corpora_dir``.
 

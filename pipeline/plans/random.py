@@ -208,8 +208,3 @@ class MixtureSampler:
     def keyed(self, epoch: int, index: int, purpose: str) -> random.Random:
         """Random numbers of one place of one epoch for one purpose, independent of every other."""
         return random.Random(f"{self.seed}/{self.split}/{epoch}/{index}/{purpose}")
-
-
-def draw_mixture(sampler: MixtureSampler, *, epoch: int, index: int) -> Draw:
-    """One keyed draw for dynamic mixing: see :meth:`MixtureSampler.draw`."""
-    return sampler.draw(epoch, index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,6 +103,12 @@ class Voices:
         while self._num_bytes > self._max_bytes and len(self._voices) > 1:
             self._num_bytes -= self._voices.popitem(last=False)[1].num_bytes
         return self._voices[path]
+
+
+def voice_of(voices: Voices, path: str, rule: LevelRule, inputs: Inputs) -> Voice:
+    """A voice as drawn mixtures use it, at every rate of the recipe: remembered, or read by :func:`read_voice`."""
+    rates = [variant.sample_rate for variant in inputs.mix.variants]
+    return voices.get(path, partial(read_voice, inputs.corpus_root / path, rates, rule, inputs.channel))
 
 
 def read_voice(

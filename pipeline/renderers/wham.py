@@ -8,7 +8,6 @@ The published files are 32-bit floats: ``mix.encoding = "float32"``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 
@@ -28,9 +27,9 @@ from pipeline.renderers.shared import (
     Voice,
     Voices,
     mixture_cells,
-    read_voice,
     source_cells,
     suffix,
+    voice_of,
 )
 from pipeline.renderers.wsj0mix import FOLDERS, stored
 
@@ -47,7 +46,7 @@ class WhamRenderer:
     def render(self, mixture: PlannedMixture) -> Rendered:
         """Every variant and type of one mixture."""
         mix = self._inputs.mix
-        voices = [self._voice(source.path) for source in mixture.sources]
+        voices = [voice_of(self._voices, source.path, "active", self._inputs) for source in mixture.sources]
         noises, noise_gain = self._noise(mixture, voices[0])
         rendered = Rendered()
         for variant in mix.variants:
@@ -58,11 +57,6 @@ class WhamRenderer:
                 parts[NOISE] = noises[variant.sample_rate][: len(mixed.mixture)] * np.float32(noise_gain * mixed.scale)
             _add(rendered, mixture, mixed, parts, variant, mix)
         return rendered
-
-    def _voice(self, path: str) -> Voice:
-        rates = [variant.sample_rate for variant in self._inputs.mix.variants]
-        full_path = self._inputs.corpus_root / path
-        return self._voices.get(path, partial(read_voice, full_path, rates, "active", self._inputs.channel))
 
     def _noise(self, mixture: PlannedMixture, first: Voice) -> tuple[dict[int, Array], float]:
         """The noise at every sample rate, as long as the longest source, and its gain beside sources at their levels."""

@@ -26,10 +26,10 @@ from pipeline.renderers.shared import (
     Voice,
     Voices,
     mixture_cells,
-    read_voice,
     source_cells,
     suffix,
     table_of,
+    voice_of,
 )
 
 FOLDERS = {"train": "tr", "valid": "cv", "test": "tt"}
@@ -48,7 +48,7 @@ class DrawnRenderer:
     def render(self, mixture: PlannedMixture) -> Rendered:
         """Every variant of one mixture."""
         rule: LevelRule = mixture.rule  # type: ignore[assignment]  # renderer_of has checked it
-        voices = [self._voice(source.path, rule) for source in mixture.sources]
+        voices = [voice_of(self._voices, source.path, rule, self._inputs) for source in mixture.sources]
         levels = [source.level for source in mixture.sources]
         rendered = Rendered()
         for variant in self._inputs.mix.variants:
@@ -56,11 +56,6 @@ class DrawnRenderer:
             mixed = mix_at_levels(utterances, levels, rule=rule, mode=variant.mode)
             _add(rendered, mixture, mixed, variant, self._inputs.mix)
         return rendered
-
-    def _voice(self, path: str, rule: LevelRule) -> Voice:
-        rates = [variant.sample_rate for variant in self._inputs.mix.variants]
-        full_path = self._inputs.corpus_root / path
-        return self._voices.get(path, partial(read_voice, full_path, rates, rule, self._inputs.channel))
 
 
 class Wsj0MixRenderer:
