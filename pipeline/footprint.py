@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline.errors import WorkError
 from pipeline.recipe import Mix, Variant
 
-WAV_HEADER_BYTES = {"pcm16": 44, "float32": 80, "flac": 44}
+WAV_HEADER_BYTES = {"pcm16": 44, "float32": 56, "flac": 44}
 BYTES_PER_SAMPLE = {"pcm16": 2, "float32": 4, "flac": 2}
 
 

@@ -27,7 +27,8 @@ def findings(recipe: Recipe, options: Options) -> Iterator[str]:
     yield f"recipe    {recipe.name}: systems {', '.join(recipe.systems)}; seed {recipe.seed}"
     yield from _about_training(recipe, options)
     every = stages.build_stages(recipe, options)
-    if isinstance(recipe.corpus, SyntheticCorpus) and not runner.is_done(every[1], options.work):
+    scan = next((stage for stage in every if stage.name == "scan"), None)
+    if isinstance(recipe.corpus, SyntheticCorpus) and scan and not runner.is_done(scan, options.work):
         yield "corpus    synthetic speech, to be made"
     else:
         plan, manifest = stages.planned(recipe, options)

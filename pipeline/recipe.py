@@ -376,6 +376,18 @@ class Recipe(_Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _plan_fits_corpus_and_mix(self) -> Self:
+        needed = {"wsj0mix": "wsj0", "librimix": "librispeech"}.get(self.plan.kind)
+        if not isinstance(self.plan, RandomPlan) and self.plan.lists == "published" and self.corpus.kind != needed:
+            raise ValueError(
+                f"plan.lists: the published lists of {self.plan.kind!r} name files of {needed!r}, and corpus.kind is "
+                f"{self.corpus.kind!r}; plan.lists = 'drawn' makes new ones for any corpus"
+            )
+        if self.mix.with_noise and self.plan.kind not in ("librimix", "wham"):
+            raise ValueError(f"mix.types: plan.kind = {self.plan.kind!r} has no noise; 'librimix' and 'wham' have")
+        return self
+
     @property
     def baseline(self) -> str:
         """The system that others are compared with."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -178,13 +178,13 @@ def run(
 
 # ---------------------------------------------------------------------------------------------------- from speech to mixtures
 def _find_inputs(recipe: Recipe, options: Options) -> Roots:
-    """Where the recipe's inputs lie.
+    """Where the recipe's inputs lie; synthetic speech is no input.
 
     Raises:
         CorpusError: naming every one that is missing.
     """
     wanted = {
-        "speech": recipe.corpus.kind,
+        "speech": None if isinstance(recipe.corpus, SyntheticCorpus) else recipe.corpus.kind,
         "lists": making.lists_of(recipe),
         "noise": "wham_noise" if recipe.mix.with_noise else None,
     }
@@ -198,20 +198,20 @@ def _find_inputs(recipe: Recipe, options: Options) -> Roots:
             findings.append(str(error))
     if findings:
         raise CorpusError("\n".join(findings))
-    return Roots(**found)
+    return Roots(**{"speech": Path(), **found})
 
 
 def _corpus(recipe: Recipe, options: Options) -> tuple[Roots, Stage | None]:
     """Where the inputs lie, and the stage that makes the speech if it is synthetic."""
-    corpus = recipe.corpus
+    corpus, roots = recipe.corpus, _find_inputs(recipe, options)
     if not isinstance(corpus, SyntheticCorpus):
-        return _find_inputs(recipe, options), None
+        return roots, None
 
     def work(folder: Path) -> None:
         synthetic.generate(corpus, folder / "speech", seed=recipe.seed, num_workers=options.num_workers)
 
     stage = Stage("corpus", synthetic.VERSION, {"corpus": _settings(corpus), "seed": recipe.seed}, work)
-    return Roots(stage.folder(options.work) / "speech"), stage
+    return replace(roots, speech=stage.folder(options.work) / "speech"), stage
 
 
 def _scan(recipe: Recipe, options: Options, roots: Roots, corpus: Stage | None) -> Stage:

@@ -1,12 +1,15 @@
 """The footprint counts what rendering would write."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.audio import write_audio
 from pipeline.errors import WorkError
-from pipeline.footprint import footprint, require_room
+from pipeline.footprint import BYTES_PER_SAMPLE, WAV_HEADER_BYTES, footprint, require_room
 from pipeline.recipe import Mix
 
 
@@ -24,6 +27,12 @@ def test_counts_files_bytes_and_seconds() -> None:
     assert shortest.seconds == 8001 / 8000
     longest = footprint(plan, manifest, Mix(mode="max"))
     assert (longest.num_bytes, longest.seconds) == (3 * (44 + 2 * 16000), 2.0)
+
+
+@pytest.mark.parametrize("encoding", ["pcm16", "float32"])
+def test_a_files_size_is_the_headers_and_the_samples(tmp_path: Path, encoding: Any) -> None:
+    write_audio(tmp_path / "x.wav", np.zeros(1000), 8000, encoding)
+    assert (tmp_path / "x.wav").stat().st_size == WAV_HEADER_BYTES[encoding] + 1000 * BYTES_PER_SAMPLE[encoding]
 
 
 def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path) -> None:

@@ -138,3 +138,16 @@ def test_no_causal_model_ever_has_a_global_norm(causal: bool, norm: Any) -> None
 def test_a_shown_recipe_reads_back_the_same(path: Path) -> None:
     recipe = load_recipe(path, ["seed=7", "train.ema_decay=0.999", "train.learning_rate=1e-5"])
     assert parse_recipe(tomllib.loads(format_recipe(recipe))) == recipe
+
+
+def test_published_lists_need_the_corpus_they_name() -> None:
+    with pytest.raises(RecipeError, match=r"plan\.lists: the published lists of 'librimix' name files of 'librispeech'.*'drawn'"):
+        parse_recipe(small(plan={"kind": "librimix"}))
+    with pytest.raises(RecipeError, match=r"plan\.lists: .*'wsj0mix'.*corpus\.kind is 'folder'"):
+        parse_recipe(small(plan={"kind": "wsj0mix"}))
+    assert parse_recipe(small(plan={"kind": "librimix", "lists": "drawn"})).plan.kind == "librimix"
+
+
+def test_noisy_mixtures_need_a_plan_with_noise() -> None:
+    with pytest.raises(RecipeError, match=r"mix\.types: plan\.kind = 'random' has no noise"):
+        parse_recipe(small(mix={"types": ["mix_both"]}))
