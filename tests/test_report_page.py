@@ -1,0 +1,159 @@
+"""The report's page in a real browser: players, table, both widths and colour schemes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import reports
+from tests.browser import Browser
+from tests.report_cases import make_history, make_scores
+
+EVIL = "<script>alert(1)</script>"
+
+pytestmark = pytest.mark.slow
+
+
+def load_clips(mixture_id: str) -> reports.Clips:
+    references = np.random.default_rng(int(mixture_id[:4])).normal(0, 0.05, (2, 24000))
+    return reports.Clips(8000, references.sum(axis=0), references, {"noncausal": references, EVIL: references[::-1]})
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    scores = make_scores({"noncausal": 8.0, EVIL: 6.5}, num_mixtures=40)
+    return reports.write_report(
+        scores,
+        tmp_path_factory.mktemp("page"),
+        title=f"title {EVIL}",
+        histories={"noncausal": make_history(8.0)},
+        provenance={"command": f"tasnet run {EVIL}"},
+        examples=load_clips,
+        num_examples=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_fits_and_is_silent(browser: Browser, page: Path, width: int, dark: bool) -> None:
+    browser.open(page, width=width, dark=dark)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    assert browser.evaluate(f"document.body.textContent.includes({EVIL!r})")
+    ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == ("rgb(18, 21, 24)" if dark else "rgb(255, 255, 255)")
+    assert browser.complaints == []
+
+
+def test_text_has_enough_contrast(browser: Browser, page: Path) -> None:
+    for dark in (False, True):
+        browser.open(page, dark=dark)
+        for name in ("--ink", "--soft", "--accent"):
+            assert contrast(browser, name, "--ground") >= 4.5
+        for k in range(1, 7):
+            assert contrast(browser, f"--series-{k}", "--ground") >= 3.0
+
+
+def contrast(browser: Browser, one: str, other: str) -> float:
+    """WCAG 2 contrast ratio of two colours of the page."""
+    luminance = []
+    for name in (one, other):
+        value = browser.evaluate(f"getComputedStyle(document.documentElement).getPropertyValue('{name}').trim()")
+        levels = np.array([int(value[k : k + 2], 16) for k in (1, 3, 5)]) / 255
+        linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+        luminance.append(float(linear @ [0.2126, 0.7152, 0.0722]))
+    return (max(luminance) + 0.05) / (min(luminance) + 0.05)
+
+
+PLAYER = "document.querySelector('.example').player"
+
+
+def wait_for(browser: Browser, condition: str) -> None:
+    """Until a JavaScript condition holds, at most 20 seconds."""
+    script = """new Promise((go, fail) => {
+      const end = Date.now() + 20000;
+      const look = () => (CONDITION) ? go(true) : Date.now() > end ? fail(new Error("CONDITION")) : setTimeout(look, 20);
+      look();
+    })"""
+    browser.evaluate(script.replace("CONDITION", condition))
+
+
+def gains(browser: Browser) -> list[float]:
+    found: list[float] = browser.evaluate(f"{PLAYER}.voices.map((voice) => Math.round(voice.gain.gain.value * 1000) / 1000)")
+    return found
+
+
+def test_switching_keeps_the_position(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.evaluate(f"{PLAYER}.play()")
+    wait_for(browser, f"{PLAYER}.now > 0.2")
+    assert gains(browser) == [1, 0, 0, 0, 0, 0, 0]
+    before, after = browser.evaluate(f"(() => {{ const p = {PLAYER}, a = p.now; p.radios[4].click(); return [a, p.now]; }})()")
+    assert 0 <= after - before < 0.05
+    wait_for(browser, f"{PLAYER}.voices[4].gain.gain.value > 0.999 && {PLAYER}.voices[0].gain.gain.value < 0.001")
+    assert gains(browser) == [0, 0, 0, 0, 1, 0, 0]
+    clocks = browser.evaluate(f"{PLAYER}.voices.map((voice) => voice.source.buffer.duration)")
+    assert clocks == [3] * 7
+
+
+def test_pause_and_seek(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.evaluate("document.querySelector('.example .play').click()")
+    wait_for(browser, f"{PLAYER}.running && {PLAYER}.now > 0.1")
+    browser.evaluate("document.querySelector('.example .play').click()")
+    assert browser.evaluate(f"[{PLAYER}.running, {PLAYER}.now]") == [False, browser.evaluate(f"{PLAYER}.now")]
+    browser.evaluate(f"{PLAYER}.slider.value = 2; {PLAYER}.slider.dispatchEvent(new Event('input'))")
+    assert browser.evaluate(f"{PLAYER}.now") == 2
+    assert browser.evaluate("document.querySelector('.example output').textContent") == "2.0 of 3.0 s"
+
+
+def test_only_one_example_plays(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.evaluate(f"{PLAYER}.play()")
+    browser.evaluate("document.querySelectorAll('.example')[1].player.play()")
+    running = browser.evaluate("[...document.querySelectorAll('.example')].map((root) => root.player.running)")
+    assert running == [False, True]
+
+
+def test_arrow_keys_choose_a_clip(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.evaluate(f"{PLAYER}.radios[0].focus()")
+    for event in ("keyDown", "keyUp"):
+        browser.call("Input.dispatchKeyEvent", type=event, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39)
+    assert browser.evaluate(f"{PLAYER}.chosen") == 1
+
+
+def rows(browser: Browser) -> list[list[str]]:
+    found: list[list[str]] = browser.evaluate(
+        "[...document.querySelectorAll('#mixture-table tbody tr')]"
+        ".map((row) => [...row.children].map((cell) => cell.textContent))"
+    )
+    return found
+
+
+def test_the_table_sorts_and_filters(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert len(rows(browser)) == 25
+    click: Any = "document.querySelectorAll('#mixture-table thead button')[3].click()"
+    browser.evaluate(click)
+    values = [float(row[3].replace("−", "-")) for row in rows(browser)]
+    assert values == sorted(values)
+    browser.evaluate(click)
+    values = [float(row[3].replace("−", "-")) for row in rows(browser)]
+    assert values == sorted(values, reverse=True)
+    assert browser.evaluate("document.querySelector('#mixture-table [aria-sort]').getAttribute('aria-sort')") == "descending"
+    browser.evaluate("document.querySelector('#mixture-table .more').click()")
+    assert len(rows(browser)) == 40
+    browser.evaluate("const search = document.querySelector('input[type=search]'); search.value = '0007';")
+    browser.evaluate("search.dispatchEvent(new Event('input'))")
+    assert [row[0][:4] for row in rows(browser)] == ["0007"]
