@@ -31,6 +31,7 @@ MARGIN_DB = 0.1
 
 _CHUNK = 500
 _FEWEST = 3
+_FEWEST_OF_A_GROUP = 6
 
 
 # ------------------------------------------------------------------------------------------------------ means per mixture
@@ -95,9 +96,9 @@ def intervals(values: Floats, clusters: Codes, *, seed: int = 0, num_resamples: 
 
     Pigeonhole bootstrap (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007): speakers are drawn with
     replacement and a mixture weighs as much as the product of its speakers' draws. The percentiles' distance from the mean
-    is then corrected twice. The product counts noise that belongs to single mixtures 2^K - 1 times for K sources, so 2^K - 2
-    times its variance is taken off. And few speakers make percentiles too narrow, as using n for n - 1 and the normal for
-    Student's t would, so they are stretched by that ratio (Hesterberg, The American Statistician 69(4), 2015).
+    is then corrected. The product counts what belongs to one mixture or one set of speakers 2^K - 1 times for K sources; it is
+    to count once. What belongs to the speakers comes out too small when they are few, and so do percentiles where Student's t
+    should stand for the normal (Hesterberg, The American Statistician 69(4), 2015); both are stretched by their ratio.
 
     Args:
         values: ``[mixture, column]``, NaN where a mixture does not count.
@@ -148,25 +149,34 @@ def _drawn_weights(clusters: Codes, seed: int, num_resamples: int) -> Iterator[t
 
 def _correction(values: Floats, clusters: Codes, drawn: Floats) -> float:
     """How far the percentiles of one column are to be moved from the mean, as a factor."""
-    num_clusters = len(np.unique(clusters[clusters >= 0]))
-    variance = drawn.var()
-    if variance <= 0:
+    num_clusters, num_sources = len(np.unique(clusters[clusters >= 0])), clusters.shape[1]
+    drawn_variance = drawn.var()
+    if drawn_variance <= 0:
         return 1.0
-    noise = _noise_variance(values, clusters) / len(values)
-    overcounted = (2 ** clusters.shape[1] - 2) * noise
+    noise = _noise_variance(values, clusters)
+    by_speaker = max(drawn_variance - (2**num_sources - 1) * noise, 0.0)
+    # n - 1 for n; and a speaker drawn often meets himself, for which there are no mixtures, so his weight grows too little.
+    by_speaker *= num_clusters * (num_clusters - 1) / max(num_clusters - num_sources, 1) ** 2
     few = stats.t.ppf((1 + LEVEL) / 2, num_clusters - 1) / stats.norm.ppf((1 + LEVEL) / 2)
-    return float(few * np.sqrt(max(variance - overcounted, noise) / variance * num_clusters / (num_clusters - 1)))
+    return float(few * np.sqrt((noise + by_speaker) / drawn_variance))
 
 
 def _noise_variance(values: Floats, clusters: Codes) -> float:
-    """Variance of single mixtures around the sum of their speakers' effects, by least squares."""
-    freedom = len(values) - len(np.unique(clusters[clusters >= 0]))
+    """Variance of the mean due to what belongs neither to all nor to a speaker, but to one mixture or one set of speakers.
+
+    Residuals of the speakers' effects (least squares) are summed over the mixtures of each set of speakers, which are not
+    independent of each other either, and the sums' squares give the variance.
+    """
+    sets, of_set = np.unique(clusters, axis=0, return_inverse=True)
+    freedom = len(sets) - len(np.unique(clusters[clusters >= 0]))
     if freedom < 1:
-        return float(values.var())
-    rows, _ = np.nonzero(clusters >= 0)
-    spoken = sparse.csr_array((np.ones(len(rows)), (rows, clusters[clusters >= 0])))
-    effects = lsqr(spoken, values, atol=1e-9, btol=1e-9)[0]
-    return float(np.square(values - spoken @ effects).sum() / freedom)
+        freedom, residuals = len(sets) - 1, values - values.mean()
+    else:
+        rows, _ = np.nonzero(clusters >= 0)
+        spoken = sparse.csr_array((np.ones(len(rows)), (rows, clusters[clusters >= 0])))
+        residuals = values - spoken @ lsqr(spoken, values, atol=1e-9, btol=1e-9)[0]
+    sums = np.bincount(of_set.ravel(), residuals)
+    return float(sums @ sums / len(values) ** 2 * len(sets) / max(freedom, 1))
 
 
 # ------------------------------------------------------------------------------------------------------------- summaries
@@ -278,7 +288,8 @@ def breakdown(scores: pd.DataFrame, metric: str, groups: pd.Series, *, seed: int
         seed: of the bootstrap.
 
     Returns:
-        Columns group, system, n (mixtures), mean, low, high.
+        Columns group, system, n (mixtures), mean, low, high; no interval for a group of fewer than six speakers, which would
+        say nothing.
     """
     named, systems = groups.notna(), dict.fromkeys(scores["system"])
     tables = {str(group): mixture_means(scores[named & (groups == group)], metric) for group in _in_order(groups[named])}
@@ -287,6 +298,8 @@ def breakdown(scores: pd.DataFrame, metric: str, groups: pd.Series, *, seed: int
         means = means[[system for system in systems if system in means.columns]]
         clusters = clusters_of(scores, means.index)
         low, high = intervals(means.to_numpy(), clusters, seed=seed, num_resamples=2000)
+        if resampled_unit(clusters) == "speakers" and clusters.max() + 1 < _FEWEST_OF_A_GROUP:
+            low, high = np.full((2, len(low)), np.nan)
         for column, system in enumerate(means.columns):
             found = describe(means[system])
             ends = {"low": low[column], "high": high[column]}

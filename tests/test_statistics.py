@@ -83,13 +83,17 @@ def test_resampled_means_follow_the_weights_by_hand() -> None:
         np.testing.assert_allclose(means[:, 1], 2 * second / second)
 
 
-@pytest.mark.parametrize(("num_speakers", "speaker_sd", "noise_sd"), [(10, 0.0, 1.0), (10, 1.0, 0.5), (30, 0.5, 1.0)])
-def test_the_interval_covers_the_truth_as_it_says(num_speakers: int, speaker_sd: float, noise_sd: float) -> None:
+@pytest.mark.parametrize(
+    ("num_speakers", "speaker_sd", "pair_sd", "noise_sd"),
+    [(10, 0.0, 0.0, 1.0), (10, 1.0, 0.0, 0.5), (10, 0.5, 1.0, 0.5), (30, 0.5, 0.0, 1.0)],
+)
+def test_the_interval_covers_the_truth_as_it_says(num_speakers: int, speaker_sd: float, pair_sd: float, noise_sd: float) -> None:
     generator = np.random.default_rng(11)
     covered = 0
     for trial in range(150):
         clusters = design(generator, num_speakers, 120)
         values = generator.normal(0, speaker_sd, num_speakers)[clusters].mean(axis=1) + generator.normal(0, noise_sd, 120)
+        values += generator.normal(0, pair_sd, (num_speakers, num_speakers))[clusters[:, 0], clusters[:, 1]]
         low, high = statistics.intervals(values[:, None], clusters, seed=trial, num_resamples=400)
         covered += low[0] <= 0 <= high[0]
     assert covered / 150 >= 0.89  # 95 % less three standard errors of 150 trials
@@ -223,6 +227,13 @@ def test_breakdown_averages_the_sources_of_a_group_first() -> None:
     assert table["mean"].tolist() == pytest.approx(
         [(scores["si_snri_db"][:2].mean() + scores["si_snri_db"][2]) / 2, scores["si_snri_db"][3]]
     )
+
+
+def test_a_group_of_few_speakers_has_no_interval() -> None:
+    scores = make_scores(num_mixtures=60, num_speakers=8)  # four of each sex
+    table = statistics.breakdown(scores, "si_snri_db", statistics.sex_pairs(scores)).set_index("group")
+    assert table.loc[["F+F", "M+M"], ["low", "high"]].isna().all(axis=None)
+    assert table.loc["F+M", ["low", "high"]].notna().all(axis=None)
 
 
 def test_bins_hold_every_value_and_stay_in_order() -> None:
