@@ -275,6 +275,8 @@ class Model(_Table):
     """The mask's non-linearity; ``softmax`` runs over the sources."""
     encoder: Literal["linear", "relu"] = "linear"
     """The encoder's non-linearity."""
+    filterbank: Literal["random", "sinusoids"] = "random"
+    """What encoder and decoder begin as: noise, or windowed sinusoids and their inverse, which learn faster. Both are trained."""
 
     @property
     def norm_kind(self) -> Literal["global", "cumulative", "frame"]:
@@ -287,6 +289,11 @@ class Model(_Table):
             raise ValueError("causal = true and norm = 'global' contradict each other: a global norm looks at the whole future")
         if not self.causal and self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size = {self.kernel_size} must be odd unless causal = true")
+        if self.filterbank == "sinusoids" and (self.num_filters % 4 or self.num_filters < 2 * self.filter_length):
+            raise ValueError(
+                f"filterbank = 'sinusoids' needs num_filters (={self.num_filters}) to be a multiple of 4 and at least twice "
+                f"filter_length (={self.filter_length})"
+            )
         return self
 
 
@@ -298,6 +305,8 @@ class Train(_Table):
     epochs: Positive = 100
     segments_per_epoch: Positive | None = None
     """Segments drawn per epoch; by default one from each training mixture."""
+    optimiser: Literal["adam", "muon"] = "adam"
+    """``muon`` gives the matrices inside the separator orthogonalised steps, ten times ``learning_rate``; Adam moves the rest."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(gt=0)] | None = 5.0

@@ -32,6 +32,7 @@ from pipeline.interruptions import Interruptions, noted_interruptions
 from pipeline.losses import pit_loss
 from pipeline.models import build_model, look_ahead
 from pipeline.models.conv_tasnet import ConvTasNet
+from pipeline.optimisers import Optimiser
 from pipeline.parallel import Advance, progress_bar
 from pipeline.processes import Group, joined
 from pipeline.recipe import System
@@ -176,9 +177,7 @@ class Training:
         self.num_steps = self.steps_per_epoch * self.settings.epochs
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False) if self.settings.ema_decay else None
-        self.optimiser = torch.optim.Adam(
-            model.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True
-        )
+        self.optimiser = Optimiser(model, self.settings)
         self.progress = Progress()
         # Loss and gradient norm of the epoch are summed on the device, so that no step waits for the one before.
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -274,7 +273,7 @@ class Training:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm or math.inf)
         self._set_learning_rate()
         self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         self.progress.step += 1
         self._follow()
         self.sums += torch.stack([self.group.total(loss), norm])
@@ -290,9 +289,7 @@ class Training:
         return loss.detach()
 
     def _set_learning_rate(self) -> None:
-        rate = self._learning_rate(self.steps_done)
-        for parameters in self.optimiser.param_groups:
-            parameters["lr"] = rate
+        self.optimiser.set_learning_rate(self._learning_rate(self.steps_done))
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.settings, step=step, num_steps=self.num_steps, num_halvings=self.progress.plateau.num_halvings)

@@ -70,7 +70,8 @@ def system(**changes: object) -> System:
 def weights(folder: Path) -> bytes:
     """All bits of the last weights and of the optimiser."""
     state = load_state(folder / "last.pt")
-    moments = [value for moment in state["optimiser"]["state"].values() for value in moment.values()]
+    parts = state["optimiser"].values()
+    moments = [value for part in parts for moment in part["state"].values() for value in moment.values()]
     return b"".join(tensor.numpy().tobytes() for tensor in [*state["model"].values(), *moments])
 
 
@@ -110,6 +111,7 @@ VARIANTS = {
     "average": {"ema_decay": 0.9},
     "plateau": {"schedule": "plateau", "plateau_epochs": 1, "learning_rate": 0.5, "clip_norm": 0.1},
     "cosine": {"schedule": "cosine", "warmup_steps": 5},
+    "muon": {"optimiser": "muon"},
 }
 
 

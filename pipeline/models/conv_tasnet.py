@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.models import kernels
+from pipeline.models.filterbanks import inverse, sinusoids
 from pipeline.models.norms import NORMS
 from pipeline.recipe import Model
 
@@ -42,6 +43,14 @@ class ConvTasNet(nn.Module):
         self.encoder = Encoder(settings)
         self.separator = Separator(settings, num_sources)
         self.decoder = Decoder(settings)
+        if settings.filterbank == "sinusoids":
+            self._begin_with_sinusoids()
+
+    @torch.no_grad()
+    def _begin_with_sinusoids(self) -> None:
+        filters = sinusoids(self.settings.num_filters, self.settings.filter_length)
+        self.encoder.filters.weight.copy_(filters)
+        self.decoder.basis.weight.copy_(inverse(filters, rectified=self.encoder.rectify))
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Separate; the estimates' scale is arbitrary, as the training loss leaves it."""

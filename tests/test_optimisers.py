@@ -1,0 +1,82 @@
+"""Which weights which optimiser moves, and that a kept state goes on with the same bits."""
+
+import copy
+
+import pytest
+import torch
+
+from pipeline.models import build_model
+from pipeline.models.conv_tasnet import ConvTasNet
+from pipeline.optimisers import MUON_RATIO, Optimiser
+from pipeline.recipe import Train
+
+SMALL = {"num_filters": 16, "bottleneck_channels": 8, "skip_channels": 8, "hidden_channels": 16, "blocks_per_repeat": 2}
+
+
+def model(seed: int = 0) -> ConvTasNet:
+    torch.manual_seed(seed)
+    return build_model(**SMALL, num_repeats=1)
+
+
+def give_gradients(network: ConvTasNet, seed: int = 1) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def steps(network: ConvTasNet, settings: Train) -> dict[str, torch.Tensor]:
+    """How far one step moves every weight."""
+    before = copy.deepcopy(network.state_dict())
+    optimiser = Optimiser(network, settings)
+    give_gradients(network)
+    optimiser.step()
+    return {name: value - before[name] for name, value in network.state_dict().items()}
+
+
+def test_muon_moves_inner_matrices_orthogonally_and_adam_the_rest() -> None:
+    rate = 1e-3
+    moved = steps(model(), Train(optimiser="muon", learning_rate=rate))
+    by_adam = steps(model(), Train(optimiser="adam", learning_rate=rate))
+    for name, step in moved.items():
+        inner = "weight" in name and any(part in name for part in ("bottleneck", "expand", "residual_and_skip"))
+        if not inner:
+            torch.testing.assert_close(step, by_adam[name], msg=f"{name} should be Adam's")
+            continue
+        # The first momentum is the gradient's own direction: the step's singular values are equal to within the five
+        # Newton-Schulz iterations, which bring them between 0.7 and 1.2, times the rate and 0.2 sqrt(max(rows, columns)).
+        length = MUON_RATIO * rate * 0.2 * max(step.shape) ** 0.5
+        singular = torch.linalg.svdvals(step.double()) / length
+        assert singular.min() > 0.5, name
+        assert singular.max() < 1.5, name
+
+
+@pytest.mark.parametrize("kind", ["adam", "muon"])
+def test_a_kept_state_goes_on_with_the_same_bits(kind: str) -> None:
+    settings = Train.model_validate({"optimiser": kind})
+    whole, resumed = model(), model()
+    optimiser = Optimiser(whole, settings)
+    for seed in range(4):
+        give_gradients(whole, seed)
+        optimiser.step()
+    first = Optimiser(resumed, settings)
+    for seed in range(2):
+        give_gradients(resumed, seed)
+        first.step()
+    second = Optimiser(resumed, settings)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for seed in range(2, 4):
+        give_gradients(resumed, seed)
+        second.step()
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_the_learning_rate_scales_every_step() -> None:
+    for kind in ("adam", "muon"):
+        settings = Train.model_validate({"optimiser": kind, "learning_rate": 1e-3})
+        optimiser, network = Optimiser(still := model(), settings), still
+        before = copy.deepcopy(network.state_dict())
+        give_gradients(network)
+        optimiser.set_learning_rate(0.0)
+        optimiser.step()
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
