@@ -16,7 +16,7 @@ import soundfile
 from pipeline import audio, reports, statistics
 from pipeline.errors import ScoreError
 from pipeline.reports import contents as report_contents
-from pipeline.reports import grids, listening, onsets, words
+from pipeline.reports import grids, listening, onsets, tabulating, words
 from pipeline.reports.writing import strict_json
 from tests.report_cases import make_history, make_scores, spoil
 
@@ -98,6 +98,8 @@ def write(scores: pd.DataFrame, out: Path, **changes: object) -> Path:
         "provenance": {"seed": "0", "command": f"tasnet run {EVIL}", "recipe": f'name = "{EVIL}"\nseed = 0\n'},
         "examples": load_clips,
         "num_examples": 5,
+        "oracles": make_scores({"oracle-ratio": 12.2, f"oracle {EVIL}": 13.0}, num_mixtures=40),
+        "verification": {"num_rows": 50, "largest_difference_db": 3.21e-10, "permutations_equal": True, "mir_eval": "0.8.2"},
     }
     return reports.write_report(scores, out, **{**arguments, **changes})  # type: ignore[arg-type]
 
@@ -163,7 +165,8 @@ def test_the_table_of_mixtures_is_the_scores(scores: pd.DataFrame, page: Page) -
 def test_intervals_and_breakdowns_are_those_of_statistics(scores: pd.DataFrame, folder: Path, page: Page) -> None:
     summary = pd.read_csv(folder / "summary.csv")
     expected = statistics.summaries(scores)
-    pd.testing.assert_frame_equal(summary, expected, rtol=1e-6, check_dtype=False)
+    systems = summary[summary["kind"] == "system"].drop(columns="kind")
+    pd.testing.assert_frame_equal(systems, expected, rtol=1e-6, check_dtype=False)
     first = summary.iloc[0]
     assert page.tables["Results of every system"][1][3] == words.interval(first["low"], first["high"])
     sexes = statistics.breakdown(scores, "si_snri_db", statistics.sex_pairs(scores))
@@ -173,9 +176,37 @@ def test_intervals_and_breakdowns_are_those_of_statistics(scores: pd.DataFrame, 
 
 
 def test_published_numbers_are_marked(page: Page) -> None:
-    row = page.tables["Results of every system"][4]
+    row = page.tables["Results of every system"][-1]
     assert row[:6] == ["noncausal, published", "not rerun", "15.30", "", "–", ""]
     assert f"noncausal: {EVIL}" in page.text
+
+
+def test_oracles_are_context_and_never_compared(folder: Path, page: Page) -> None:
+    oracles = make_scores({"oracle-ratio": 12.2, f"oracle {EVIL}": 13.0}, num_mixtures=40)
+    results = page.tables["Results of every system"]
+    assert [row[0] for row in results[4:6]] == ["oracle-ratio", f"oracle {EVIL}"]
+    means = oracles.groupby(["system", "mixture_id"])["si_snri_db"].mean().groupby("system").mean()
+    assert results[4][2] == brief(words.number, means["oracle-ratio"])
+    for label, rows in page.tables.items():
+        assert label == "Results of every system" or "oracle" not in str(rows)
+    assert "oracle" not in (folder / "pairs.csv").read_text(encoding="utf-8") + page.scripts["mixture-rows"]
+    assert "are oracles: masks made from" in page.text
+    assert set(pd.read_csv(folder / "summary.csv").query("kind == 'oracle'")["system"]) == {"oracle-ratio", f"oracle {EVIL}"}
+
+
+def test_an_oracle_called_like_a_system_is_refused(scores: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(ScoreError, match="more than once"):
+        write(scores, tmp_path, oracles=scores)
+
+
+def test_the_verification_is_printed(folder: Path, page: Page) -> None:
+    sentence = "50 random rows recomputed with mir_eval 0.8.2: largest difference 3.2e−10 dB, every permutation is the same."
+    assert sentence in page.text
+    assert "3.2e−10 dB" in (folder / "report.md").read_text(encoding="utf-8")
+    assert "recomputed" not in words.verification({})
+    assert "not every" in words.verification(
+        {"num_rows": 1, "largest_difference_db": 0.0, "permutations_equal": False, "mir_eval": "x"}
+    )
 
 
 def test_what_is_left_out_is_listed(page: Page) -> None:
@@ -474,7 +505,7 @@ def test_durations(seconds: float, expected: str) -> None:
 def test_a_long_list_of_findings_is_cut() -> None:
     scores = make_scores(num_mixtures=60)
     scores = scores[(scores["system"] == "noncausal") | (scores["mixture_id"] < "0010")]
-    grid = report_contents.health_grid(gathered(scores))
+    grid = tabulating.health_grid(gathered(scores))
     assert len(grid.rows) == 31
     assert grid.rows[-1] == ("…", "–", "20 more in summary.json")
 
@@ -494,7 +525,7 @@ def test_cells_survive_markdown_and_latex() -> None:
 def test_without_mixtures_the_plain_metrics_come_first() -> None:
     columns = ["si_snri_db", "sdri_db", "input_si_snr_db", "input_sdr_db"]
     contents = gathered(make_scores(num_mixtures=8).assign(**dict.fromkeys(columns, np.nan)))
-    results = report_contents.results_grid(contents)
+    results = tabulating.results_grid(contents)
     assert results.headings[2] == "SI-SNR, dB"
     assert results.rows[0][2] == words.number(statistics.mixture_means(contents.scores, "si_snr_db")["noncausal"].mean())
     assert contents.headline.startswith("noncausal reaches an SI-SNR of")
@@ -502,6 +533,6 @@ def test_without_mixtures_the_plain_metrics_come_first() -> None:
 
 def test_metrics_on_request_are_summarised() -> None:
     scores = make_scores(num_mixtures=8).assign(pesq=2.5)
-    spread = report_contents.spread_grid(gathered(scores))
+    spread = tabulating.spread_grid(gathered(scores))
     assert ("noncausal", "PESQ", "8", "2.50", "0.00") in [row[:5] for row in spread.rows]
     assert reports.gate(scores, scores.assign(pesq=2.0), "pesq < -0.2").tripped

@@ -137,3 +137,14 @@ def _achieves(metric: str, mean: float) -> str:
 def _pair_of(pairs: pd.DataFrame, one: str, other: str) -> Mapping[Any, Any]:
     found = pairs[pairs["system"].isin([one, other]) & pairs["baseline"].isin([one, other])]
     return dict(found.iloc[0])
+
+
+def verification(found: Mapping[str, Any]) -> str:
+    """What recomputing rows with mir_eval found, in one sentence; empty where it was not done."""
+    if not found:
+        return ""
+    rows = "1 random row" if found["num_rows"] == 1 else f"{found['num_rows']:,} random rows"
+    largest = found["largest_difference_db"]
+    difference = "unknown" if largest is None or not np.isfinite(largest) else f"{largest:.1e} dB".replace("-", "−")
+    same = "every permutation is the same" if found["permutations_equal"] else "not every permutation is the same"
+    return f"{rows} recomputed with mir_eval {found['mir_eval']}: largest difference {difference}, {same}."

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from pipeline import figures, statistics
 from pipeline.reports import contents as made
-from pipeline.reports import drawings, listening, onsets, words
+from pipeline.reports import drawings, listening, onsets, tabulating, words
 from pipeline.reports.contents import Contents, Facts
 from pipeline.reports.grids import as_latex, as_markdown, markdown_escape
 from pipeline.tables import written_whole
@@ -36,6 +36,8 @@ def write_report(
     provenance: Mapping[str, str] | None = None,
     examples: listening.Loader | None = None,
     num_examples: int = 5,
+    oracles: pd.DataFrame | None = None,
+    verification: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a report: the same arguments give the same bytes.
 
@@ -51,6 +53,10 @@ def write_report(
         provenance: names and values for the last section; a value of several lines is folded.
         examples: gives a mixture's audio by its id, see ``clip_loader``; without it there are no players.
         num_examples: how many mixtures to listen to.
+        oracles: rows of ``tables.SCORES`` of estimates made with the references' help, such as ideal masks: shown beside the
+            systems for context, and never compared with them.
+        verification: what recomputing some rows with mir_eval found: ``num_rows``, ``largest_difference_db``,
+            ``permutations_equal`` and ``mir_eval``, its version.
 
     Returns:
         The path of report.html.
@@ -67,6 +73,8 @@ def write_report(
         published=published or {},
         baseline=baseline,
         provenance=provenance or {},
+        oracles=oracles,
+        verification=verification,
     )
     parts = _parts(contents) | _listening_parts(contents, examples, num_examples)
     _write_tables(contents, parts, out)
@@ -77,10 +85,16 @@ def write_report(
 
 
 def _write_tables(contents: Contents, parts: Mapping[str, Any], out: Path) -> None:
-    _write(out / "summary.csv", contents.summaries.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
+    _write(out / "summary.csv", _summaries(contents).to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     _write(out / "pairs.csv", contents.pairs.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     _write(out / "summary.json", strict_json(_numbers(contents)))
     _write(out / "summary.tex", as_latex(parts["results"]))
+
+
+def _summaries(contents: Contents) -> pd.DataFrame:
+    """The systems' summaries, then the oracles', told apart by the last column."""
+    systems, oracles = contents.summaries.assign(kind="system"), contents.oracle_summaries.assign(kind="oracle")
+    return systems if oracles.empty else pd.concat([systems, oracles], ignore_index=True)
 
 
 def _write_figures(parts: Mapping[str, Any], out: Path) -> None:
@@ -96,16 +110,19 @@ def _parts(contents: Contents) -> dict[str, Any]:
     """What the templates lay out, by the names they use."""
     return {
         "contents": contents,
-        "results": made.results_grid(contents),
-        "published_sources": made.sources_of_published(contents),
-        "spread": made.spread_grid(contents),
-        "pairs": made.pairs_grid(contents),
-        "breakdowns": {name: made.breakdown_grid(table, name, contents.systems) for name, table in contents.breakdowns.items()},
-        "costs": made.costs_grid(contents),
-        "excluded": made.excluded_grid(contents),
+        "results": tabulating.results_grid(contents),
+        "published_sources": tabulating.sources_of_published(contents),
+        "spread": tabulating.spread_grid(contents),
+        "pairs": tabulating.pairs_grid(contents),
+        "breakdowns": {
+            name: tabulating.breakdown_grid(table, name, contents.systems) for name, table in contents.breakdowns.items()
+        },
+        "costs": tabulating.costs_grid(contents),
+        "excluded": tabulating.excluded_grid(contents),
         "excluded_sentence": _excluded_sentence(contents),
         "permutation_sentence": _permutation_sentence(contents),
-        "health": made.health_grid(contents),
+        "verification_sentence": words.verification(contents.verification),
+        "health": tabulating.health_grid(contents),
         "result_drawings": drawings.results_drawings(contents),
         "pair_drawings": drawings.pair_drawings(contents),
         "breakdown_drawings": drawings.breakdown_drawings(contents),
@@ -179,11 +196,13 @@ def _numbers(contents: Contents) -> dict[str, Any]:
         "baseline": contents.baseline,
         "systems": contents.systems,
         "summaries": contents.summaries.to_dict("records"),
+        "oracles": contents.oracle_summaries.to_dict("records"),
         "pairs": contents.pairs.to_dict("records"),
         "breakdowns": {name: table.to_dict("records") for name, table in contents.breakdowns.items()},
         "excluded": contents.excluded.to_dict("records"),
         "permutation_disagreements": contents.disagreements,
         "health": contents.health.to_dict("records"),
+        "verification": dict(contents.verification),
         "models": {name: dict(facts) for name, facts in contents.models.items()},
         "published": {name: dict(figures) for name, figures in contents.published.items()},
         "provenance": dict(contents.provenance),
