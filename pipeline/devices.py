@@ -6,10 +6,13 @@ import ctypes
 import importlib.util
 import logging
 import os
+import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -78,6 +81,21 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 def device_name(device: torch.device) -> str:
     """What a person calls it: ``cpu``, or the name on the card."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def cpu_name() -> str:
+    """The processor's name and the threads in use, for figures that depend on them."""
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _processor() -> str:
+    """What Linux calls the processor; elsewhere its architecture."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.machine() or "CPU"
 
 
 def prepare(device: torch.device) -> None:

@@ -6,6 +6,7 @@ closest to the mixture (least squares), so that what is written is at the level 
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -145,6 +146,22 @@ def separate_dataset(
 def real_time_factor(timing: pd.DataFrame) -> float:
     """Seconds of computing per second of audio, of a TIMING table."""
     return float(timing["seconds"].sum() / (timing["num_samples"] / timing["sample_rate"]).sum())
+
+
+def cpu_real_time_factor(model: ConvTasNet, timing: pd.DataFrame) -> float:
+    """Seconds of computing on the CPU per second of audio: that of the timing, or of a copy where the model lies elsewhere."""
+    if next(model.parameters()).device.type == "cpu":
+        return real_time_factor(timing)
+    return timed_on_cpu(copy.deepcopy(model).cpu())
+
+
+def timed_on_cpu(model: ConvTasNet, *, seconds: float = 4.0) -> float:
+    """The real-time factor of a model on the CPU, from noise of ``seconds``: once to warm up, and once for the figure."""
+    noise = torch.randn(round(seconds * model.sample_rate), generator=torch.Generator().manual_seed(0))
+    separate(model, noise, sample_rate=model.sample_rate)
+    start = time.perf_counter()
+    separate(model, noise, sample_rate=model.sample_rate)
+    return (time.perf_counter() - start) / seconds
 
 
 def _finished_rows(model: ConvTasNet, mixtures: pd.DataFrame, out_dir: Path) -> dict[str, dict[str, Any]]:

@@ -411,16 +411,20 @@ def _separate(recipe: Recipe, options: Options, mix: Stage, train: Stage) -> Sta
         devices.prepare(device)
         model = checkpoints.load_model(train.folder(options.work) / "best.safetensors", device=device)
         timing = separation.separate_dataset(model, _mixtures(mix, options), mix.folder(options.work), folder)
+        seen = models.causality(model)
         facts = {
             **models.describe_model(model),
-            "look_ahead_samples": models.look_ahead(model),
+            "look_ahead_samples": seen.look_ahead_samples,
+            "causality_deviation": seen.largest_deviation,
+            "cpu_real_time_factor": separation.cpu_real_time_factor(model, timing),
+            "cpu": devices.cpu_name(),
             "real_time_factor": separation.real_time_factor(timing),
             "device": devices.device_name(device),
         }
         with written_whole(folder / FACTS) as temporary:
             temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
-    return Stage("separate", 1, {"system": train.label}, work, needs=(mix, train), label=train.label)
+    return Stage("separate", 2, {"system": train.label}, work, needs=(mix, train), label=train.label)
 
 
 # ------------------------------------------------------------------------------------------------ from estimates to the report

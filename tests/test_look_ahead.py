@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.models import ConvTasNet, build_model, describe_model, look_ahead
+from pipeline.models import ConvTasNet, build_model, causality, describe_model, look_ahead
 from pipeline.models.conv_tasnet import DepthwiseConv
 from pipeline.recipe import Model
 
@@ -37,6 +37,36 @@ def test_negative_control_a_global_norm_sees_the_whole_signal() -> None:
     for mine, theirs in zip(model.separator.blocks, leaking.separator.blocks, strict=True):
         theirs.depthwise.padding = mine.depthwise.padding
     assert look_ahead(leaking) is None
+
+
+@pytest.mark.parametrize("norm", ["cumulative", "frame"])
+def test_the_proof_finds_no_change_before_the_encoder_window(norm: str) -> None:
+    assert causality(small(causal=True, norm=norm)).largest_deviation < 1e-15
+
+
+def test_negative_control_the_proof_sees_a_leak_too_small_to_hear() -> None:
+    """One weight of one norm lets a millionth of the future's mean through: 120 dB below the signal, and still found."""
+    model = small(causal=True)
+    leaking = small(causal=True)
+    leaking.separator.blocks[2].norm_1.register_forward_hook(lambda part, given, made: made + 1e-6 * made.mean(1, keepdim=True))
+    assert causality(leaking).look_ahead_samples is None
+    assert 1e-12 < causality(leaking).largest_deviation < 1e-4
+    assert causality(model).largest_deviation < 1e-15
+    assert causality(small()).largest_deviation > 1e-3
+
+
+def test_the_deviation_is_that_of_two_runs_by_hand() -> None:
+    """The control again, with plain tensors: the same network, the same signal, its last samples replaced."""
+    model = small(causal=True).double()
+    model.separator.blocks[0].depthwise.padding = (0, 2)
+    signal = torch.randn(1, 400, dtype=torch.float64)
+    changed = torch.cat([signal[:, :300], torch.randn(1, 100, dtype=torch.float64)], dim=1)
+    with torch.inference_mode():
+        before, after = model(signal), model(changed)
+    assert (after - before)[..., : 300 - 7 - 8].abs().max() == 0
+    assert (after - before)[..., : 300 - 7].abs().max() > 0
+    assert causality(model).look_ahead_samples == 7 + 8
+    assert causality(model).largest_deviation > 1e-6
 
 
 def test_a_single_late_leak_is_found() -> None:

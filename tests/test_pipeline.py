@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -58,6 +59,19 @@ def test_a_run_ends_with_a_comparison_and_a_report(place: Path, finished: subpro
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert (report.parent / "report.md").is_file()
     assert (report.parent / "summary.csv").is_file()
+
+
+def test_what_the_systems_cost_and_see_is_measured(place: Path, finished: subprocess.CompletedProcess[str]) -> None:
+    facts = {
+        name: json.loads(next((place / "work").glob(f"separate/{name}-*/facts.json")).read_text())
+        for name in ("causal", "noncausal")
+    }
+    assert (facts["causal"]["look_ahead_samples"], facts["noncausal"]["look_ahead_samples"]) == (15, None)
+    assert facts["causal"]["causality_deviation"] < 1e-12 < facts["noncausal"]["causality_deviation"]
+    for found in facts.values():
+        assert found["cpu_real_time_factor"] == found["real_time_factor"] > 0
+        assert found["device"] == "cpu"
+        assert "thread" in found["cpu"]
 
 
 def test_a_second_run_does_nothing(place: Path, finished: subprocess.CompletedProcess[str]) -> None:

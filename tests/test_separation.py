@@ -119,6 +119,21 @@ def test_it_continues_and_then_does_nothing(dataset: pd.DataFrame, tmp_path: Pat
     assert sorted(timing["mixture_id"]) == ["000", "001", "003"]
 
 
+def test_the_factor_on_a_cpu_is_that_of_the_timing(dataset: pd.DataFrame, tmp_path: Path) -> None:
+    timing = separate_dataset(tiny(), dataset, tmp_path, tmp_path / "out", description="")
+    expected = timing["seconds"].sum() / (timing["num_samples"].sum() / 8000)
+    assert separation.cpu_real_time_factor(tiny(), timing) == pytest.approx(expected)
+
+
+def test_a_model_is_timed_by_separating_it_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    clock = iter([10.0, 13.0])
+    monkeypatch.setattr(separation.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(separation, "separate", lambda model, mixture, *, sample_rate: calls.append(len(mixture)))
+    assert separation.timed_on_cpu(tiny(), seconds=2.0) == 1.5
+    assert calls == [16000, 16000]
+
+
 def test_errors_name_the_file(dataset: pd.DataFrame, tmp_path: Path) -> None:
     write_audio(tmp_path / "mix/001.wav", noise(100), 16000)
     with pytest.raises(AudioError, match=r"001\.wav: .*16000 Hz"):

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from pipeline.errors import ModelError
 from pipeline.models.conv_tasnet import ConvTasNet
-from pipeline.models.look_ahead import describe_model, look_ahead
+from pipeline.models.look_ahead import Causality, causality, describe_model, look_ahead
 from pipeline.recipe import Model
 
-__all__ = ["ConvTasNet", "build_model", "describe_model", "look_ahead"]
+__all__ = ["Causality", "ConvTasNet", "build_model", "causality", "describe_model", "look_ahead"]
 
 
 def build_model(settings: Model | None = None, *, num_sources: int = 2, sample_rate: int = 8000, **fields: Any) -> ConvTasNet:

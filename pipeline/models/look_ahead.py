@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,17 +16,49 @@ CHANGE = 1e-10
 """An output counts as changed from this share of the largest output on; float64 rounding stays far below."""
 
 
-def look_ahead(model: ConvTasNet) -> int | None:
-    """How many samples beyond its own time an output sample depends on, measured.
+@dataclass(frozen=True)
+class Causality:
+    """What changing the future of a signal did to a network's outputs.
 
-    Everything from one sample on is replaced by other noise, and the first output that changes tells how far the network saw.
-    This is done in float64 at every position within a hop, since the frames make it depend on the position. The signals are long
-    enough to find anything that the convolutions can reach.
+    Attributes:
+        look_ahead_samples: see :func:`look_ahead`.
+        largest_deviation: the largest change of any output more than L - 1 samples (the rest of the encoder's window) before the
+            first change of the input, as a share of the largest output. Zero, or a few 1e-16, proves the network causal.
+    """
+
+    look_ahead_samples: int | None
+    largest_deviation: float
+
+
+def causality(model: ConvTasNet) -> Causality:
+    """Replace everything from one sample on by other noise, and measure which outputs change and by how much.
+
+    This is done in float64 at every position within a hop, since the frames make the look-ahead depend on the position. The
+    signals are long enough to find anything that the convolutions can reach.
+    """
+    allowed = model.settings.filter_length - 1
+    first_changes, deviations = [], []
+    for position, change in _changes_of_outputs(model):
+        changed = (change > CHANGE).nonzero()
+        first_changes.append(position - int(changed[0]) if len(changed) else 0)
+        deviations.append(float(change[: position - allowed].max()))
+        if len(changed) and int(changed[0]) == 0:
+            return Causality(None, max(deviations))
+    return Causality(max(first_changes), max(deviations))
+
+
+def look_ahead(model: ConvTasNet) -> int | None:
+    """How many samples beyond its own time an output sample depends on, measured as :func:`causality` does.
 
     Returns:
         The look-ahead in samples: L - 1 for a causal Conv-TasNet (the rest of the encoder's window, and no more). None when the
         very first output changes already: the network sees the whole signal, as a global norm does.
     """
+    return causality(model).look_ahead_samples
+
+
+def _changes_of_outputs(model: ConvTasNet) -> Iterator[tuple[int, Tensor]]:
+    """(first changed sample, relative change ``[time]`` of the outputs, the largest over the sources) for a hop of positions."""
     probe = copy.deepcopy(model).cpu().double().eval()
     generator = torch.Generator().manual_seed(0)
     hop = model.settings.filter_length // 2
@@ -32,24 +66,17 @@ def look_ahead(model: ConvTasNet) -> int | None:
     signal, other = torch.randn(2, 1, start + hop, dtype=torch.float64, generator=generator)
     with torch.inference_mode():
         before = probe(signal)
-        seen = [_first_change(before, probe(_changed_from(p, signal, other))) for p in range(start, start + hop)]
-    if 0 in seen:
-        return None
-    return max(position - first for position, first in zip(range(start, start + hop), seen, strict=True))
+        for position in range(start, start + hop):
+            after = probe(_changed_from(position, signal, other))
+            yield position, ((after - before).abs() / before.abs().amax()).flatten(0, -2).amax(0)
 
 
 def _changed_from(position: int, signal: Tensor, other: Tensor) -> Tensor:
     return torch.cat([signal[..., :position], other[..., position:]], dim=-1)
 
 
-def _first_change(before: Tensor, after: Tensor) -> int:
-    """The first sample at which two outputs ``[..., time]`` differ; their length if none does."""
-    differs = ((after - before).abs() > CHANGE * before.abs().amax()).flatten(0, -2).any(0)
-    return int(differs.nonzero()[0]) if differs.any() else before.shape[-1]
-
-
 def describe_model(model: ConvTasNet) -> dict[str, Any]:
-    """A network's size, cost and reach, from its settings; the look-ahead is left to :func:`look_ahead`, which takes seconds.
+    """A network's size, cost and reach, from its settings; the look-ahead is left to :func:`causality`, which takes seconds.
 
     Returns:
         ``causal``, ``norm``, ``num_parameters``, ``macs_per_second`` (multiply-accumulates per second of audio),

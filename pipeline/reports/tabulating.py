@@ -101,9 +101,11 @@ _FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "look_ahead_samples": ("look-ahead, samples", lambda value: f"{value:,}"),
     "look_ahead_seconds": ("look-ahead", lambda value: f"{words.number(1000 * value, 1)} ms"),
     "latency_seconds": ("algorithmic delay", lambda value: f"{words.number(1000 * value, 1)} ms"),
-    "real_time_factor": ("real-time factor", lambda value: words.number(value, 3)),
+    "causality_deviation": ("deviation before the look-ahead", words.tiny),
+    "cpu_real_time_factor": ("real-time factor, CPU", words.factor),
+    "cpu": ("the CPU", str),
+    "real_time_factor": ("real-time factor", words.factor),
     "device": ("separated on", str),
-    "causality_deviation": ("change before a future change", lambda value: f"{value:.1e}"),
 }
 
 
@@ -128,8 +130,11 @@ def _facts_of(contents: Contents, system: str) -> dict[str, Any]:
     factor, rates = contents.real_time_factor(system), set(contents.scores["sample_rate"])
     if np.isfinite(factor):
         facts["real_time_factor"] = factor
-    if facts.get("look_ahead_samples") is not None and len(rates) == 1:
-        facts["look_ahead_seconds"] = facts["look_ahead_samples"] / rates.pop()
+    if "cpu_real_time_factor" in facts and facts.get("device") == "cpu":
+        del facts["real_time_factor"]  # the same figure once more
+    if "look_ahead_samples" in facts and len(rates) == 1:
+        samples = facts["look_ahead_samples"]
+        facts["look_ahead_seconds"] = None if samples is None else samples / rates.pop()
     return facts
 
 

@@ -56,6 +56,16 @@ def large(value: float) -> str:
     return f"{value:.3g}"
 
 
+def factor(value: float) -> str:
+    """A real-time factor: two significant digits."""
+    return f"{value:.2g}"
+
+
+def tiny(value: float) -> str:
+    """A relative deviation by its order of magnitude: 3.1e−16."""
+    return "0" if value == 0 else f"{value:.1e}".replace("-", "−")
+
+
 def count_of(summary: Mapping[Any, Any]) -> str:
     """How many mixtures count, and of how many where some do not."""
     valid, every = int(summary["n_valid"]), int(summary["n"])
@@ -145,6 +155,6 @@ def verification(found: Mapping[str, Any]) -> str:
         return ""
     rows = "1 random row" if found["num_rows"] == 1 else f"{found['num_rows']:,} random rows"
     largest = found["largest_difference_db"]
-    difference = "unknown" if largest is None or not np.isfinite(largest) else f"{largest:.1e} dB".replace("-", "−")
+    difference = "unknown" if largest is None or not np.isfinite(largest) else f"{tiny(largest)} dB"
     same = "every permutation is the same" if found["permutations_equal"] else "not every permutation is the same"
     return f"{rows} recomputed with mir_eval {found['mir_eval']}: largest difference {difference}, {same}."
