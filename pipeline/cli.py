@@ -173,14 +173,34 @@ def score(
 
 @app.command()
 def report(
-    scores: Annotated[list[Path], typer.Argument(help="One or more scores.csv.", metavar="SCORES…")],
+    scores: Annotated[list[Path], typer.Argument(help="One or more scores.csv, ours or another tool's.", metavar="SCORES…")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the report.")] = Path("report"),
     baseline: Annotated[str | None, typer.Option("--baseline", help="The system the others are compared with.")] = None,
+    repeats: Annotated[
+        bool,
+        typer.Option("--repeats", help="The tables are other trainings of the same systems: average over them, show the spread."),
+    ] = False,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", metavar="RECIPE", help="Title and published figures, marked as not rerun.")
+    ] = None,
+    oracles: Annotated[
+        Path | None, typer.Option("--oracles", metavar="SCORES", help="Scores of ideal masks or the like, shown for context.")
+    ] = None,
+    history: Annotated[
+        list[str] | None, typer.Option("--history", metavar="SYSTEM=FILE", help="A system's history.csv; repeatable.")
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option("--dataset", metavar="DIR", help="The folder with mixtures.csv, to listen and look over time.")
+    ] = None,
+    estimates: Annotated[
+        list[str] | None, typer.Option("--estimates", metavar="SYSTEM=DIR", help="A system's folder with s1/, s2/ …; repeatable.")
+    ] = None,
 ) -> None:
     """Write a comparison report of score tables, ours or other tools'."""
     from pipeline import console
 
-    console.report(scores, out, baseline=baseline)
+    beside = console.Beside(recipe, oracles, history or [], dataset, estimates or [])
+    console.report(scores, out, baseline=baseline, repeats=repeats, beside=beside)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pipeline.errors import CorpusError, DatasetError, RecipeError, TableError
 from pipeline.recipe import Recipe, System, load_recipe
 from pipeline.runner import Stage
 from pipeline.stages import Options
-from pipeline.tables import MIXTURES, SCORES, read_table, written_whole
+from pipeline.tables import HISTORY, MIXTURES, read_table, written_whole
 
 stderr = Console(stderr=True)
 stdout = Console(soft_wrap=True)
@@ -118,22 +118,60 @@ def score(estimates: Path, references: Path, mixtures: Path | None, out: Path, *
     stdout.out(f"\nScores: {out}", highlight=False)
 
 
-def report(tables: Sequence[Path], out: Path, *, baseline: str | None) -> None:
+def report(tables: Sequence[Path], out: Path, *, baseline: str | None, repeats: bool, beside: Beside) -> None:
     """A report of score tables that lie anywhere."""
     from pipeline import reports
 
-    scores = _read_scores(tables)
+    scores = reports.read_scores(tables, repeats=repeats)
     if baseline is not None and baseline not in set(scores["system"]):
         raise TableError(f"--baseline {baseline}: the tables hold the systems {', '.join(scores['system'].unique())}")
-    page = reports.write_report(scores, out, title="Speech separation", baseline=baseline)
+    page = reports.write_report(scores, out, baseline=baseline, **_beside(beside))
     stdout.out(f"Report: {page}", highlight=False)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a report may show beside the scores; texts are ``NAME=PATH``, one per system."""
+
+    recipe: Path | None = None
+    oracles: Path | None = None
+    histories: Sequence[str] = ()
+    dataset: Path | None = None
+    estimates: Sequence[str] = ()
+
+
+def _beside(given: Beside) -> dict[str, Any]:
+    """The same as ``reports.write_report`` takes it."""
+    from pipeline import reports
+
+    recipe = load_recipe(given.recipe) if given.recipe else None
+    found: dict[str, Any] = {"title": recipe.name if recipe else "Speech separation"}
+    found["published"] = {name: f.model_dump() for name, f in recipe.report.published.items()} if recipe else {}
+    found["oracles"] = reports.read_scores([given.oracles]) if given.oracles else None
+    found["histories"] = {name: read_table(path, HISTORY) for name, path in _named("--history", given.histories).items()}
+    if given.dataset is not None:
+        mixtures = _read_mixtures(given.dataset)
+        folders = _named("--estimates", given.estimates)
+        found["examples"] = reports.clip_loader(given.dataset, mixtures[mixtures["split"] == "test"], folders)
+    elif given.estimates:
+        raise DatasetError("--estimates needs --dataset DIR, the mixtures and references they belong to")
+    return found
+
+
+def _named(option: str, texts: Sequence[str]) -> dict[str, Path]:
+    """Paths by the name before the equals sign."""
+    parts = [text.partition("=") for text in texts]
+    for name, _, path in parts:
+        if not name or not path:
+            raise TableError(f"{option} {name}: write it as SYSTEM=PATH")
+    return {name: Path(path).expanduser() for name, _, path in parts}
 
 
 def compare(a: Path, b: Path, *, fail_if: str | None) -> int:
     """The paired difference of two tables; 1 when the gate trips."""
     from pipeline import reports
 
-    text, tripped = reports.compare(read_table(a, SCORES), read_table(b, SCORES), fail_if=fail_if)
+    text, tripped = reports.compare(reports.read_scores([a]), reports.read_scores([b]), fail_if=fail_if)
     stdout.out(text, highlight=False)
     return int(tripped)
 
@@ -239,13 +277,3 @@ def _print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:
 
 def _read_mixtures(dataset: Path) -> pd.DataFrame:
     return read_table(dataset / "mixtures.csv", MIXTURES)
-
-
-def _read_scores(tables: Sequence[Path]) -> pd.DataFrame:
-    scores = pd.concat([read_table(path, SCORES) for path in tables], ignore_index=True)
-    repeated = scores.duplicated(["system", "mixture_id", "source"])
-    if repeated.any():
-        row = scores[repeated].iloc[0]
-        files = ", ".join(map(str, tables))
-        raise TableError(f"{files}: system {row['system']!r} scores {row['mixture_id']} {row['source']} twice")
-    return scores

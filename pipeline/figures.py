@@ -2,7 +2,7 @@
 
 Every figure is drawn once and kept as SVG and PDF. The same input gives the same bytes: no dates, no random ids. In the SVG
 texts stay texts, and ``themed`` replaces the colours with CSS variables, so that a page shows it well on light and dark ground.
-Colours are Okabe and Ito's, which colour-blind readers tell apart; line styles and markers differ as well.
+Colours are Okabe and Ito's, which colour-blind readers tell apart, and two more; line styles and markers differ as well.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
-MARKERS = ("o", "^", "s", "D", "v", "P")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#8c6d31")
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
 _INK, _SOFT = "#22252a", "#8b9099"
 _MANY_POINTS = 4000
 
@@ -78,6 +78,15 @@ class Drawing:
     pdf: bytes
 
 
+def _colour(k: int) -> str:
+    """Of the k-th system, everywhere."""
+    return COLOURS[k % len(COLOURS)]
+
+
+def _marker(k: int) -> str:
+    return MARKERS[k % len(MARKERS)]
+
+
 @contextmanager
 def _canvas(name: str, width: float = 4.8, height: float = 3.4) -> Iterator[tuple[Axes, Callable[[str], Drawing]]]:
     """Axes in the house style, and the function that turns them into a Drawing."""
@@ -105,23 +114,70 @@ def _pdf(figure: Figure) -> bytes:
 
 
 def themed(svg: str) -> str:
-    """The SVG with CSS variables for its colours: ``--ink``, ``--soft`` and ``--series-1`` to ``--series-6``."""
+    """The SVG with CSS variables for its colours: ``--ink``, ``--soft`` and ``--series-1`` to ``--series-8``."""
     names = {_INK: "--ink", _SOFT: "--soft"} | {colour: f"--series-{k}" for k, colour in enumerate(COLOURS, 1)}
     return re.sub("|".join(names), lambda found: f"var({names[found[0]]})", svg)
 
 
+# --------------------------------------------------------------------------------------------------------------- overview
+@dataclass(frozen=True)
+class Estimate:
+    """A mean to show, ends NaN without an interval: of the ``place``-th system (from 0), or for context where that is None."""
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    place: int | None = None
+
+
+def overview(estimates: Sequence[Estimate], label: str) -> Drawing:
+    """Means with their intervals below each other: systems in their colours, and what stands beside them in grey and hollow."""
+    with _canvas("overview", 4.8, 0.9 + 0.34 * len(estimates)) as (axes, finished):
+        for row, estimate in enumerate(estimates):
+            if not np.isfinite(estimate.mean):
+                continue
+            colour, k = (_SOFT, 0) if estimate.place is None else (_colour(estimate.place), estimate.place)
+            if np.isfinite([estimate.low, estimate.high]).all():
+                axes.plot([estimate.low, estimate.high], [row, row], color=colour, solid_capstyle="butt", linewidth=2.4)
+            face = "none" if estimate.place is None else colour
+            axes.plot([estimate.mean], [row], _marker(k), color=colour, markerfacecolor=face, markersize=6.5)
+        axes.set_yticks(range(len(estimates)), [_shortened(estimate.name) for estimate in estimates])
+        axes.set(xlabel=label, ylim=(len(estimates) - 0.5, -0.5))
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        context = any(estimate.place is None for estimate in estimates)
+        beside = "; grey and hollow is context that no system is compared with" if context else ""
+        return finished(f"Mean {_quantity(label)} with its 95 % interval{beside}.")
+
+
+def _shortened(name: str, length: int = 28) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
 # --------------------------------------------------------------------------------------------------------- distributions
 def histogram(means: pd.DataFrame, label: str) -> Drawing:
-    """How the systems' improvements are spread; ``means`` has a row per mixture and a column per system."""
+    """How the systems' improvements are spread; ``means`` has a row per mixture and a column per system.
+
+    Up to three lie on top of each other; more stand below each other, at one scale.
+    """
     edges = _bin_edges(means.to_numpy(np.float64))
-    with _canvas("histogram") as (axes, finished):
-        for k, system in enumerate(means.columns):
-            shares = np.histogram(means[system].dropna(), edges)[0] / max(means[system].count(), 1) * 100
-            axes.stairs(shares, edges, color=COLOURS[k % 6], fill=True, alpha=0.16)
-            axes.stairs(shares, edges, color=COLOURS[k % 6], linestyle=LINES[k % 6], linewidth=1.8, label=str(system))
+    shares = {system: np.histogram(means[system].dropna(), edges)[0] / max(means[system].count(), 1) * 100 for system in means}
+    stacked = len(shares) > 3
+    step = 0.8 * max(float(share.max()) for share in shares.values()) if stacked else 0.0
+    with _canvas("histogram", height=1.2 + 0.42 * len(shares) if stacked else 3.4) as (axes, finished):
+        for k, (system, share) in enumerate(shares.items()):
+            floor = -k * step
+            look: dict[str, Any] = {"color": _colour(k), "baseline": floor, "zorder": 2 + k}
+            axes.stairs(share + floor, edges, fill=True, alpha=0.3 if stacked else 0.16, **look)
+            axes.stairs(share + floor, edges, linestyle="-" if stacked else LINES[k % len(LINES)], label=str(system), **look)
         axes.set(xlabel=label, ylabel="mixtures, %")
         axes.axvline(0, color=_SOFT, linewidth=0.8)
-        _legend(axes)
+        if stacked:
+            axes.set_yticks([-k * step for k in range(len(shares))], [_shortened(str(system)) for system in shares])
+            axes.set_ylabel("")
+        else:
+            _legend(axes)
         return finished(f"Histogram of {_quantity(label)} over the test mixtures.")
 
 
@@ -135,16 +191,25 @@ def _bin_edges(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.arange(first, last + 1) * width
 
 
-def cumulative(means: pd.DataFrame, label: str) -> Drawing:
-    """Share of mixtures below every improvement (ECDF)."""
+def cumulative(means: pd.DataFrame, label: str, context: pd.DataFrame | None = None) -> Drawing:
+    """Share of mixtures below every improvement (ECDF); ``context`` holds what no system is compared with, drawn in grey."""
+    beside = pd.DataFrame() if context is None else context
     with _canvas("ecdf") as (axes, finished):
         for k, system in enumerate(means.columns):
-            values = np.sort(means[system].dropna().to_numpy(np.float64))
-            axes.step(values, np.arange(1, len(values) + 1) / max(len(values), 1) * 100, where="post", **_line(k, system))
+            axes.step(*_shares_below(means[system]), where="post", **_line(k, system))
+        for k, name in enumerate(beside.columns):
+            look = {**_line(k, name), "color": _SOFT, "linewidth": 1.0}
+            axes.step(*_shares_below(beside[name]), where="post", **look)
         axes.axvline(0, color=_SOFT, linewidth=0.8)
         axes.set(xlabel=label, ylabel="mixtures below, %", ylim=(0, 100))
         _legend(axes)
         return finished(f"Share of the test mixtures below each {_quantity(label)}.")
+
+
+def _shares_below(values: pd.Series) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The sorted values, and the percentage up to each."""
+    found = np.sort(values.dropna().to_numpy(np.float64))
+    return found, np.asarray(np.arange(1, len(found) + 1) / max(len(found), 1) * 100)
 
 
 def boxes(groups: Mapping[str, pd.DataFrame], label: str, *, name: str, caption: str) -> Drawing:
@@ -156,7 +221,7 @@ def boxes(groups: Mapping[str, pd.DataFrame], label: str, *, name: str, caption:
             places = [place - 0.4 + (k + 0.5) * width for place in range(len(groups))]
             values = [means[system].dropna().to_numpy() if system in means else np.empty(0) for means in groups.values()]
             _box(axes, values, places, width * 0.82, k)
-            axes.plot([], [], color=COLOURS[k % 6], linewidth=6, alpha=0.6, label=str(system))
+            axes.plot([], [], color=_colour(k), linewidth=6, alpha=0.6, label=str(system))
         ticks = [f"{group}\n{len(means)} mixtures" for group, means in groups.items()]
         axes.set_xticks(range(len(groups)), ticks)
         axes.set(ylabel=label, xlim=(-0.6, len(groups) - 0.4))
@@ -169,7 +234,7 @@ def _box(axes: Axes, values: Sequence[npt.NDArray[np.float64]], places: Sequence
     kept = [(v, place) for v, place in zip(values, places, strict=True) if len(v)]
     if not kept:
         return
-    colour = COLOURS[k % 6]
+    colour = _colour(k)
     drawn = axes.boxplot(
         [v for v, _ in kept],
         positions=[place for _, place in kept],
@@ -195,9 +260,7 @@ def input_scatter(scores: pd.DataFrame, metric: str, label: str) -> Drawing:
             rows = rows[np.isfinite(rows[metric]) & np.isfinite(rows["input_si_snr_db"])]
             x, y = rows["input_si_snr_db"].to_numpy(), rows[metric].to_numpy()
             rasterised = len(rows) > _MANY_POINTS
-            axes.plot(
-                x, y, MARKERS[k % 6], color=COLOURS[k % 6], markersize=2.6, alpha=0.3, markeredgewidth=0, rasterized=rasterised
-            )
+            axes.plot(x, y, _marker(k), color=_colour(k), markersize=2.6, alpha=0.3, markeredgewidth=0, rasterized=rasterised)
             axes.plot(*_running_mean(x, y), **_line(k, system))
         axes.axhline(0, color=_SOFT, linewidth=0.8)
         axes.set(xlabel="input SI-SNR of the source, dB", ylabel=label)
@@ -221,8 +284,8 @@ def paired_scatter(means: pd.DataFrame, system: str, baseline: str, label: str, 
         x, y = both[baseline].to_numpy(), both[system].to_numpy()
         low, high = (min(x.min(), y.min()) - 1, max(x.max(), y.max()) + 1) if len(both) else (0.0, 1.0)
         axes.plot([low, high], [low, high], color=_SOFT, linewidth=1)
-        k = list(means.columns).index(system) % 6
-        axes.plot(x, y, "o", color=COLOURS[k], markersize=3.4, alpha=0.45, markeredgewidth=0, rasterized=len(x) > _MANY_POINTS)
+        k = list(means.columns).index(system)
+        axes.plot(x, y, "o", color=_colour(k), markersize=3.4, alpha=0.45, markeredgewidth=0, rasterized=len(x) > _MANY_POINTS)
         furthest = np.argsort(-np.abs(y - x), kind="stable")[:num_marked]
         for number, point in enumerate(furthest, 1):
             _mark_point(axes, x[point], y[point], str(number))
@@ -243,8 +306,8 @@ def differences(values: pd.Series, mean: float, low: float, high: float, label: 
     edges = _bin_edges(values.to_numpy(np.float64))
     with _canvas(name, 4.8, 4.4) as (axes, finished):
         shares = np.histogram(values.dropna(), edges)[0] / max(values.count(), 1) * 100
-        axes.stairs(shares, edges, color=COLOURS[index % 6], fill=True, alpha=0.35)
-        axes.stairs(shares, edges, color=COLOURS[index % 6], linewidth=1.2)
+        axes.stairs(shares, edges, color=_colour(index), fill=True, alpha=0.35)
+        axes.stairs(shares, edges, color=_colour(index), linewidth=1.2)
         axes.axvline(0, color=_SOFT, linewidth=1)
         top = shares.max() * 1.1 if len(shares) and shares.max() > 0 else 1.0
         if np.isfinite([mean, low, high]).all():
@@ -263,7 +326,7 @@ def grouped_means(table: pd.DataFrame, label: str, axis_label: str, *, name: str
             places = np.array([groups.index(group) for group in rows["group"]]) + (k - (num_systems - 1) / 2) * 0.12
             mean = rows["mean"].to_numpy()
             ends = np.nan_to_num(np.stack([mean - rows["low"], rows["high"] - mean]))
-            axes.errorbar(places, mean, np.maximum(ends, 0), capsize=3, marker=MARKERS[k % 6], **_line(k, system))
+            axes.errorbar(places, mean, np.maximum(ends, 0), capsize=3, marker=_marker(k), **_line(k, system))
         axes.set_xticks(range(len(groups)), [group.replace(" to ", " to\n") for group in groups], fontsize=8)
         axes.set(xlabel=axis_label, ylabel=label)
         _legend(axes)
@@ -272,17 +335,19 @@ def grouped_means(table: pd.DataFrame, label: str, axis_label: str, *, name: str
 
 # -------------------------------------------------------------------------------------------------------------- training
 def learning_curves(
-    histories: Mapping[str, pd.DataFrame], column: str, label: str, *, name: str, caption: str, mark_best: bool = True
+    histories: Mapping[str, Sequence[pd.DataFrame]], column: str, label: str, *, name: str, caption: str, mark_best: bool = True
 ) -> Drawing:
-    """A column of the histories over the epochs, a line per system, perhaps with its highest point marked."""
+    """A column of the histories over the epochs: a line per training, a colour per system, perhaps the highest points marked."""
     with _canvas(name) as (axes, finished):
-        for k, (system, history) in enumerate(histories.items()):
-            known = history[np.isfinite(history[column])]
-            axes.plot(known["epoch"], known[column], **_line(k, system))
-            if mark_best and len(known):
-                best = known.iloc[int(np.argmax(known[column]))]
-                axes.plot([best["epoch"]], [best[column]], MARKERS[k % 6], color=COLOURS[k % 6], markersize=6)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for k, (system, trainings) in enumerate(histories.items()):
+            for number, history in enumerate(trainings):
+                known = history[np.isfinite(history[column])]
+                dot = _marker(k) if len(known) == 1 else ""
+                axes.plot(known["epoch"], known[column], marker=dot, **_line(k, system if number == 0 else "_"))
+                if mark_best and len(known):
+                    best = known.iloc[int(np.argmax(known[column]))]
+                    axes.plot([best["epoch"]], [best[column]], _marker(k), color=_colour(k), markersize=6)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set(xlabel="epoch", ylabel=label)
         _legend(axes)
         return finished(caption)
@@ -292,7 +357,7 @@ def over_time(table: pd.DataFrame, label: str, *, name: str, caption: str) -> Dr
     """A quantity over the time since the mixture began: columns system, seconds, value."""
     with _canvas(name) as (axes, finished):
         for k, (system, rows) in enumerate(table.groupby("system", sort=False)):
-            axes.plot(rows["seconds"], rows["value"], marker=MARKERS[k % 6], markersize=4, **_line(k, system))
+            axes.plot(rows["seconds"], rows["value"], marker=_marker(k), markersize=4, **_line(k, system))
         axes.set(xlabel="time since the mixture began, s", ylabel=label)
         axes.set_xlim(left=0)
         _legend(axes)
@@ -301,7 +366,7 @@ def over_time(table: pd.DataFrame, label: str, *, name: str, caption: str) -> Dr
 
 def _line(k: int, system: object) -> dict[str, Any]:
     """How the k-th system's lines look everywhere."""
-    return {"color": COLOURS[k % 6], "linestyle": LINES[k % 6], "label": str(system)}
+    return {"color": _colour(k), "linestyle": LINES[k % len(LINES)], "label": str(system)}
 
 
 def _quantity(label: str) -> str:
@@ -312,7 +377,7 @@ def _legend(axes: Axes) -> None:
     """Names above the axes, where nothing is drawn."""
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
-        columns = 3 if max(map(len, labels)) <= 14 else 1
+        columns = next((columns for columns in (3, 2) if columns * (max(map(len, labels)) + 6) <= 62), 1)
         axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderaxespad=0.2)
 
 
@@ -381,7 +446,7 @@ def _split_bars(axes: Axes, label: str, table: pd.DataFrame) -> None:
         step = 1.0 if len(places) < 2 else float(np.min(np.diff(places)))
         width = 0.84 * step / len(splits)
         centres = places + (k - (len(splits) - 1) / 2) * width + (step / 2 if numeric and key.startswith("from_") else 0)
-        axes.bar(centres, shares, width, color=COLOURS[k % 6], label=str(split))
+        axes.bar(centres, shares, width, color=_colour(k), label=str(split))
     if not numeric:
         axes.set_xticks(np.arange(len(values)), [str(value) for value in values])
     elif pd.api.types.is_integer_dtype(table[key]):

@@ -50,14 +50,21 @@ def mixture_means(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def metrics_in(scores: pd.DataFrame) -> list[str]:
-    """The metrics a table holds: the four that all have, and those scored on request."""
-    return [*METRICS, *(metric for metric in EXTRA_METRICS if metric in scores.columns)]
+    """The metrics that a table holds values of; of a table without any value, the four that all should have."""
+    known = [metric for metric in (*METRICS, *EXTRA_METRICS) if metric in scores.columns]
+    return [metric for metric in known if np.isfinite(scores[metric]).any()] or list(METRICS)
 
 
-def headline_metrics(scores: pd.DataFrame) -> tuple[str, str]:
-    """The improvements, or where mixtures were not at hand for any of them, the plain SI-SNR and SDR."""
-    improved, plain = (np.isfinite(scores[metric]).any() for metric in ("si_snri_db", "si_snr_db"))
-    return ("si_snr_db", "sdr_db") if plain and not improved else ("si_snri_db", "sdri_db")
+def headline_metrics(scores: pd.DataFrame) -> tuple[str, ...]:
+    """The improvements; where mixtures were not at hand for any of them, the plain SI-SNR and SDR; one where the other lacks."""
+    known = metrics_in(scores)
+    pairs = (("si_snri_db", "sdri_db"), ("si_snr_db", "sdr_db"))
+    return next(found for pair in pairs if (found := tuple(metric for metric in pair if metric in known)))
+
+
+def seconds_of(scores: pd.DataFrame) -> pd.Series:
+    """Length of every row's mixture; NaN where it is not known."""
+    return scores["num_samples"] / scores["sample_rate"]
 
 
 def mixture_speakers(scores: pd.DataFrame) -> pd.DataFrame | None:
@@ -320,7 +327,23 @@ def input_bins(scores: pd.DataFrame) -> pd.Series:
 
 def length_bins(scores: pd.DataFrame) -> pd.Series:
     """Length of every row's mixture in bins of about equal size."""
-    return _binned(scores["num_samples"] / scores["sample_rate"], "s")
+    return _binned(seconds_of(scores), "s")
+
+
+def overlap_bins(scores: pd.DataFrame) -> pd.Series:
+    """How far the speakers of every row's mixture overlap, in per cent: as planned, or where ratios are many, in fifths."""
+    if "overlap" not in scores.columns:
+        return pd.Series(np.nan, index=scores.index, dtype=object)
+    percent = (100 * scores["overlap"]).round()
+    if percent.nunique() > _MOST_OVERLAPS:
+        percent = 20 * (percent // 20).clip(upper=4)
+        labels = {value: f"{value:.0f} to {value + 20:.0f} %" for value in sorted(percent.dropna().unique())}
+    else:
+        labels = {value: f"{value:.0f} %" for value in sorted(percent.dropna().unique())}
+    return percent.map(labels).astype(pd.CategoricalDtype(list(labels.values()), ordered=True))
+
+
+_MOST_OVERLAPS = 6
 
 
 def _binned(values: pd.Series, unit: str, num_bins: int = 5) -> pd.Series:

@@ -24,10 +24,11 @@ def draw_all(scores: pd.DataFrame) -> list[figures.Drawing]:
     first, second = means.columns
     table = statistics.breakdown(scores, "si_snri_db", statistics.length_bins(scores))
     time = pd.DataFrame({"system": [first, first, second, second], "seconds": [0.25, 0.75] * 2, "value": [1.0, 2.0, 0.5, 1.5]})
-    histories = {name: make_history(level, epochs=5) for name, level in NAMES.items()}
+    histories = {name: [make_history(level, epochs=5), make_history(level, seed=1)] for name, level in NAMES.items()}
     return [
         figures.histogram(means, "SI-SNRi, dB"),
-        figures.cumulative(means, "SI-SNRi, dB"),
+        figures.cumulative(means, "SI-SNRi, dB", means.rename(columns=lambda name: f"oracle {name}")),
+        figures.overview([figures.Estimate(first, 8, 7, 9, 0), figures.Estimate(second, 12, np.nan, np.nan)], "SI-SNRi, dB"),
         figures.boxes({"F+M": means, "M+M": means.head(5)}, "SI-SNRi, dB", name="boxes", caption="Boxes."),
         figures.input_scatter(scores, "si_snri_db", "SI-SNRi, dB"),
         figures.paired_scatter(means, second, first, "SI-SNRi, dB", name="paired"),

@@ -60,7 +60,7 @@ def test_text_has_enough_contrast(browser: Browser, page: Path) -> None:
         browser.open(page, dark=dark)
         for name in ("--ink", "--soft", "--accent"):
             assert contrast(browser, name, "--ground") >= 4.5
-        for k in range(1, 7):
+        for k in range(1, 9):
             assert contrast(browser, f"--series-{k}", "--ground") >= 3.0
 
 

@@ -6,4 +6,5 @@ from pipeline.reports.comparing import format_comparison as format_comparison
 from pipeline.reports.comparing import gate as gate
 from pipeline.reports.listening import Clips as Clips
 from pipeline.reports.listening import clip_loader as clip_loader
+from pipeline.reports.reading import read_scores as read_scores
 from pipeline.reports.writing import write_report as write_report

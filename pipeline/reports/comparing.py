@@ -33,8 +33,8 @@ def format_comparison(
         (f"{name}, published", "", *(cell for m in contents.metrics for cell in (words.number(found.get(m)), "not rerun")), "")
         for name, found in facts.items()
     ]
-    first, second = (words.LABELS[metric] for metric in contents.metrics)
-    headings = ("system", "mixtures", first, "95 % interval", second, "95 % interval", "below 0 dB")
+    columns = (heading for metric in contents.metrics for heading in (words.LABELS[metric], "95 % interval"))
+    headings = ("system", "mixtures", *columns, "below 0 dB")
     parts = [as_text(Grid(headings, tuple(rows)))]
     if contents.conclusions:
         parts.append("\n".join(_wrapped(sentence) for sentence in contents.conclusions) + "\n")
@@ -43,9 +43,9 @@ def format_comparison(
 
 def _brief_row(contents: Contents, system: str) -> tuple[str, ...]:
     mine = of_system(contents.summaries, system)
-    cells = [(words.number(m["mean"]), words.interval(m["low"], m["high"])) for m in (mine[name] for name in contents.metrics)]
-    first = mine[contents.metric]
-    return (system, words.count_of(first), *cells[0], *cells[1], words.percent(first["share_below_0"]))
+    means = [mine[name] for name in contents.metrics]
+    cells = [cell for m in means for cell in (words.number(m["mean"]), words.interval(m["low"], m["high"]))]
+    return (system, words.count_of(means[0]), *cells, words.percent(means[0]["share_below_0"]))
 
 
 def _wrapped(sentence: str, width: int = 100) -> str:

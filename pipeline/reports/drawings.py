@@ -6,16 +6,31 @@ import numpy as np
 import pandas as pd
 
 from pipeline import figures, statistics
-from pipeline.figures import Drawing
-from pipeline.reports.contents import Contents
+from pipeline.figures import Drawing, Estimate
+from pipeline.reports.contents import Contents, of_system
 
 _MOST_PAIRS = 3
 
 
 def results_drawings(contents: Contents) -> list[Drawing]:
-    """How improvements are spread."""
+    """What every system reaches, and how improvements are spread."""
     label = f"{contents.label}, dB"
-    return [figures.histogram(contents.means, label), figures.cumulative(contents.means, label)]
+    context = None if contents.oracles.empty else statistics.mixture_means(contents.oracles, contents.metric)
+    spread = [figures.histogram(contents.means, label), figures.cumulative(contents.means, label, context)]
+    return [figures.overview(_estimates(contents), label), *spread]
+
+
+def _estimates(contents: Contents) -> list[Estimate]:
+    """Systems, oracles and published figures in the order of the table of results."""
+    found = []
+    for table, names in ((contents.summaries, contents.systems), (contents.oracle_summaries, contents.oracle_names)):
+        for place, name in enumerate(names):
+            row = of_system(table, name)[contents.metric]
+            found.append(Estimate(name, row["mean"], row["low"], row["high"], place if table is contents.summaries else None))
+    for name, figures_of in contents.published.items():
+        value = figures_of.get(contents.metric)
+        found.append(Estimate(f"{name}, published", np.nan if value is None else value, np.nan, np.nan))
+    return [estimate for estimate in found if np.isfinite(estimate.mean)]
 
 
 def pair_drawings(contents: Contents) -> list[Drawing]:
@@ -39,7 +54,8 @@ def breakdown_drawings(contents: Contents) -> list[Drawing]:
     """Where the systems do well and badly."""
     ordered = contents.scores.set_index("system").loc[contents.systems].reset_index()
     label = f"{contents.label}, dB"
-    drawn = [figures.input_scatter(ordered, contents.metric, label)]
+    known = np.isfinite(ordered["input_si_snr_db"]).any()
+    drawn = [figures.input_scatter(ordered, contents.metric, label)] if known else []
     if "sexes" in contents.breakdowns:
         pairs = statistics.sex_pairs(ordered)
         groups = {
@@ -48,10 +64,10 @@ def breakdown_drawings(contents: Contents) -> list[Drawing]:
         }
         caption = f"{contents.label} by the speakers' sexes: quartiles, median, and 5 to 95 %."
         drawn.append(figures.boxes(groups, label, name="sexes", caption=caption))
-    if "length" in contents.breakdowns:
-        caption = f"Mean {contents.label} by the mixture's length, with 95 % intervals."
-        table = contents.breakdowns["length"]
-        drawn.append(figures.grouped_means(table, label, "length of the mixture", name="length", caption=caption))
+    for name, axis in (("length", "length of the mixture"), ("overlap", "overlap of the speakers")):
+        if name in contents.breakdowns:
+            caption = f"Mean {contents.label} by the {axis}, with 95 % intervals."
+            drawn.append(figures.grouped_means(contents.breakdowns[name], label, axis, name=name, caption=caption))
     return drawn
 
 
@@ -64,11 +80,13 @@ def onset_drawings(table: pd.DataFrame) -> list[Drawing]:
 
 
 def training_drawings(contents: Contents) -> list[Drawing]:
-    """Learning curves, of validation and training."""
-    histories = {system: contents.histories.get(system) for system in contents.systems}
-    if not any(history is not None and len(history) for history in histories.values()):
+    """Learning curves, of validation and training; of every run where a system has several."""
+    runs = {system: contents.runs.get(system, [system]) for system in contents.systems}
+    known = {
+        system: [_rising(contents.histories[run]) for run in names if run in contents.histories] for system, names in runs.items()
+    }
+    if not any(len(history) for histories in known.values() for history in histories):
         return []
-    known = {system: _rising(history) for system, history in histories.items()}
     caption = "Validation SI-SNRi after each epoch; the marker is the best epoch, whose weights were kept."
     drawn = [figures.learning_curves(known, "valid_si_snri_db", "validation SI-SNRi, dB", name="validation", caption=caption)]
     caption = "Mean SI-SNR of the training segments in each epoch."
@@ -80,8 +98,6 @@ def training_drawings(contents: Contents) -> list[Drawing]:
     return drawn
 
 
-def _rising(history: pd.DataFrame | None) -> pd.DataFrame:
-    """A history with the losses turned so that up is better; empty where there is none."""
-    if history is None:
-        return pd.DataFrame({"epoch": [], "valid_si_snri_db": [], "train_si_snr_db": []}, dtype=np.float64)
+def _rising(history: pd.DataFrame) -> pd.DataFrame:
+    """A history with the losses turned so that up is better."""
     return history.assign(train_si_snr_db=-history["train_loss_db"])

@@ -162,18 +162,24 @@ _Sound: TypeAlias = tuple[str, str, int, Samples]
 
 def _sounds(contents: Contents, mixture_id: str, clips: Clips) -> list[tuple[str, list[_Sound]]]:
     """(legend, sounds) of every row: label, score in words, the system's place, samples."""
-    mine = contents.scores[contents.scores["mixture_id"] == mixture_id]
+    mine = contents.run_scores[contents.run_scores["mixture_id"] == mixture_id]
     found = {(row["system"], row["source"]): row for row in mine.to_dict("records")}
     rows: list[tuple[str, list[_Sound]]] = [("Mixture", [("Mixture", "", 0, clips.mixture)])]
     for k, reference in enumerate(clips.references):
         sounds: list[_Sound] = [("Reference", "", 0, reference)]
-        for place, system in enumerate(contents.systems, 1):
-            if system in clips.estimates:
-                row = found[system, f"s{k + 1}"]
-                samples = clips.estimates[system][int(row["estimate"]) - 1]
-                sounds.append((system, f"{words.signed(row[contents.metric], 1)} dB", place, samples))
-        rows.append((_legend(k, found.get((contents.baseline, f"s{k + 1}"), {})), sounds))
+        for place, run in enumerate(map(contents.heard, contents.systems), 1):
+            if run in clips.estimates:
+                row = found.get((run, f"s{k + 1}"), {})
+                value = words.signed(row.get(contents.metric), 1)
+                sounds.append((run, f"{value} dB" if row else "", place, clips.estimates[run][place_of_estimate(row, k)]))
+        rows.append((_legend(k, found.get((contents.heard(contents.baseline), f"s{k + 1}"), {})), sounds))
     return rows
+
+
+def place_of_estimate(row: Mapping[Any, Any], k: int) -> int:
+    """Where the estimate of the k-th reference stands, counted from 0: as the scores say, or in order where they do not."""
+    estimate = row.get("estimate", np.nan)
+    return k if np.isnan(estimate) else int(estimate) - 1
 
 
 def _legend(k: int, row: Mapping[Any, Any]) -> str:

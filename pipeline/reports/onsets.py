@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.reports.contents import Contents
-from pipeline.reports.listening import Clips, Loader, Samples
+from pipeline.reports.listening import Clips, Loader, Samples, place_of_estimate
 
 FRAME_SECONDS = 0.5
 MAX_FRAMES = 10
@@ -35,15 +35,19 @@ def improvement_over_time(contents: Contents, load: Loader) -> pd.DataFrame:
 
 def _frames_of(contents: Contents, mixture_id: str, clips: Clips) -> list[tuple[str, float, float]]:
     """(system, seconds at the frame's middle, SI-SNRi) of one mixture."""
-    rows = contents.scores[contents.scores["mixture_id"] == mixture_id]
+    rows = contents.run_scores[contents.run_scores["mixture_id"] == mixture_id]
     length = round(FRAME_SECONDS * clips.sample_rate)
+    system_of = {contents.heard(system): system for system in contents.systems if contents.heard(system) in clips.estimates}
+    sources = {f"s{k + 1}": k for k in range(len(clips.references))}
     found: list[tuple[str, float, float]] = []
-    for row in rows[rows["system"].isin(list(clips.estimates))].to_dict("records"):
-        reference = clips.references[int(str(row["source"]).removeprefix("s")) - 1]
-        estimate = clips.estimates[row["system"]][int(row["estimate"]) - 1]
+    for row in rows[rows["system"].isin(list(system_of))].to_dict("records"):
+        k = sources.get(row["source"])
+        if k is None:
+            continue
+        reference, estimate = clips.references[k], clips.estimates[row["system"]][place_of_estimate(row, k)]
         improvement = frame_si_snr_db(estimate, reference, length) - frame_si_snr_db(clips.mixture, reference, length)
         found += [
-            (str(row["system"]), (frame + 0.5) * FRAME_SECONDS, float(value))
+            (system_of[row["system"]], (frame + 0.5) * FRAME_SECONDS, float(value))
             for frame, value in enumerate(improvement[:MAX_FRAMES])
             if np.isfinite(value)
         ]

@@ -14,30 +14,36 @@ from pipeline.reports.grids import Grid
 
 
 def results_grid(contents: Contents) -> Grid:
-    """Every system's improvement, then published ones beside them."""
-    first, second = (words.LABELS[metric] for metric in contents.metrics)
-    headings = ("system", "mixtures", f"{first}, dB", "95 % interval", f"{second}, dB", "95 % interval")
-    headings_of_spread = (f"median {first}", "below 0 dB", "below 5 dB")
+    """Every system's improvement, then oracles and published figures beside them."""
+    labels = [words.LABELS[metric] for metric in contents.metrics]
+    headings = ("system", "mixtures", *(heading for label in labels for heading in (f"{label}, dB", "95 % interval")))
+    headings += (f"median {labels[0]}", "below 0 dB", "below 5 dB")
     rows = [_result_row(contents, contents.summaries, system) for system in contents.systems]
     rows += [_result_row(contents, contents.oracle_summaries, name) for name in contents.oracle_names]
     rows += [_published_row(contents, system) for system in contents.published]
     named = [*contents.systems, *contents.oracle_names, *contents.published]
     series = tuple(contents.systems.index(name) + 1 if name in contents.systems else 0 for name in named)
     quiet = tuple(k >= len(contents.systems) for k in range(len(rows)))
-    return Grid(headings + headings_of_spread, tuple(rows), series, quiet)
+    return Grid(headings, tuple(rows), series, quiet)
 
 
 def _result_row(contents: Contents, summaries: pd.DataFrame, system: str) -> tuple[str, ...]:
     mine = of_system(summaries, system)
-    first, second = (mine[metric] for metric in contents.metrics)
-    means = [(words.number(m["mean"]), words.interval(m["low"], m["high"]) or words.NOTHING) for m in (first, second)]
-    shares = (words.percent(first["share_below_0"]), words.percent(first["share_below_5"]))
-    return (system, words.count_of(first), *means[0], *means[1], words.number(first["median"]), *shares)
+    shown = [mine[metric] for metric in contents.metrics]
+    means = [(words.number(m["mean"]), words.interval(m["low"], m["high"]) or words.NOTHING) for m in shown]
+    shares = (words.percent(shown[0]["share_below_0"]), words.percent(shown[0]["share_below_5"]))
+    return (
+        system,
+        words.count_of(shown[0]),
+        *(cell for pair in means for cell in pair),
+        words.number(shown[0]["median"]),
+        *shares,
+    )
 
 
 def _published_row(contents: Contents, system: str) -> tuple[str, ...]:
-    first, second = (words.number(contents.published[system].get(metric)) for metric in contents.metrics)
-    return (f"{system}, published", "not rerun", first, "", second, "", "", "", "")
+    found = [words.number(contents.published[system].get(metric)) for metric in contents.metrics]
+    return (f"{system}, published", "not rerun", *(cell for number in found for cell in (number, "")), "", "", "")
 
 
 def sources_of_published(contents: Contents) -> str:
@@ -51,44 +57,86 @@ def sources_of_published(contents: Contents) -> str:
 
 def spread_grid(contents: Contents) -> Grid:
     """How each metric is spread over the mixtures, for every system."""
-    headings = ("system", "metric", "mixtures", "mean", "std", "5 %", "25 %", "median", "75 %", "95 %", "below 0")
+    headings = ("system", "metric", "mixtures", "mean", "std", "5 %", "25 %", "median", "75 %", "95 %", "below 0", "below 5")
     rows, series = [], []
     for place, system in enumerate(contents.systems, 1):
         for metric, row in of_system(contents.summaries, system).items():
             numbers = [words.number(row[name]) for name in ("mean", "std", "p5", "p25", "median", "p75", "p95")]
-            rows.append((system, words.LABELS[metric], words.count_of(row), *numbers, words.percent(row["share_below_0"])))
+            shares = [words.percent(row[name]) for name in ("share_below_0", "share_below_5")]
+            rows.append((system, words.LABELS[metric], words.count_of(row), *numbers, *shares))
             series.append(place)
     return Grid(headings, tuple(rows), tuple(series))
 
 
-def pairs_grid(contents: Contents) -> Grid:
-    """Paired differences of every two systems in the two metrics of the foreground."""
+def pairs_grid(contents: Contents, *, of_baseline: bool) -> Grid:
+    """Paired differences in the metrics of the foreground: from the baseline, or of all other pairs."""
     several = len(contents.systems) > 2
-    headings: tuple[str, ...] = ("difference", "metric", "mixtures", "mean, dB", "95 % interval", "std", "wins", "ties", "losses")
+    named = several and of_baseline
+    first = f"difference from {contents.baseline}" if named else "difference"
+    headings: tuple[str, ...] = (first, "metric", "mixtures", "mean, dB", "95 % interval", "std", "wins", "ties", "losses")
     headings += ("Wilcoxon p", "Holm p") if several else ("Wilcoxon p",)
+    headings += ("by run",) if contents.run_differences else ()
+    wanted = contents.pairs["metric"].isin(contents.metrics) & ((contents.pairs["baseline"] == contents.baseline) == of_baseline)
     rows = []
-    for row in contents.pairs[contents.pairs["metric"].isin(contents.metrics)].to_dict("records"):
-        cells: tuple[str, ...] = (f"{row['system']} − {row['baseline']}", words.LABELS[row["metric"]], str(row["n"]))
+    for row in contents.pairs[wanted].to_dict("records"):
+        pair = row["system"] if named else f"{row['system']} − {row['baseline']}"
+        cells: tuple[str, ...] = (pair, words.LABELS[row["metric"]], str(row["n"]))
         cells += (words.signed(row["difference"]), words.interval(row["low"], row["high"]) or words.NOTHING)
         cells += (words.number(row["std"]), *(words.percent(row[k]) for k in ("win", "tie", "loss")))
-        rows.append(cells + tuple(words.p_value(row[k]) for k in (("p", "p_holm") if several else ("p",))))
+        cells += tuple(words.p_value(row[k]) for k in (("p", "p_holm") if several else ("p",)))
+        rows.append(cells + ((_by_run(contents, row),) if contents.run_differences else ()))
     return Grid(headings, tuple(rows))
 
 
+def _by_run(contents: Contents, row: Mapping[Any, Any]) -> str:
+    values = contents.run_differences.get((row["metric"], row["system"], row["baseline"]), [])
+    return ", ".join(map(words.signed, values)) or words.NOTHING
+
+
+def effects_grid(contents: Contents) -> Grid:
+    """What each change of one setting does: causality with the norm kept, the norm with causality kept."""
+    headings: tuple[str, ...] = ("change", "difference", f"{contents.label}, dB", "95 % interval")
+    headings += ("by run",) if contents.run_differences else ()
+    rows = []
+    for change, row in contents.effects:
+        cells: tuple[str, ...] = (change, f"{row['system']} − {row['baseline']}", words.signed(row["difference"]))
+        cells += (words.interval(row["low"], row["high"]) or words.NOTHING,)
+        rows.append(cells + ((_by_run(contents, row),) if contents.run_differences else ()))
+    return Grid(headings, tuple(rows))
+
+
+def runs_grid(contents: Contents) -> Grid:
+    """The spread over the runs of every repeated system, in the metrics of the foreground."""
+    rows: list[tuple[str, ...]] = []
+    for metric, table in contents.run_spread.items():
+        for row in table.to_dict("records"):
+            runs = zip(contents.runs[row["system"]], row["values"], strict=True)
+            each = ", ".join(f"{name.rpartition('@')[2]}: {words.number(value)}" for name, value in runs)
+            numbers = (str(row["n"]), words.number(row["mean"]), words.number(row["std"]), each)
+            rows.append((row["system"], words.LABELS[metric], *numbers))
+    series = tuple(contents.systems.index(row[0]) + 1 for row in rows)
+    return Grid(("system", "metric", "runs", "mean, dB", "std over runs", "each run, dB"), tuple(rows), series)
+
+
 def breakdown_grid(table: pd.DataFrame, heading: str, systems: list[str]) -> Grid:
-    """One breakdown: a row per group, mean and interval of each system; with two systems their difference."""
+    """One breakdown: a row per group, the mean of each system, and of a few systems the interval."""
+    in_full = len(systems) <= MOST_SYSTEMS_IN_FULL
     headings: tuple[str, ...] = (heading, "mixtures")
     for system in systems:
-        headings += (f"{system}, dB", "95 % interval")
+        headings += (f"{system}, dB", "95 % interval") if in_full else (f"{system}, dB",)
     rows = []
     for group in dict.fromkeys(table["group"]):
         found = table[table["group"] == group].set_index("system")
         row: tuple[str, ...] = (str(group), f"{found['n'].max():.0f}")
         for system in systems:
             mean, low, high = found.loc[system, ["mean", "low", "high"]] if system in found.index else (np.nan,) * 3
-            row += (words.number(mean), words.interval(low, high) or words.NOTHING)
+            row += (words.number(mean), words.interval(low, high) or words.NOTHING) if in_full else (words.number(mean),)
         rows.append(row)
     return Grid(headings, tuple(rows))
+
+
+MOST_SYSTEMS_IN_FULL = 3
+"""Tables with columns for every system show less of each where there are more."""
 
 
 # What a model costs: its name in the facts, in words, and how it is printed.
@@ -112,22 +160,37 @@ _FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
 _OF_THE_FUTURE = ("look_ahead_samples", "look_ahead_seconds", "latency_seconds")
 """Facts that are None where a system hears the whole signal before it answers."""
 
+_OF_THE_MACHINE = ("cpu", "device")
+
 
 def costs_grid(contents: Contents) -> Grid:
     """What each system costs and needs to know of the future, a column per system."""
     facts = {system: _facts_of(contents, system) for system in contents.systems}
     names = dict.fromkeys(name for name in (*_FACTS, *(key for found in facts.values() for key in found)))
+    common = _common_machine(contents)
     rows = tuple(
         (_FACTS.get(name, (name.replace("_", " "), str))[0], *(_fact(name, facts[s]) for s in contents.systems))
         for name in names
-        if any(_fact(name, facts[s]) != words.NOTHING for s in contents.systems)
+        if name not in common and any(_fact(name, facts[s]) != words.NOTHING for s in contents.systems)
     )
     return Grid(("", *contents.systems), rows)
 
 
+def machine_sentence(contents: Contents) -> str:
+    """What all systems were separated on and timed on, where it is the same; otherwise the table of costs says it."""
+    common = _common_machine(contents)
+    parts = [f"Separated on {common['device']}."] if "device" in common else []
+    return " ".join([*parts, f"The CPU is {common['cpu']}."] if "cpu" in common else parts)
+
+
+def _common_machine(contents: Contents) -> dict[str, str]:
+    found = {name: {contents.facts(system).get(name) for system in contents.systems} for name in _OF_THE_MACHINE}
+    return {name: str(*values) for name, values in found.items() if len(values) == 1 and values != {None}}
+
+
 def _facts_of(contents: Contents, system: str) -> dict[str, Any]:
-    facts = dict(contents.models.get(system, {}))
-    factor, rates = contents.real_time_factor(system), set(contents.scores["sample_rate"])
+    facts = contents.facts(system)
+    factor, rates = contents.real_time_factor(system), set(contents.scores["sample_rate"].dropna())
     if np.isfinite(factor):
         facts["real_time_factor"] = factor
     if "cpu_real_time_factor" in facts and facts.get("device") == "cpu":

@@ -125,6 +125,7 @@ def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> str:
     if ranked.empty:
         return "No mixture could be scored."
     best = ranked.iloc[0]
+    worse = LABELS[metric].endswith("i") and best["mean"] < 0
     first = f"{best['system']} {_achieves(metric, best['mean'])}"
     if len(ranked) == 1:
         ends = f" (95 % interval {number(best['low'])} to {number(best['high'])})" if np.isfinite(best["low"]) else ""
@@ -133,7 +134,7 @@ def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> str:
     pair = _pair_of(pairs[pairs["metric"] == metric], best["system"], second["system"])
     difference = number(abs(pair["difference"]))
     if verdict(pair) in ("better", "worse"):
-        return f"{first}, {difference} dB more than {second['system']}."
+        return f"{first}, {difference} dB {'less' if worse else 'more'} than {second['system']}."
     return f"{first}; {second['system']} cannot be told apart from it (difference {difference} dB)."
 
 

@@ -113,11 +113,15 @@ def _parts(contents: Contents) -> dict[str, Any]:
         "results": tabulating.results_grid(contents),
         "published_sources": tabulating.sources_of_published(contents),
         "spread": tabulating.spread_grid(contents),
-        "pairs": tabulating.pairs_grid(contents),
+        "runs": tabulating.runs_grid(contents),
+        "effects": tabulating.effects_grid(contents),
+        "pairs": tabulating.pairs_grid(contents, of_baseline=True),
+        "other_pairs": tabulating.pairs_grid(contents, of_baseline=False),
         "breakdowns": {
             name: tabulating.breakdown_grid(table, name, contents.systems) for name, table in contents.breakdowns.items()
         },
         "costs": tabulating.costs_grid(contents),
+        "machine_sentence": tabulating.machine_sentence(contents),
         "excluded": tabulating.excluded_grid(contents),
         "excluded_sentence": _excluded_sentence(contents),
         "permutation_sentence": _permutation_sentence(contents),
@@ -154,33 +158,31 @@ def _excluded_sentence(contents: Contents) -> str:
 
 def _permutation_sentence(contents: Contents) -> str:
     criterion = " and ".join(sorted(set(contents.scores["permutation"]))).replace("si_snr", "SI-SNR").replace("sir", "SIR")
+    if "" in set(contents.scores["permutation"]):
+        return "The scores do not say how estimates were assigned to references."
     count = contents.disagreements
     found = "nowhere" if count == 0 else f"for {words.plural(count, 'separated mixture')}"
     return f"Estimates are assigned to references by {criterion}; the other criterion would assign them differently {found}."
 
 
 def mixture_rows(contents: Contents) -> dict[str, Any]:
-    """The page's table of mixtures: its columns, and rows of text, numbers and nulls."""
-    means = {metric: statistics.mixture_means(contents.scores, metric) for metric in contents.metrics}
+    """The page's table of mixtures: its columns, and rows of text, numbers and nulls; of many systems the first metric only."""
     firsts = contents.scores.groupby("mixture_id").first()
-    table = pd.DataFrame({"mixture": contents.means.index})
-    digits: list[int | None] = [None]
-    table["seconds"] = (firsts["num_samples"] / firsts["sample_rate"]).to_numpy()
     sexes = statistics.sex_pairs(contents.scores).groupby(contents.scores["mixture_id"]).first()
-    table["sexes"] = sexes.to_numpy()
-    digits += [1, None]
+    columns: list[tuple[str, int | None, Any]] = [("mixture", None, contents.means.index)]
+    columns += [("seconds", 1, statistics.seconds_of(firsts))] if firsts["sample_rate"].notna().any() else []
+    columns += [("sexes", None, sexes)] if sexes.notna().any() else []
+    shown = contents.metrics if len(contents.systems) <= tabulating.MOST_SYSTEMS_IN_FULL else contents.metrics[:1]
+    means = {metric: statistics.mixture_means(contents.scores, metric) for metric in shown}
     for system in contents.systems:
-        for metric, values in means.items():
-            table[f"{system} {words.LABELS[metric]}"] = values[system].to_numpy()
-            digits.append(2)
+        columns += [(f"{system} {words.LABELS[metric]}", 2, values[system]) for metric, values in means.items()]
     if len(contents.systems) == 2:
         first, second = contents.systems
-        table[f"{second} − {first}"] = (contents.means[second] - contents.means[first]).to_numpy()
-        digits.append(2)
-    table["status"] = contents.scores.groupby("mixture_id")["status"].agg(_statuses).to_numpy()
-    digits.append(None)
-    columns = [{"name": str(name), "digits": d} for name, d in zip(table.columns, digits, strict=True)]
-    return {"columns": columns, "rows": [[_finite(cell) for cell in row] for row in table.itertuples(index=False)]}
+        columns.append((f"{second} − {first}", 2, contents.means[second] - contents.means[first]))
+    columns.append(("status", None, contents.scores.groupby("mixture_id")["status"].agg(_statuses)))
+    rows = zip(*(np.asarray(values, dtype=object) for _, _, values in columns), strict=True)
+    described = [{"name": name, "digits": digits} for name, digits, _ in columns]
+    return {"columns": described, "rows": [[_finite(cell) for cell in row] for row in rows]}
 
 
 def _statuses(values: pd.Series) -> str:
@@ -197,6 +199,7 @@ def _numbers(contents: Contents) -> dict[str, Any]:
         "systems": contents.systems,
         "summaries": contents.summaries.to_dict("records"),
         "oracles": contents.oracle_summaries.to_dict("records"),
+        "runs": {metric: table.to_dict("records") for metric, table in contents.run_spread.items()},
         "pairs": contents.pairs.to_dict("records"),
         "breakdowns": {name: table.to_dict("records") for name, table in contents.breakdowns.items()},
         "excluded": contents.excluded.to_dict("records"),
