@@ -390,10 +390,16 @@ def excluded(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
 def health(scores: pd.DataFrame, metric: str = "si_snri_db") -> pd.DataFrame:
     """What looks wrong with the test set itself, from the scores alone: columns finding, mixture_id, detail.
 
-    Mixtures that some system lacks, mixtures that seem to be there twice, mixtures whose level against their sources does not
-    fit a sum of them, and speakers far from all others.
+    Mixtures that some system lacks, different audio of one name, mixtures that seem to be there twice, mixtures whose level
+    against their sources does not fit a sum of them, and speakers far from all others.
     """
-    findings = [*_missing(scores), *_duplicates(scores), *_no_sums(scores), *_outlying_speakers(scores, metric)]
+    findings = [
+        *_missing(scores),
+        *strangers(scores),
+        *_duplicates(scores),
+        *_no_sums(scores),
+        *_outlying_speakers(scores, metric),
+    ]
     return pd.DataFrame(findings, columns=["finding", "mixture_id", "detail"])
 
 
@@ -401,6 +407,19 @@ def _missing(scores: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
     present = pd.crosstab(scores["mixture_id"], scores["system"]) > 0
     for mixture_id, row in present[~present.all(axis=1)].iterrows():
         yield "missing", str(mixture_id), f"no rows for {', '.join(str(name) for name in present.columns[~row])}"
+
+
+def strangers(scores: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """Findings of mixtures that are not the same audio for every system: one has one length and one input SI-SNR."""
+    groups = scores.groupby(["mixture_id", "source"])
+    lengths = groups["num_samples"].nunique()
+    levels = groups["input_si_snr_db"].max() - groups["input_si_snr_db"].min()
+    odd = (lengths > 1) | (levels > _SAME_INPUT_DB)
+    for mixture_id in dict.fromkeys(mixture_id for mixture_id, _ in odd.index[odd]):
+        yield "other audio", str(mixture_id), "the systems' scores are of mixtures of different length or level under this name"
+
+
+_SAME_INPUT_DB = 0.1
 
 
 def _duplicates(scores: pd.DataFrame) -> Iterator[tuple[str, str, str]]:

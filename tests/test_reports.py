@@ -515,7 +515,7 @@ def test_durations(seconds: float, expected: str) -> None:
 def test_a_long_list_of_findings_is_cut() -> None:
     scores = make_scores(num_mixtures=60)
     scores = scores[(scores["system"] == "noncausal") | (scores["mixture_id"] < "0010")]
-    grid = tabulating.health_grid(gathered(scores))
+    grid = tabulating.health_grid(gathered(scores).health)
     assert len(grid.rows) == 31
     assert grid.rows[-1] == ("…", "–", "20 more in summary.json")
 

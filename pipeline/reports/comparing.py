@@ -128,6 +128,9 @@ def _parse_condition(condition: str, metrics: list[str]) -> tuple[str, str, floa
 
 
 def _matched(scores_a: pd.DataFrame, scores_b: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    name = next((mixture_id for _, mixture_id, _ in statistics.strangers(pd.concat([scores_a, scores_b]))), None)
+    if name is not None:
+        raise ScoreError(f"mixture {name} is different audio in the two tables (length or input SI-SNR); score the same test set")
     names_a, names_b = list(dict.fromkeys(scores_a["system"])), list(dict.fromkeys(scores_b["system"]))
     if len(names_a) == len(names_b) == 1:
         name = names_a[0] if names_a == names_b else f"{names_b[0]} against {names_a[0]}"

@@ -65,6 +65,20 @@ def clip_loader(dataset_dir: Path, mixtures: pd.DataFrame, estimates: Mapping[st
     return load
 
 
+MAX_MIXTURES = 60
+"""So many are read for figures that need the audio of a whole test set."""
+
+
+def evenly_picked(means: pd.DataFrame) -> list[str]:
+    """At most 60 of the mixtures that are valid for every system, evenly picked in the order of their ids."""
+    valid = means.dropna().index
+    return (
+        [str(valid[place]) for place in sorted(set(np.linspace(0, len(valid) - 1, MAX_MIXTURES).astype(int)))]
+        if len(valid)
+        else []
+    )
+
+
 # -------------------------------------------------------------------------------------------------------------- the rule
 def choose_examples(means: pd.DataFrame, num_examples: int, *, seed: int = 0) -> list[tuple[str, str]]:
     """(rule, mixture_id) of the examples: best, median, worst, largest disagreement, then random ones.

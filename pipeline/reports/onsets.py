@@ -7,11 +7,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.reports.contents import Contents
-from pipeline.reports.listening import Clips, Loader, Samples, place_of_estimate
+from pipeline.reports.listening import Clips, Loader, Samples, evenly_picked, place_of_estimate
 
 FRAME_SECONDS = 0.5
 MAX_FRAMES = 10
-MAX_MIXTURES = 60
 _QUIET_DB = -30.0
 _FEWEST = 20
 
@@ -22,9 +21,8 @@ def improvement_over_time(contents: Contents, load: Loader) -> pd.DataFrame:
     From at most 60 mixtures, evenly picked; frames in which the source is more than 30 dB below its mean power are left out,
     and so are times with fewer than 20 frames.
     """
-    valid = contents.means.dropna().index
-    picked = valid[np.unique(np.linspace(0, len(valid) - 1, MAX_MIXTURES).astype(int))] if len(valid) else valid
-    found = [frame for mixture_id in picked for frame in _frames_of(contents, str(mixture_id), load(str(mixture_id)))]
+    picked = evenly_picked(contents.means)
+    found = [frame for mixture_id in picked for frame in _frames_of(contents, mixture_id, load(mixture_id))]
     table = pd.DataFrame(found, columns=["system", "seconds", "value"])
     medians = table.groupby(["system", "seconds"])["value"].agg(["median", "size"]).reset_index()
     medians.columns = pd.Index(["system", "seconds", "value", "n"])

@@ -95,13 +95,13 @@ def _by_run(contents: Contents, row: Mapping[Any, Any]) -> str:
 
 def effects_grid(contents: Contents) -> Grid:
     """What each change of one setting does: causality with the norm kept, the norm with causality kept."""
-    headings: tuple[str, ...] = ("change", "difference", f"{contents.label}, dB", "95 % interval")
-    headings += ("by run",) if contents.run_differences else ()
+    by_run = ("by run",) if contents.run_differences else ()
+    headings = ("change", f"{contents.label}, dB", "95 % interval", *by_run, "difference")
     rows = []
     for change, row in contents.effects:
-        cells: tuple[str, ...] = (change, f"{row['system']} − {row['baseline']}", words.signed(row["difference"]))
-        cells += (words.interval(row["low"], row["high"]) or words.NOTHING,)
-        rows.append(cells + ((_by_run(contents, row),) if contents.run_differences else ()))
+        numbers = (words.signed(row["difference"]), words.interval(row["low"], row["high"]) or words.NOTHING)
+        runs = (_by_run(contents, row),) if by_run else ()
+        rows.append((change, *numbers, *runs, f"{row['system']} − {row['baseline']}"))
     return Grid(headings, tuple(rows))
 
 
@@ -222,9 +222,9 @@ def excluded_grid(contents: Contents) -> Grid:
 _MOST_FINDINGS = 30
 
 
-def health_grid(contents: Contents) -> Grid:
+def health_grid(health: pd.DataFrame) -> Grid:
     """What looks wrong with the test set; a long list is cut and says so."""
-    rows = [tuple(str(cell) or words.NOTHING for cell in row) for row in contents.health.to_numpy()]
+    rows = [tuple(str(cell) or words.NOTHING for cell in row) for row in health.to_numpy()]
     more = len(rows) - _MOST_FINDINGS
     rows = rows[:_MOST_FINDINGS] + ([("…", words.NOTHING, f"{more:,} more in summary.json")] if more > 0 else [])
     return Grid(("finding", "mixture", "detail"), tuple(rows))

@@ -18,6 +18,7 @@ from pipeline.reports import contents as made
 from pipeline.reports import drawings, listening, onsets, tabulating, words
 from pipeline.reports.contents import Contents, Facts
 from pipeline.reports.grids import as_latex, as_markdown, markdown_escape
+from pipeline.reports.sums import check_sums
 from pipeline.tables import written_whole
 
 MAX_EXAMPLE_BYTES = 7_500_000
@@ -76,18 +77,20 @@ def write_report(
         oracles=oracles,
         verification=verification,
     )
-    parts = _parts(contents) | _listening_parts(contents, examples, num_examples)
-    _write_tables(contents, parts, out)
+    checked = check_sums(contents, examples)
+    health = pd.concat([contents.health, checked.findings], ignore_index=True) if len(checked.findings) else contents.health
+    parts = _parts(contents, health) | _listening_parts(contents, examples, num_examples) | {"sum_sentence": checked.sentence}
+    _write_tables(contents, parts, health, out)
     _write_figures(parts, out)
     _write(out / "report.md", _environment(autoescape=False).get_template("report.md.jinja").render(parts))
     _write(out / "report.html", _environment(autoescape=True).get_template("report.html.jinja").render(parts))
     return out / "report.html"
 
 
-def _write_tables(contents: Contents, parts: Mapping[str, Any], out: Path) -> None:
+def _write_tables(contents: Contents, parts: Mapping[str, Any], health: pd.DataFrame, out: Path) -> None:
     _write(out / "summary.csv", _summaries(contents).to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     _write(out / "pairs.csv", contents.pairs.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
-    _write(out / "summary.json", strict_json(_numbers(contents)))
+    _write(out / "summary.json", strict_json(_numbers(contents, health)))
     _write(out / "summary.tex", as_latex(parts["results"]))
 
 
@@ -106,7 +109,7 @@ def _write_figures(parts: Mapping[str, Any], out: Path) -> None:
 _DRAWINGS = ("result_drawings", "pair_drawings", "breakdown_drawings", "onset_drawings", "training")
 
 
-def _parts(contents: Contents) -> dict[str, Any]:
+def _parts(contents: Contents, health: pd.DataFrame) -> dict[str, Any]:
     """What the templates lay out, by the names they use."""
     return {
         "contents": contents,
@@ -126,7 +129,7 @@ def _parts(contents: Contents) -> dict[str, Any]:
         "excluded_sentence": _excluded_sentence(contents),
         "permutation_sentence": _permutation_sentence(contents),
         "verification_sentence": words.verification(contents.verification),
-        "health": tabulating.health_grid(contents),
+        "health": tabulating.health_grid(health),
         "result_drawings": drawings.results_drawings(contents),
         "pair_drawings": drawings.pair_drawings(contents),
         "breakdown_drawings": drawings.breakdown_drawings(contents),
@@ -190,7 +193,7 @@ def _statuses(values: pd.Series) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------------ JSON
-def _numbers(contents: Contents) -> dict[str, Any]:
+def _numbers(contents: Contents, health: pd.DataFrame) -> dict[str, Any]:
     return {
         "title": contents.title,
         "headline": contents.headline,
@@ -204,7 +207,7 @@ def _numbers(contents: Contents) -> dict[str, Any]:
         "breakdowns": {name: table.to_dict("records") for name, table in contents.breakdowns.items()},
         "excluded": contents.excluded.to_dict("records"),
         "permutation_disagreements": contents.disagreements,
-        "health": contents.health.to_dict("records"),
+        "health": health.to_dict("records"),
         "verification": dict(contents.verification),
         "models": {name: dict(facts) for name, facts in contents.models.items()},
         "published": {name: dict(figures) for name, figures in contents.published.items()},
