@@ -1,6 +1,7 @@
 """Reports: every number recomputed from the scores, nothing unescaped, the same bytes twice, small enough to send."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -16,7 +17,7 @@ import soundfile
 from pipeline import audio, reports, statistics
 from pipeline.errors import ScoreError
 from pipeline.reports import contents as report_contents
-from pipeline.reports import grids, listening, onsets, tabulating, words
+from pipeline.reports import grids, listening, onsets, sums, tabulating, words
 from pipeline.reports.writing import strict_json
 from tests.report_cases import make_history, make_scores, spoil
 
@@ -383,6 +384,28 @@ def test_frame_si_snr_knows_the_noise() -> None:
     np.testing.assert_allclose(found[:5], 0, atol=0.6)
     np.testing.assert_allclose(found[5:9], 20, atol=0.6)
     assert np.isnan(found[9])
+
+
+def test_mixtures_are_compared_with_the_sum_of_their_sources(scores: pd.DataFrame) -> None:
+    contents = gathered(scores)
+    odd = str(contents.means.dropna().index[3])
+
+    def spoiled(mixture_id: str, *, noise: float = 0.0) -> listening.Clips:
+        clips = load_clips(mixture_id)
+        wrong = clips.references[0] if mixture_id == odd else 0.0
+        mixture = clips.mixture + noise * np.random.default_rng(0).normal(0, 0.05, 16000) + wrong
+        return dataclasses.replace(clips, mixture=mixture)
+
+    assert sums.residual_db(spoiled(odd)) == pytest.approx(10 * np.log10(1 / 5), abs=0.2)  # s1 of 2 s1 + s2
+    exact = sums.check_sums(contents, load_clips)
+    assert exact.sentence == "37 of 40 mixtures compared with the sum of their sources: equal to the last bit."
+    assert exact.findings.empty
+    found = sums.check_sums(contents, spoiled)
+    assert found.findings[["finding", "mixture_id"]].to_numpy().tolist() == [["not a sum", odd]]
+    noisy = sums.check_sums(contents, lambda name: spoiled(name, noise=1.0))
+    assert "−5 dB of the median mixture is something else, such as noise" in noisy.sentence
+    assert noisy.findings.empty
+    assert sums.check_sums(contents, None).sentence == ""
 
 
 def test_improvement_over_time_keeps_the_order_of_systems(scores: pd.DataFrame) -> None:

@@ -83,20 +83,47 @@ def test_resampled_means_follow_the_weights_by_hand() -> None:
         np.testing.assert_allclose(means[:, 1], 2 * second / second)
 
 
+NUM_TRIALS = 500
+
+
+def simulated(num_speakers: int, speaker_sd: float, pair_sd: float, noise_sd: float) -> tuple[np.ndarray, np.ndarray]:
+    """Five hundred test sets of 120 mixtures of the same pairs of speakers, whose true mean is zero: values, clusters."""
+    generator = np.random.default_rng(11)
+    clusters = design(generator, num_speakers, 120)
+    speakers = generator.normal(0, speaker_sd, (num_speakers, NUM_TRIALS))
+    pairs = generator.normal(0, pair_sd, (num_speakers, num_speakers, NUM_TRIALS))
+    noise = generator.normal(0, noise_sd, (120, NUM_TRIALS))
+    return speakers[clusters].mean(axis=1) + pairs[clusters[:, 0], clusters[:, 1]] + noise, clusters
+
+
 @pytest.mark.parametrize(
     ("num_speakers", "speaker_sd", "pair_sd", "noise_sd"),
     [(10, 0.0, 0.0, 1.0), (10, 1.0, 0.0, 0.5), (10, 0.5, 1.0, 0.5), (30, 0.5, 0.0, 1.0)],
 )
 def test_the_interval_covers_the_truth_as_it_says(num_speakers: int, speaker_sd: float, pair_sd: float, noise_sd: float) -> None:
-    generator = np.random.default_rng(11)
-    covered = 0
-    for trial in range(150):
-        clusters = design(generator, num_speakers, 120)
-        values = generator.normal(0, speaker_sd, num_speakers)[clusters].mean(axis=1) + generator.normal(0, noise_sd, 120)
-        values += generator.normal(0, pair_sd, (num_speakers, num_speakers))[clusters[:, 0], clusters[:, 1]]
-        low, high = statistics.intervals(values[:, None], clusters, seed=trial, num_resamples=400)
-        covered += low[0] <= 0 <= high[0]
-    assert covered / 150 >= 0.89  # 95 % less three standard errors of 150 trials
+    """As often as 95 % allows for (one in a thousand falls below), and not by being wide: the true spread of the means bounds it."""
+    values, clusters = simulated(num_speakers, speaker_sd, pair_sd, noise_sd)
+    low, high = statistics.intervals(values, clusters, num_resamples=1000)
+    assert ((low <= 0) & (high >= 0)).sum() >= stats.binom.ppf(0.001, NUM_TRIALS, 0.95)
+    needed = 2 * stats.t.ppf(0.975, num_speakers - 1) * values.mean(axis=0).std()
+    assert 0.8 * needed < (high - low).mean() < 1.35 * needed
+
+
+def test_negative_control_mixtures_as_the_unit_do_not_cover() -> None:
+    values, _ = simulated(10, 1.0, 0.0, 0.5)
+    low, high = statistics.intervals(values, np.arange(120)[:, None], num_resamples=1000)
+    assert ((low <= 0) & (high >= 0)).sum() < stats.binom.ppf(1e-9, NUM_TRIALS, 0.95)
+
+
+def test_the_clustered_interval_agrees_with_the_dyadic_robust_variance() -> None:
+    """Another way to it: residuals' products summed over all pairs of mixtures that share a speaker (Aronow et al. 2015)."""
+    generator = np.random.default_rng(8)
+    clusters = design(generator, 40, 800)
+    values = generator.normal(0, 0.8, 40)[clusters].mean(axis=1) + generator.normal(0, 1, 800)
+    rest = values - values.mean()
+    shares = (clusters[:, :, None, None] == clusters.T[None, None]).any(axis=(1, 2))
+    expected = 2 * stats.t.ppf(0.975, 39) * np.sqrt(rest @ shares @ rest) / 800
+    assert np.ptp(statistics.intervals(values[:, None], clusters), axis=0)[0] == pytest.approx(expected, rel=0.15)
 
 
 def test_the_clustered_interval_is_wider_where_speakers_matter() -> None:
@@ -244,6 +271,20 @@ def test_bins_hold_every_value_and_stay_in_order() -> None:
         assert bins.value_counts().min() > len(scores) / 20
 
 
+def test_overlaps_are_planned_ratios_or_fifths() -> None:
+    scores = make_scores({"a": 1.0}, num_mixtures=40)
+    assert statistics.overlap_bins(scores).isna().all()
+    planned = statistics.overlap_bins(scores.assign(overlap=np.resize([0.0, 0.2, 1.0], len(scores))))
+    assert planned.cat.categories.tolist() == ["0 %", "20 %", "100 %"]
+    assert planned[:4].tolist() == ["0 %", "20 %", "100 %", "0 %"]
+    overlaps = np.linspace(0, 1, len(scores))
+    many = statistics.overlap_bins(scores.assign(overlap=overlaps))
+    assert many.cat.categories.tolist() == ["0 to 20 %", "20 to 40 %", "40 to 60 %", "60 to 80 %", "80 to 100 %"]
+    assert many.iloc[-1] == "80 to 100 %"
+    unknown = statistics.overlap_bins(scores.assign(overlap=np.where(overlaps < 0.5, np.nan, 1.0)))
+    assert unknown.isna().sum() == (overlaps < 0.5).sum()
+
+
 def test_unknown_sexes_make_no_group() -> None:
     scores = make_scores(num_mixtures=5)
     assert statistics.sex_pairs(scores.assign(sex="")).isna().all()
@@ -272,7 +313,9 @@ def test_health_finds_what_was_planted() -> None:
     scores.loc[scores["mixture_id"] == ids[11], "input_si_snr_db"] -= 9.0
     scores.loc[scores["speaker_id"] == "spk05", "si_snri_db"] -= 25.0
     scores = scores[~((scores["mixture_id"] == ids[20]) & (scores["system"] == "causal"))]
+    scores.loc[(scores["mixture_id"] == ids[30]) & (scores["system"] == "causal"), "num_samples"] += 8
     found = statistics.health(scores).set_index("finding")
+    assert found.loc["other audio", "mixture_id"] == ids[30]
     assert found.loc["duplicate", "mixture_id"] == ids[7]
     assert found.loc["not a sum", "mixture_id"] == ids[11]
     assert found.loc["missing", "mixture_id"] == ids[20]
