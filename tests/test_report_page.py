@@ -14,18 +14,24 @@ from tests.browser import Browser
 from tests.report_cases import make_history, make_scores
 
 EVIL = "<script>alert(1)</script>"
+IMAGE = '"><img src=x onerror=alert(2)>'
 
 pytestmark = pytest.mark.slow
 
 
 def load_clips(mixture_id: str) -> reports.Clips:
     references = np.random.default_rng(int(mixture_id[:4])).normal(0, 0.05, (2, 24000))
-    return reports.Clips(8000, references.sum(axis=0), references, {"noncausal": references, EVIL: references[::-1]})
+    return reports.Clips(
+        8000, references.sum(axis=0), references, {"noncausal": references, EVIL: references[::-1], IMAGE: references}
+    )
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    scores = make_scores({"noncausal": 8.0, EVIL: 6.5}, num_mixtures=40)
+    scores = make_scores({"noncausal": 8.0, EVIL: 6.5, IMAGE: 6.0}, num_mixtures=40)
+    scores["mixture_id"] += IMAGE
+    scores.loc[scores["speaker_id"] == "spk03", "speaker_id"] = f"</script>{IMAGE}"
+    scores.loc[3, "status"] = IMAGE
     return reports.write_report(
         scores,
         tmp_path_factory.mktemp("page"),
@@ -53,6 +59,62 @@ def test_the_page_fits_and_is_silent(browser: Browser, page: Path, width: int, d
     ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(18, 21, 24)" if dark else "rgb(255, 255, 255)")
     assert browser.complaints == []
+
+
+def test_names_that_are_markup_do_nothing(browser: Browser, page: Path) -> None:
+    """No dialog opens, no element comes from a name: in texts, attributes, the table that JavaScript fills, and the figures."""
+    browser.open(page)
+    browser.evaluate("document.querySelector('#mixture-table .more').click()")
+    browser.evaluate("new Promise((go) => setTimeout(go, 300))")
+    assert browser.complaints == []
+    assert browser.evaluate("document.scripts.length") == 2
+    assert browser.evaluate("[...document.images].every((image) => image.src.startsWith('data:image/webp'))")
+    assert browser.evaluate("document.querySelectorAll('[onerror], [onload], [onclick]').length") == 0
+    assert browser.evaluate(f"document.querySelector('#mixture-table tbody th').textContent.endsWith({IMAGE!r})")
+    assert browser.evaluate("document.querySelectorAll('figure img').length") == 0
+
+
+def press(browser: Browser, key: str, code: int, text: str = "") -> None:
+    for event in ("keyDown", "keyUp"):
+        typed = {"text": text} if text and event == "keyDown" else {}
+        browser.call("Input.dispatchKeyEvent", type=event, key=key, code=key, windowsVirtualKeyCode=code, **typed)
+
+
+def test_everything_is_reached_with_the_keyboard_alone(browser: Browser, page: Path) -> None:
+    """Tab to the player, Enter to play, arrows to switch and to seek; Tab to the table, Enter to sort, type to filter."""
+    browser.open(page)
+    focused = "document.activeElement"
+    seen: list[str] = []
+    for _ in range(120):
+        press(browser, "Tab", 9)
+        seen.append(browser.evaluate(f"{focused}.className || {focused}.type || {focused}.localName"))
+        if seen[-1] == "play":
+            break
+    assert seen[-1] == "play"
+    assert browser.evaluate(f"getComputedStyle({focused}).outlineStyle") != "none"
+    press(browser, "Enter", 13, "\r")
+    wait_for(browser, f"{PLAYER}.running && {PLAYER}.now > 0.05")
+    press(browser, "Tab", 9)
+    assert browser.evaluate(f"{focused}.type") == "range"
+    press(browser, "End", 35)
+    wait_for(browser, f"{PLAYER}.now > 2 || {PLAYER}.now < 1")
+    browser.evaluate(f"{PLAYER}.pause()")
+    browser.evaluate("document.querySelector('#mixture-table thead button').focus()")
+    press(browser, "Enter", 13, "\r")
+    assert browser.evaluate("document.querySelector('#mixture-table [aria-sort]').getAttribute('aria-sort')") == "descending"
+    browser.evaluate("document.querySelector('input[type=search]').focus()")
+    for letter in "0031":
+        press(browser, letter, ord(letter), letter)
+    assert [row[0][:4] for row in rows(browser)] == ["0031"]
+
+
+def test_tables_that_scroll_are_named_and_focusable(browser: Browser, page: Path) -> None:
+    browser.open(page, width=390)
+    found = browser.evaluate(
+        "[...document.querySelectorAll('.scroll')].map((part) => [part.tabIndex, part.getAttribute('aria-label'), part.role])"
+    )
+    assert found
+    assert all(index == 0 and label and role == "region" for index, label, role in found)
 
 
 def test_text_has_enough_contrast(browser: Browser, page: Path) -> None:
@@ -97,13 +159,13 @@ def test_switching_keeps_the_position(browser: Browser, page: Path) -> None:
     browser.open(page)
     browser.evaluate(f"{PLAYER}.play()")
     wait_for(browser, f"{PLAYER}.now > 0.2")
-    assert gains(browser) == [1, 0, 0, 0, 0, 0, 0]
+    assert gains(browser) == [1, *[0] * 8]
     before, after = browser.evaluate(f"(() => {{ const p = {PLAYER}, a = p.now; p.radios[4].click(); return [a, p.now]; }})()")
     assert 0 <= after - before < 0.05
-    wait_for(browser, f"{PLAYER}.voices[4].gain.gain.value > 0.999 && {PLAYER}.voices[0].gain.gain.value < 0.001")
-    assert gains(browser) == [0, 0, 0, 0, 1, 0, 0]
+    wait_for(browser, f"{PLAYER}.voices[4].gain.gain.value > 0.9999 && {PLAYER}.voices[0].gain.gain.value < 0.0001")
+    assert gains(browser) == [*[0] * 4, 1, *[0] * 4]
     clocks = browser.evaluate(f"{PLAYER}.voices.map((voice) => voice.source.buffer.duration)")
-    assert clocks == [3] * 7
+    assert clocks == [3] * 9
 
 
 def test_pause_and_seek(browser: Browser, page: Path) -> None:

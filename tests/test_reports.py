@@ -278,14 +278,21 @@ def test_strict_json_turns_what_is_not_finite_into_null() -> None:
     assert json.loads(strict_json(value)) == {"a": [None, None, 1.5], "b": 3, "c": True, "d": [None, "x"]}
 
 
-def test_a_page_with_many_examples_stays_below_ten_megabytes(scores: pd.DataFrame, tmp_path: Path) -> None:
-    def long_clips(mixture_id: str) -> listening.Clips:
-        noise = np.random.default_rng(1).normal(0, 0.1, 20 * 8000)
-        return listening.Clips(8000, noise, np.stack([noise, -noise]), {"causal": np.stack([noise, noise])})
-
-    path = write(scores.head(48), tmp_path, examples=long_clips, num_examples=6)
+def test_long_examples_are_cut_before_any_is_left_out(scores: pd.DataFrame, tmp_path: Path) -> None:
+    """Full-band noise, the worst case for FLAC, eighteen seconds of it; then more examples than three seconds each leave room."""
+    noise = np.random.default_rng(1).normal(0, 0.1, 18 * 8000)
+    clips = listening.Clips(8000, noise, np.stack([noise, -noise]), {"causal": np.stack([noise, noise])})
+    contents = gathered(scores)
+    cut = listening.make_examples(contents, lambda _: clips, 5, max_bytes=4_000_000)
+    assert cut.num_left_out == 0
+    assert cut.cut_to_seconds is not None
+    assert {example.seconds for example in cut.shown} == {cut.cut_to_seconds}
+    assert 3.6e6 < sum(example.num_bytes for example in cut.shown) <= 4e6
+    few = listening.make_examples(contents, lambda _: clips, 5, max_bytes=1_000_000)
+    assert (len(few.shown), few.num_left_out, few.cut_to_seconds) == (2, 3, 3.0)
+    path = write(scores.head(48), tmp_path, examples=lambda _: clips, num_examples=12)
     assert path.stat().st_size < 10_000_000
-    assert "left out to keep this page small" in path.read_text(encoding="utf-8")
+    assert re.search(r"Longer clips are cut to \d\.?\d* s\.", path.read_text(encoding="utf-8"))
 
 
 def test_one_system_and_nothing_else_make_a_report(tmp_path: Path) -> None:
@@ -339,8 +346,9 @@ def test_examples_are_chosen_by_rule() -> None:
 
 def test_clips_share_one_gain_and_follow_the_permutation(scores: pd.DataFrame) -> None:
     contents = gathered(scores)
-    examples, num_left_out = listening.make_examples(contents, load_clips, 1, max_bytes=10**7)
-    assert num_left_out == 0
+    made = listening.make_examples(contents, load_clips, 1, max_bytes=10**7)
+    examples = made.shown
+    assert (made.num_left_out, made.cut_to_seconds) == (0, None)
     clips = load_clips(examples[0].mixture_id)
     rows = [[decode(clip.flac) for clip in row.clips] for row in examples[0].rows]
     assert [clip.label for clip in examples[0].rows[1].clips] == ["Reference", "noncausal", "causal", EVIL]
@@ -552,6 +560,7 @@ def test_cells_survive_markdown_and_latex() -> None:
     grid = grids.Grid(("a_b", "%"), (("<x> | y", "−1 & {2}"),))
     assert grids.as_markdown(grid).splitlines()[2] == r"| &lt;x&gt; \| y | −1 &amp; {2} |"
     assert r"$<$x$>$ | y & $-$1 \& \{2\} \\" in grids.as_latex(grid)
+    assert r"{}[a] & b \\" in grids.as_latex(grids.Grid(("x", "y"), (("[a]", "b"),)))
     assert grids.as_text(grid).splitlines() == ["a_b             %", "<x> | y  −1 & {2}"]
 
 

@@ -101,7 +101,7 @@ def simulated(num_speakers: int, speaker_sd: float, pair_sd: float, noise_sd: fl
     [(10, 0.0, 0.0, 1.0), (10, 1.0, 0.0, 0.5), (10, 0.5, 1.0, 0.5), (30, 0.5, 0.0, 1.0)],
 )
 def test_the_interval_covers_the_truth_as_it_says(num_speakers: int, speaker_sd: float, pair_sd: float, noise_sd: float) -> None:
-    """As often as 95 % allows for (one in a thousand falls below), and not by being wide: the true spread of the means bounds it."""
+    """As often as 95 % allows for (one in a thousand falls below), and not by being wide: the means' true spread bounds it."""
     values, clusters = simulated(num_speakers, speaker_sd, pair_sd, noise_sd)
     low, high = statistics.intervals(values, clusters, num_resamples=1000)
     assert ((low <= 0) & (high >= 0)).sum() >= stats.binom.ppf(0.001, NUM_TRIALS, 0.95)

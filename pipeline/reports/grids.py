@@ -62,7 +62,7 @@ def markdown_escape(text: str) -> str:
 
 
 def as_latex(grid: Grid) -> str:
-    """A booktabs tabular."""
+    """A tabular; its rules are those of the package booktabs."""
     columns = "l" + "r" * (len(grid.headings) - 1)
     body = [_latex_line(row) for row in grid.rows]
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_line(grid.headings), r"\midrule", *body]
@@ -70,7 +70,8 @@ def as_latex(grid: Grid) -> str:
 
 
 def _latex_line(cells: Sequence[str]) -> str:
-    return " & ".join(map(latex_escape, cells)) + r" \\"
+    line = " & ".join(map(latex_escape, cells)) + r" \\"
+    return f"{{}}{line}" if line[0] in "[*" else line  # else the line before would take it as an option of its end
 
 
 def latex_escape(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,8 +17,11 @@ from pipeline.reports import words
 from pipeline.reports.contents import Contents
 
 Samples: TypeAlias = npt.NDArray[np.float64]
-PEAK = 0.9
+PEAK = 0.5
+"""Of the loudest clip of a mixture: 6 dB below full scale is loud enough, and takes a bit less of every sample."""
 MAX_SECONDS = 15.0
+MIN_SECONDS = 3.0
+"""Clips are cut to no less than this for the page's size; then examples are left out."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,9 @@ def choose_examples(means: pd.DataFrame, num_examples: int, *, seed: int = 0) ->
 
 
 # ---------------------------------------------------------------------------------------------------------- on the page
+_MARKUP_BYTES = 700  # around each clip, names of usual length included
+
+
 @dataclass(frozen=True)
 class Clip:
     """One picture and sound of an example; ``series`` is 0 for what no system made."""
@@ -109,7 +115,7 @@ class Clip:
     label: str
     value: str
     series: int
-    png: str
+    webp: str
     flac: str
 
 
@@ -139,32 +145,57 @@ class Example:
 
     @property
     def num_bytes(self) -> int:
-        """What its sounds and pictures take in the page."""
-        return sum(len(clip.png) + len(clip.flac) for row in self.rows for clip in row.clips)
+        """What it takes in the page."""
+        return sum(len(clip.webp) + len(clip.flac) + _MARKUP_BYTES for row in self.rows for clip in row.clips)
 
 
-def make_examples(contents: Contents, load: Loader, num_examples: int, *, max_bytes: int) -> tuple[list[Example], int]:
-    """The examples that fit into ``max_bytes``, and how many were left out for their size."""
+@dataclass(frozen=True)
+class Examples:
+    """The examples of a page.
+
+    Attributes:
+        shown: in the order of the rules.
+        num_left_out: chosen, and not shown for their size.
+        cut_to_seconds: how long the longest clips are, where they were cut.
+    """
+
+    shown: tuple[Example, ...]
+    num_left_out: int = 0
+    cut_to_seconds: float | None = None
+
+
+def make_examples(contents: Contents, load: Loader, num_examples: int, *, max_bytes: int) -> Examples:
+    """The examples, in at most ``max_bytes``: long clips are cut first, and then examples left out."""
     chosen = choose_examples(contents.means, num_examples, seed=contents.seed)
-    made: list[Example] = []
-    for rule, mixture_id in chosen:
-        example = _example(contents, len(made), rule, mixture_id, load(mixture_id))
-        if sum(other.num_bytes for other in made) + example.num_bytes <= max_bytes:
-            made.append(example)
-    return made, len(chosen) - len(made)
+    made = [_example(contents, number, *choice, load(choice[1]), MAX_SECONDS) for number, choice in enumerate(chosen)]
+    seconds = _seconds_that_fit(made, max_bytes)
+    if seconds < MAX_SECONDS:
+        made = [_example(contents, number, *choice, load(choice[1]), seconds) for number, choice in enumerate(chosen)]
+    sizes = np.cumsum([example.num_bytes for example in made])
+    shown = tuple(made[: int((sizes <= max_bytes).sum())])
+    is_cut = any(example.seconds >= seconds for example in shown)
+    return Examples(shown, len(chosen) - len(shown), seconds if is_cut else None)
 
 
-def _example(contents: Contents, number: int, rule: str, mixture_id: str, clips: Clips) -> Example:
-    clips = _at_common_gain(clips)
+def _seconds_that_fit(made: Sequence[Example], max_bytes: int) -> float:
+    """The longest clips may be, from how the bytes of these are spread over their seconds; a little less to be sure."""
+    for seconds in np.arange(MAX_SECONDS, MIN_SECONDS, -0.25):
+        if sum(example.num_bytes * min(1.0, 1.04 * seconds / example.seconds) for example in made) <= max_bytes:
+            return float(seconds)
+    return MIN_SECONDS
+
+
+def _example(contents: Contents, number: int, rule: str, mixture_id: str, clips: Clips, max_seconds: float) -> Example:
+    clips = _at_common_gain(clips, max_seconds)
     top = figures.power_spectrogram_db(clips.mixture, clips.sample_rate).max()
     rows: list[Row] = []
     count = 0
     for legend, entries in _sounds(contents, mixture_id, clips):
         made = []
         for label, value, place, samples in entries:
-            png = base64.b64encode(figures.spectrogram_png(samples, clips.sample_rate, full_scale_db=top)).decode()
+            webp = base64.b64encode(figures.spectrogram_webp(samples, clips.sample_rate, full_scale_db=top)).decode()
             flac = base64.b64encode(audio.encode(samples, clips.sample_rate, "flac")).decode()
-            made.append(Clip(count, label, value, place, png, flac))
+            made.append(Clip(count, label, value, place, webp, flac))
             count += 1
         rows.append(Row(legend, tuple(made)))
     seconds = len(clips.mixture) / clips.sample_rate
@@ -201,9 +232,9 @@ def _legend(k: int, row: Mapping[Any, Any]) -> str:
     return f"Voice {k + 1}" + (f": {', '.join(known)}" if known else "")
 
 
-def _at_common_gain(clips: Clips) -> Clips:
+def _at_common_gain(clips: Clips, max_seconds: float) -> Clips:
     """All clips of a mixture scaled by one gain, so that the loudest just fits; long ones are cut."""
-    stop = int(MAX_SECONDS * clips.sample_rate)
+    stop = int(max_seconds * clips.sample_rate)
     every = [clips.mixture, *clips.references, *(e for estimates in clips.estimates.values() for e in estimates)]
     peak = max(float(np.abs(samples[:stop]).max()) for samples in every)
     gain = PEAK / peak if peak > 0 else 1.0

@@ -21,8 +21,8 @@ from pipeline.reports.grids import as_latex, as_markdown, markdown_escape
 from pipeline.reports.sums import check_sums
 from pipeline.tables import written_whole
 
-MAX_EXAMPLE_BYTES = 7_500_000
-"""Sounds and pictures stay below this, so that the page stays below 10 MB."""
+MAX_PAGE_BYTES = 9_900_000
+"""What sounds and pictures may fill the page to, so that it stays below 10 MB."""
 
 
 def write_report(
@@ -79,11 +79,17 @@ def write_report(
     )
     checked = check_sums(contents, examples)
     health = pd.concat([contents.health, checked.findings], ignore_index=True) if len(checked.findings) else contents.health
-    parts = _parts(contents, health) | _listening_parts(contents, examples, num_examples) | {"sum_sentence": checked.sentence}
+    parts = _parts(contents, health) | {"sum_sentence": checked.sentence, "onset_drawings": _onset_drawings(contents, examples)}
+    page = _environment(autoescape=True).get_template("report.html.jinja")
+    html = page.render(parts | _listening_parts(listening.Examples(())))
+    if examples is not None:
+        room = MAX_PAGE_BYTES - len(html.encode())
+        heard = listening.make_examples(contents, examples, num_examples, max_bytes=room)
+        html = page.render(parts | _listening_parts(heard))
     _write_tables(contents, parts, health, out)
     _write_figures(parts, out)
     _write(out / "report.md", _environment(autoescape=False).get_template("report.md.jinja").render(parts))
-    _write(out / "report.html", _environment(autoescape=True).get_template("report.html.jinja").render(parts))
+    _write(out / "report.html", html)
     return out / "report.html"
 
 
@@ -141,14 +147,19 @@ def _parts(contents: Contents, health: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _listening_parts(contents: Contents, load: listening.Loader | None, num_examples: int) -> dict[str, Any]:
-    """What needs audio: the players, and quality over time."""
-    if load is None:
-        return {"examples": [], "left_out": "", "onset_drawings": []}
-    examples, num_left_out = listening.make_examples(contents, load, num_examples, max_bytes=MAX_EXAMPLE_BYTES)
-    sentence = f"{words.plural(num_left_out, 'example')} left out to keep this page small." if num_left_out else ""
-    onset = drawings.onset_drawings(onsets.improvement_over_time(contents, load))
-    return {"examples": examples, "left_out": sentence, "onset_drawings": onset}
+def _onset_drawings(contents: Contents, load: listening.Loader | None) -> list[figures.Drawing]:
+    """Quality over time, which needs audio."""
+    return [] if load is None else drawings.onset_drawings(onsets.improvement_over_time(contents, load))
+
+
+def _listening_parts(examples: listening.Examples) -> dict[str, Any]:
+    """The players, and what had to give way to the page's size."""
+    sentences = []
+    if examples.cut_to_seconds is not None:
+        sentences.append(f"Longer clips are cut to {examples.cut_to_seconds:g} s.")
+    if examples.num_left_out:
+        sentences.append(f"{words.plural(examples.num_left_out, 'example')} left out to keep this page small.")
+    return {"examples": examples.shown, "left_out": " ".join(sentences)}
 
 
 def _excluded_sentence(contents: Contents) -> str:
