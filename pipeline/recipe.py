@@ -22,6 +22,8 @@ from pipeline.errors import RecipeError
 SPLITS = ("train", "valid", "test")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+SystemName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(@[0-9]+)?$", max_length=64)]
+"""A run's name ends with ``@`` and its seed."""
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -328,6 +330,17 @@ class Train(_Table):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Validate and keep an exponential moving average of the weights; 0 keeps the weights themselves."""
 
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Of the first weights, the segments and their order; by default the recipe's. The mixtures stay the same."""
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = []
+    """Train the system once with each: its runs are called NAME@SEED, and the report shows their mean and their spread."""
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Train:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds repeats a seed")
+        return self
+
 
 class System(_Table):
     """One system under comparison: ``[model]`` and ``[train]`` with its own table on top."""
@@ -371,7 +384,7 @@ class Recipe(_Table):
     corpus: Corpus
     plan: Plan
     mix: Mix = Mix()
-    systems: dict[Name, System]
+    systems: dict[SystemName, System]
     score: Score = Score()
     report: Report = Report()
 
@@ -379,7 +392,7 @@ class Recipe(_Table):
     def _report_names_systems(self) -> Recipe:
         if not self.systems:
             raise ValueError("systems: a recipe needs at least one [systems.NAME] table")
-        if self.report.baseline is not None and self.report.baseline not in self.systems:
+        if self.report.baseline is not None and not self._runs_of(self.report.baseline):
             raise ValueError(
                 f"report.baseline: no system is called {self.report.baseline!r}; there are {', '.join(self.systems)}"
             )
@@ -399,9 +412,19 @@ class Recipe(_Table):
 
     @property
     def baseline(self) -> str:
-        """The system that others are compared with."""
+        """The system that others are compared with; of one with several runs, the first run."""
         non_causal = [name for name, system in self.systems.items() if not system.model.causal]
-        return self.report.baseline or (non_causal or list(self.systems))[0]
+        named = self._runs_of(self.report.baseline) if self.report.baseline else []
+        return (named or non_causal or list(self.systems))[0]
+
+    def _runs_of(self, name: str) -> list[str]:
+        """The system of this name, or its runs."""
+        return [run for run in self.systems if name in (run, run.rpartition("@")[0])]
+
+    def training_seed(self, name: str) -> int:
+        """What a system's first weights, segments and their order are drawn from."""
+        own = self.systems[name].train.seed
+        return self.seed if own is None else own
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -464,9 +487,26 @@ def _merge_systems(raw: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[st
                 continue
             system[part] = {**common, **mine}
             shared |= {("systems", name, part, key) for key in common if key not in mine}
-        systems[name] = system
+        for run in _runs(name, system):
+            systems[run] = {**system, "train": _of_run(system["train"], run)}
+            shared |= {("systems", run, *rest) for _, owner, *rest in shared if owner == name}
     merged["systems"] = systems
     return merged, shared
+
+
+def _runs(name: str, system: Mapping[str, Any]) -> list[str]:
+    """A system's name, or those of its runs where it is trained with several seeds."""
+    seeds = system["train"].get("seeds") if isinstance(system["train"], Mapping) else None
+    numbers = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    return [f"{name}@{seed}" for seed in seeds] if seeds and numbers and len(set(seeds)) == len(seeds) else [name]
+
+
+def _of_run(train: Any, run: str) -> Any:
+    """The training table of one run; that of a system without runs as it is."""
+    name, _, seed = run.rpartition("@")
+    if not name or not isinstance(train, Mapping) or not train.get("seeds"):
+        return train
+    return {**{key: value for key, value in train.items() if key != "seeds"}, "seed": int(seed)}
 
 
 def _finding(location: tuple[int | str, ...], message: str, shared: set[tuple[str, ...]]) -> str:

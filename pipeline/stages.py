@@ -27,7 +27,7 @@ from pipeline.footprint import footprint, require_room, written_bytes
 from pipeline.plans import making, random
 from pipeline.plans.making import Roots
 from pipeline.provenance import provenance
-from pipeline.recipe import Recipe, SyntheticCorpus, System, format_recipe
+from pipeline.recipe import Recipe, SyntheticCorpus, format_recipe
 from pipeline.runner import Stage
 from pipeline.shards import Shard
 from pipeline.tables import HISTORY, MANIFEST, MIXTURES, PLAN, SCORES, read_table, write_table, written_whole
@@ -357,12 +357,12 @@ def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: S
         from pipeline import batches, training
 
         valid = Shard(packs["valid"].folder(options.work) / SHARD)
-        segments = _segments(recipe, options, scan, Shard(source.folder(options.work) / SHARD), system)
+        segments = _segments(recipe, options, scan, Shard(source.folder(options.work) / SHARD), name)
         training.train(
             system,
             training.TrainingSets(segments, batches.PackedMixtures(valid)),
             folder,
-            seed=recipe.seed,
+            seed=recipe.training_seed(name),
             num_sources=recipe.plan.num_sources,
             sample_rate=recipe.mix.sample_rate,
             options=training.Options(
@@ -376,8 +376,8 @@ def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: S
     settings: dict[str, Any] = {
         "system": name,
         "model": _settings(system.model),
-        "train": _settings(system.train),
-        "seed": recipe.seed,
+        "train": system.train.model_dump(mode="json", exclude={"seed", "seeds"}),
+        "seed": recipe.training_seed(name),
         "num_sources": recipe.plan.num_sources,
         "sample_rate": recipe.mix.sample_rate,
     }
@@ -386,16 +386,17 @@ def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: S
     return Stage("train", 1, settings, work, needs=(packs["valid"], source), label=name)
 
 
-def _segments(recipe: Recipe, options: Options, scan: Stage, shard: Shard, system: System) -> Segments:
+def _segments(recipe: Recipe, options: Options, scan: Stage, shard: Shard, name: str) -> Segments:
     """What a system learns from: cuts of the rendered mixtures, or mixtures made on the fly."""
     from pipeline import batches
 
+    system = recipe.systems[name]
     num_samples = round(system.train.segment_seconds * recipe.mix.sample_rate)
     if system.train.mixing == "static":
-        return batches.StaticSegments(batches.PackedMixtures(shard), num_samples=num_samples, seed=recipe.seed)
+        return batches.StaticSegments(batches.PackedMixtures(shard), num_samples=num_samples, seed=recipe.training_seed(name))
     return batches.DynamicSegments(
         shard,
-        random.MixtureSampler(_manifest(scan, options), recipe.plan.drawing, split="train", seed=recipe.seed),
+        random.MixtureSampler(_manifest(scan, options), recipe.plan.drawing, split="train", seed=recipe.training_seed(name)),
         mode=recipe.mix.mode,
         num_samples=num_samples,
         num_segments=recipe.plan.num_mixtures["train"],

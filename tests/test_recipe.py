@@ -151,3 +151,26 @@ def test_published_lists_need_the_corpus_they_name() -> None:
 def test_noisy_mixtures_need_a_plan_with_noise() -> None:
     with pytest.raises(RecipeError, match=r"mix\.types: plan\.kind = 'random' has no noise"):
         parse_recipe(small(mix={"types": ["mix_both"]}))
+
+
+def test_seeds_make_runs_of_a_system() -> None:
+    recipe = parse_recipe(small(report={"baseline": "causal"}, train={"seeds": [3, 1], "epochs": 2}))
+    assert list(recipe.systems) == ["noncausal@3", "noncausal@1", "causal@3", "causal@1"]
+    assert [recipe.training_seed(name) for name in recipe.systems] == [3, 1, 3, 1]
+    assert recipe.systems["causal@3"].model == recipe.systems["causal@1"].model
+    assert recipe.baseline == "causal@3"
+    assert parse_recipe(tomllib.loads(format_recipe(recipe))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"seeds": [1, 1]}, "seeds repeats a seed"),
+        ({"seeds": "two"}, "train.seeds"),
+        ({"seeds": [1, -1]}, r"train\.seeds\.1: Input should be greater"),
+        ({"seeds": [1, 2], "epochs": 0}, "recipe: train.epochs"),
+    ],
+)
+def test_impossible_seeds_are_refused(train: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(small(train=train))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pipeline import reports
 from pipeline.errors import ScoreError
 from pipeline.reports import repeats, words
 from tests.report_cases import make_history, make_scores
-from tests.test_reports import Page
+from tests.test_reports import Page, gathered
 
 LEVELS = {"global": 8.0, "cumulative": 7.5, "causal": 6.4}
 MODELS = {
@@ -120,3 +121,14 @@ def test_a_run_may_be_named_as_the_baseline(scores: pd.DataFrame, tmp_path: Path
     assert "causal is worse than cumulative" in text
     with pytest.raises(ScoreError, match="there are global, cumulative, causal"):
         reports.format_comparison(scores, baseline="other")
+
+
+def test_runs_that_disagree_are_never_a_finding() -> None:
+    """Each run's difference is beyond chance for its speakers, and another training turns it round."""
+    levels = {"a@0": 8.0, "a@1": 5.0, "b@0": 6.5, "b@1": 6.0}
+    text = reports.format_comparison(make_scores(levels, num_mixtures=60))
+    assert "But the runs disagree (" in text
+    found = gathered(make_scores(levels, num_mixtures=60), "a").headline
+    assert re.fullmatch(r"[ab] improves SI-SNR by .* dB; its runs and those of [ab] disagree on which is better .*", found)
+    agreeing = reports.format_comparison(make_scores({**levels, "a@1": 8.0}, num_mixtures=60))
+    assert "Run by run: −" in " ".join(agreeing.split())

@@ -60,6 +60,14 @@ def test_only_what_depends_on_a_change_reruns(options: Options, changes: dict[st
     assert changed(options, **changes) == titles
 
 
+def test_another_seed_of_training_keeps_the_mixtures(options: Options) -> None:
+    assert changed(options, train={"seed": 0}) == set()  # the recipe's own
+    assert changed(options, train={"seed": 5}) == BOTH
+    runs = recipe(train={"seeds": [0, 5]})
+    titles = [stage.title for stage in stages.build_stages(runs, options) if stage.name == "train"]
+    assert titles == ["train noncausal@0", "train noncausal@5", "train causal@0", "train causal@5"]
+
+
 def test_runtime_options_change_no_fingerprint(options: Options) -> None:
     other = Options(work=Path("elsewhere"), named_corpora=options.named_corpora, num_workers=7, device="cpu", compile="off")
     ours, theirs = (stages.build_stages(recipe(), chosen) for chosen in (options, other))

@@ -122,14 +122,18 @@ class Contents:
     @cached_property
     def headline(self) -> str:
         """The sentence on top."""
-        return words.headline(self.summaries, self.pairs, self.metric)
+        return words.headline(self.summaries, self.pairs, self.metric, self.run_differences)
 
     @cached_property
     def conclusions(self) -> list[str]:
         """What may be concluded: of two systems in both metrics of the foreground, of more against the baseline in the first."""
         shown = self.metrics if len(self.systems) == 2 else self.metrics[:1]
         rows = self.pairs[self.pairs["metric"].isin(shown) & (self.pairs["baseline"] == self.baseline)]
-        return [words.conclusion(row) for row in rows.to_dict("records")]
+        found = [
+            (row, self.run_differences.get((row["metric"], row["system"], row["baseline"]), []))
+            for row in rows.to_dict("records")
+        ]
+        return [words.conclusion(row) + words.by_run(values) for row, values in found]
 
     @cached_property
     def scope(self) -> str:

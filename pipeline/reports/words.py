@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,8 +119,26 @@ def _reach(row: Mapping[Any, Any]) -> str:
     return " Speakers are unknown or too few to resample, so this speaks of other mixtures of the same speakers only."
 
 
-def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> str:
-    """The one sentence a reader should take away."""
+def by_run(values: Sequence[float]) -> str:
+    """What a difference is run by run, and a warning where the runs do not agree on its sign; empty without runs."""
+    if not values:
+        return ""
+    each = ", ".join(map(signed, values))
+    if disagree(values):
+        return f" But the runs disagree ({each}): another training may turn it round."
+    return f" Run by run: {each}."
+
+
+def disagree(values: Sequence[float]) -> bool:
+    """Whether some of the differences are above zero and some below."""
+    return bool(values) and min(values) < 0 < max(values)
+
+
+Runs = Mapping[tuple[str, str, str], Sequence[float]]
+
+
+def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str, runs: Runs | None = None) -> str:
+    """The one sentence a reader should take away; ``runs`` holds differences run by run, by metric, system and baseline."""
     ranked = summaries[summaries["metric"] == metric].dropna(subset="mean").sort_values("mean", ascending=False, kind="stable")
     if ranked.empty:
         return "No mixture could be scored."
@@ -133,6 +151,8 @@ def headline(summaries: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> str:
     second = ranked.iloc[1]
     pair = _pair_of(pairs[pairs["metric"] == metric], best["system"], second["system"])
     difference = number(abs(pair["difference"]))
+    if disagree((runs or {}).get((metric, pair["system"], pair["baseline"]), ())):
+        return f"{first}; its runs and those of {second['system']} disagree on which is better (difference {difference} dB)."
     if verdict(pair) in ("better", "worse"):
         return f"{first}, {difference} dB {'less' if worse else 'more'} than {second['system']}."
     return f"{first}; {second['system']} cannot be told apart from it (difference {difference} dB)."
