@@ -181,7 +181,8 @@ def report(
         typer.Option("--repeats", help="The tables are other trainings of the same systems: average over them, show the spread."),
     ] = False,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", metavar="RECIPE", help="Title and published figures, marked as not rerun.")
+        Path | None,
+        typer.Option("--recipe", metavar="RECIPE", help="Its title, baseline and published figures, marked as not rerun."),
     ] = None,
     oracles: Annotated[
         Path | None, typer.Option("--oracles", metavar="SCORES", help="Scores of ideal masks or the like, shown for context.")

@@ -123,9 +123,10 @@ def report(tables: Sequence[Path], out: Path, *, baseline: str | None, repeats: 
     from pipeline import reports
 
     scores = reports.read_scores(tables, repeats=repeats)
-    if baseline is not None and baseline not in set(scores["system"]):
-        raise TableError(f"--baseline {baseline}: the tables hold the systems {', '.join(scores['system'].unique())}")
-    page = reports.write_report(scores, out, baseline=baseline, **_beside(beside))
+    recipe = load_recipe(beside.recipe) if beside.recipe else None
+    if baseline is None and recipe is not None and recipe.baseline in set(scores["system"]):
+        baseline = recipe.baseline
+    page = reports.write_report(scores, out, baseline=baseline, **_beside(beside, recipe))
     stdout.out(f"Report: {page}", highlight=False)
 
 
@@ -140,11 +141,10 @@ class Beside:
     estimates: Sequence[str] = ()
 
 
-def _beside(given: Beside) -> dict[str, Any]:
+def _beside(given: Beside, recipe: Recipe | None) -> dict[str, Any]:
     """The same as ``reports.write_report`` takes it."""
     from pipeline import reports
 
-    recipe = load_recipe(given.recipe) if given.recipe else None
     found: dict[str, Any] = {"title": recipe.name if recipe else "Speech separation"}
     found["published"] = {name: f.model_dump() for name, f in recipe.report.published.items()} if recipe else {}
     found["oracles"] = reports.read_scores([given.oracles]) if given.oracles else None

@@ -222,7 +222,7 @@ def gather(
     names = list(dict.fromkeys(averaged["system"]))
     chosen = next((system for system, members in runs.items() if baseline in members), baseline)
     if chosen is not None and chosen not in names:
-        raise ScoreError(f"baseline: no scores of a system called {baseline!r}; there are {', '.join(map(str, names))}")
+        raise ScoreError(f"baseline: no scores are of a system called {baseline!r}; there are {', '.join(map(str, names))}")
     facts = (dict(histories), dict(models), dict(published), dict(provenance), context, dict(verification or {}))
     return Contents(title, averaged, chosen or names[0], *facts, run_scores=scores.reset_index(drop=True), runs=runs)
 

@@ -79,24 +79,25 @@ def write_report(
     )
     checked = check_sums(contents, examples)
     health = pd.concat([contents.health, checked.findings], ignore_index=True) if len(checked.findings) else contents.health
-    parts = _parts(contents, health) | {"sum_sentence": checked.sentence, "onset_drawings": _onset_drawings(contents, examples)}
+    over_time = onsets.improvement_over_time(contents, examples)
+    parts = _parts(contents, health) | {"sum_sentence": checked.sentence, "onset_drawings": drawings.onset_drawings(over_time)}
     page = _environment(autoescape=True).get_template("report.html.jinja")
     html = page.render(parts | _listening_parts(listening.Examples(())))
     if examples is not None:
         room = MAX_PAGE_BYTES - len(html.encode())
         heard = listening.make_examples(contents, examples, num_examples, max_bytes=room)
         html = page.render(parts | _listening_parts(heard))
-    _write_tables(contents, parts, health, out)
+    _write_tables(contents, parts, out)
+    _write(out / "summary.json", strict_json(_numbers(contents) | {"health": _records(health), "over_time": _records(over_time)}))
     _write_figures(parts, out)
     _write(out / "report.md", _environment(autoescape=False).get_template("report.md.jinja").render(parts))
     _write(out / "report.html", html)
     return out / "report.html"
 
 
-def _write_tables(contents: Contents, parts: Mapping[str, Any], health: pd.DataFrame, out: Path) -> None:
+def _write_tables(contents: Contents, parts: Mapping[str, Any], out: Path) -> None:
     _write(out / "summary.csv", _summaries(contents).to_csv(index=False, float_format="%.9g", lineterminator="\n"))
     _write(out / "pairs.csv", contents.pairs.to_csv(index=False, float_format="%.9g", lineterminator="\n"))
-    _write(out / "summary.json", strict_json(_numbers(contents, health)))
     _write(out / "summary.tex", as_latex(parts["results"]))
 
 
@@ -145,11 +146,6 @@ def _parts(contents: Contents, health: pd.DataFrame) -> dict[str, Any]:
         "num_resamples": f"{statistics.NUM_RESAMPLES:,}",
         "mixture_rows": mixture_rows(contents),
     }
-
-
-def _onset_drawings(contents: Contents, load: listening.Loader | None) -> list[figures.Drawing]:
-    """Quality over time, which needs audio."""
-    return [] if load is None else drawings.onset_drawings(onsets.improvement_over_time(contents, load))
 
 
 def _listening_parts(examples: listening.Examples) -> dict[str, Any]:
@@ -204,26 +200,29 @@ def _statuses(values: pd.Series) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------------ JSON
-def _numbers(contents: Contents, health: pd.DataFrame) -> dict[str, Any]:
+def _numbers(contents: Contents) -> dict[str, Any]:
     return {
         "title": contents.title,
         "headline": contents.headline,
         "conclusions": contents.conclusions,
         "baseline": contents.baseline,
         "systems": contents.systems,
-        "summaries": contents.summaries.to_dict("records"),
-        "oracles": contents.oracle_summaries.to_dict("records"),
-        "runs": {metric: table.to_dict("records") for metric, table in contents.run_spread.items()},
-        "pairs": contents.pairs.to_dict("records"),
-        "breakdowns": {name: table.to_dict("records") for name, table in contents.breakdowns.items()},
-        "excluded": contents.excluded.to_dict("records"),
+        "summaries": _records(contents.summaries),
+        "oracles": _records(contents.oracle_summaries),
+        "runs": {metric: _records(table) for metric, table in contents.run_spread.items()},
+        "pairs": _records(contents.pairs),
+        "breakdowns": {name: _records(table) for name, table in contents.breakdowns.items()},
+        "excluded": _records(contents.excluded),
         "permutation_disagreements": contents.disagreements,
-        "health": health.to_dict("records"),
         "verification": dict(contents.verification),
         "models": {name: dict(facts) for name, facts in contents.models.items()},
         "published": {name: dict(figures) for name, figures in contents.published.items()},
         "provenance": dict(contents.provenance),
     }
+
+
+def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table.to_dict("records")
 
 
 def strict_json(value: Any) -> str:
