@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from random import Random
 from typing import Protocol, TypeVar
 
@@ -23,7 +24,8 @@ from pipeline.audio import dequantise, resample
 from pipeline.errors import DatasetError
 from pipeline.levels import LevelRule
 from pipeline.mixing import Mode, Utterance, mix_at_levels
-from pipeline.plans.random import MixtureSampler
+from pipeline.plans.overlap import begin_times
+from pipeline.plans.random import Draw, MixtureSampler
 from pipeline.shards import Shard
 
 Samples = NDArray[np.float32]
@@ -137,7 +139,8 @@ class StaticSegments:
 class DynamicSegments:
     """New mixtures by the plan's rules, each mixed when it is asked for from a random cut of every utterance.
 
-    Levels are those of the whole utterances, as in a rendered mixture.
+    Levels are those of the whole utterances, as in a rendered mixture. Where the plan lets speakers overlap in part, cuts are
+    just so long that they fill a segment when they overlap by the plan's ratio: every speaker is heard in every segment.
 
     Args:
         bank: utterances at the mixtures' sample rate, one row each, with the facts ``level_db`` (dB or LUFS) and ``peak``.
@@ -184,24 +187,35 @@ class DynamicSegments:
         """Draw, cut, level and mix."""
         draw = self._sampler.draw(epoch, index)
         keyed = self._sampler.keyed(epoch, index, "cut")
-        cuts = [self._cut(self._places[name], keyed) for name in draw.utterance_ids]
+        # Neighbours of equal lengths that overlap by a ratio r take up 1 + (n - 1) (1 - r) of these lengths.
+        longest = ceil(self._num_samples / (1 + (len(draw.utterance_ids) - 1) * (1 - draw.overlap)))
+        cuts = [self._cut(self._places[name], longest, keyed) for name in draw.utterance_ids]
+        starts = self._starts(cuts, draw)
         levels_db = list(draw.levels_db)
         if self._noise is not None:
             random = self._sampler.keyed(epoch, index, "noise")
             levels_db.append(_noise_level_db(self._sampler.rule, draw.levels_db[0], random))
-            cuts.append(_noise_cut(self._noise, max(len(cut.samples) for cut in cuts), random))
-        mixed = mix_at_levels(cuts, levels_db, rule=self._sampler.rule, mode=self._mode)
-        return padded(mixed.mixture, mixed.sources[: len(draw.utterance_ids)], self._num_samples)
+            speech_samples = max(start + len(cut.samples) for start, cut in zip(starts, cuts, strict=True))
+            cuts.append(_noise_cut(self._noise, speech_samples, random))
+            starts.append(0)
+        mixed = mix_at_levels(cuts, levels_db, rule=self._sampler.rule, mode=self._mode, starts=starts)
+        whole = slice(self._num_samples)
+        return padded(mixed.mixture[whole], mixed.sources[: len(draw.utterance_ids), whole], self._num_samples)
 
-    def _cut(self, place: int, keyed: Random) -> Utterance:
-        """As much of an utterance as a segment holds, from a random place and at a random speed."""
+    def _starts(self, cuts: Sequence[Utterance], draw: Draw) -> list[int]:
+        """Samples of silence before each source."""
+        seconds = [len(cut.samples) / self._bank.sample_rate for cut in cuts]
+        return [round(begin * self._bank.sample_rate) for begin in begin_times(seconds, draw.overlap, draw.order)]
+
+    def _cut(self, place: int, num_samples: int, keyed: Random) -> Utterance:
+        """As much of an utterance as is asked for, from a random place and at a random speed."""
         speed = 100 + (keyed.randint(-self._speed_percent, self._speed_percent) if self._speed_percent else 0)
-        wanted = -(-self._num_samples * speed // 100)
+        wanted = -(-num_samples * speed // 100)
         length = int(self._bank.num_samples[place])
         start = int(keyed.random() * (max(length - wanted, 0) + 1))
         samples: Samples = self._bank.read(place, start, start + wanted)[0]
         # Speech at 105 % is speech recorded at a rate of 105 and played at 100.
-        samples = resample(samples, speed, 100)[: self._num_samples]
+        samples = resample(samples, speed, 100)[:num_samples]
         facts = self._bank.facts[place]
         return Utterance(samples, facts["level_db"], facts["peak"])
 

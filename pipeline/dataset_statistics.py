@@ -27,6 +27,7 @@ class DatasetStatistics:
         overview: mixtures, hours, speakers, utterances, shortest, mean and longest seconds.
         sex_pairs: how many mixtures of each combination (``F-M``; ``?`` where unknown).
         reuse: how many utterances are used how often.
+        overlaps: how many mixtures overlap by each of the plan's ratios.
         lengths: histogram of the mixtures' lengths, ``from_seconds``.
         snr: histogram of every source's level against all else in its mixture, ``from_db``.
         level_difference: histogram of the loudest source's level over the softest's, ``from_db``.
@@ -35,6 +36,7 @@ class DatasetStatistics:
     overview: pd.DataFrame
     sex_pairs: pd.DataFrame
     reuse: pd.DataFrame
+    overlaps: pd.DataFrame
     lengths: pd.DataFrame
     snr: pd.DataFrame
     level_difference: pd.DataFrame
@@ -68,6 +70,7 @@ def dataset_statistics(mixtures: pd.DataFrame, dataset_dir: Path, *, num_workers
         overview=_overview(seconds, sources),
         sex_pairs=_sex_pairs(sources),
         reuse=_reuse(sources),
+        overlaps=_counts(mixtures.assign(overlap=mixtures.get("overlap", 1.0)), "overlap", "num_mixtures"),
         lengths=_histogram(seconds, "seconds", LENGTH_BIN_SECONDS).rename(columns={"from": "from_seconds"}),
         snr=_histogram(measured, "snr_db", SNR_BIN_DB).rename(columns={"from": "from_db"}),
         level_difference=_histogram(_level_differences(measured), "level_db", SNR_BIN_DB).rename(columns={"from": "from_db"}),

@@ -46,7 +46,8 @@ def _of_variant(rows: pd.DataFrame, variant: Variant, mix: Mix) -> Footprint:
     common = np.gcd(rows["sample_rate"], rate)
     # The length of scipy.signal.resample_poly's output is ceil(n · up / down).
     lengths = -(-rows["num_samples"] * (rate // common) // (rows["sample_rate"] // common))
-    mixtures = lengths.groupby([rows["split"], rows["mixture_id"]]).agg([variant.mode, "count"])
+    ends = np.rint(rows["start_seconds"] * rate).astype("int64") + lengths
+    mixtures = ends.groupby([rows["split"], rows["mixture_id"]]).agg([variant.mode, "count"])
     files = mixtures["count"] + len(mix.types) + mix.with_noise
     num_files, num_samples = int(files.sum()), int((mixtures[variant.mode] * files).sum())
     num_bytes = num_samples * BYTES_PER_SAMPLE[mix.encoding] + num_files * WAV_HEADER_BYTES[mix.encoding]

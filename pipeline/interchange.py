@@ -36,6 +36,7 @@ class ListedSource:
     path: str
     speaker_id: str
     sex: str
+    start_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def _listed(row: dict[Any, Any], root: Path) -> ListedMixture:
     sources = []
     for number in range(1, row["num_sources"] + 1):
         path, speaker_id, sex = (str(row[f"source_{number}_{name}"]) for name in ("path", "speaker_id", "sex"))
-        sources.append(ListedSource(f"s{number}", (root / path).as_posix(), speaker_id, sex))
+        start = float(row.get(f"source_{number}_start_seconds", 0.0))
+        sources.append(ListedSource(f"s{number}", (root / path).as_posix(), speaker_id, sex, start))
     return ListedMixture(
         mixture_id=row["mixture_id"],
         split=row["split"],
@@ -213,8 +215,8 @@ def _supervision(mixture: ListedMixture, source: ListedSource) -> dict[str, Any]
     return {
         "id": f"{mixture.mixture_id}-{source.name}",
         "recording_id": mixture.mixture_id,
-        "start": 0.0,
-        "duration": mixture.seconds,
+        "start": source.start_seconds,
+        "duration": mixture.seconds - source.start_seconds,
         "channel": 0,
         "speaker": source.speaker_id,
         **known,

@@ -55,16 +55,19 @@ def source_gain(rule: LevelRule, target_db: float, measured_db: float, peak: flo
     return gain
 
 
-def mix(sources: Sequence[Signal], gains: Sequence[float], *, mode: Mode, peak_rule: PeakRule) -> Mixed:
+def mix(
+    sources: Sequence[Signal], gains: Sequence[float], *, mode: Mode, peak_rule: PeakRule, starts: Sequence[int] = ()
+) -> Mixed:
     """Mix sources into a mixture.
 
     Args:
         sources: each [time], of one floating type, which the result keeps; lengths may differ.
         gains: linear, one for each source.
-        mode: ``min`` cuts to the shortest source, ``max`` pads with zeros to the longest, both at the end.
+        mode: ``min`` ends with the first source that ends, ``max`` pads all with zeros until the last has ended.
         peak_rule: see :data:`PEAK_RULES`; one scale for the mixture and all its sources.
+        starts: samples of silence before each source; by default none.
     """
-    stacked = fit_lengths(sources, mode)
+    stacked = fit_lengths(sources, mode, starts)
     for source, gain in zip(stacked, gains, strict=True):
         source *= source.dtype.type(gain)
     mixture = stacked.sum(axis=0)
@@ -75,14 +78,20 @@ def mix(sources: Sequence[Signal], gains: Sequence[float], *, mode: Mode, peak_r
     return Mixed(mixture, stacked, tuple(float(gain) * scale for gain in gains), scale)
 
 
-def fit_lengths(sources: Sequence[Signal], mode: Mode) -> Signal:
-    """A fresh [source, time] array of the sources, cut to the shortest or padded to the longest."""
-    lengths = [len(source) for source in sources]
-    length = min(lengths) if mode == "min" else max(lengths)
+def fit_lengths(sources: Sequence[Signal], mode: Mode, starts: Sequence[int] = ()) -> Signal:
+    """A fresh [source, time] array of the sources, each from its start on, cut or padded as :func:`mix` says."""
+    starts = starts or [0] * len(sources)
+    ends = [start + len(source) for start, source in zip(starts, sources, strict=True)]
+    length = min(ends) if mode == "min" else max(ends)
     fitted = np.zeros((len(sources), length), dtype=np.result_type(*sources))
-    for row, source in zip(fitted, sources, strict=True):
-        row[: len(source)] = source[:length]
+    for row, source, start in zip(fitted, sources, starts, strict=True):
+        row[start : start + len(source)] = source[: max(length - start, 0)]
     return fitted
+
+
+def fit_length(samples: Signal, num_samples: int) -> Signal:
+    """A signal [time] cut, or padded with zeros, to a length."""
+    return np.pad(samples[:num_samples], (0, max(num_samples - len(samples), 0)))
 
 
 def peak_scale(mixture: Signal, sources: Signal, peak_rule: PeakRule) -> float:
@@ -106,7 +115,9 @@ class Utterance:
     """Largest absolute sample."""
 
 
-def mix_at_levels(utterances: Sequence[Utterance], targets_db: Sequence[float], *, rule: LevelRule, mode: Mode) -> Mixed:
+def mix_at_levels(
+    utterances: Sequence[Utterance], targets_db: Sequence[float], *, rule: LevelRule, mode: Mode, starts: Sequence[int] = ()
+) -> Mixed:
     """Bring utterances to their levels and mix them.
 
     Args:
@@ -114,9 +125,11 @@ def mix_at_levels(utterances: Sequence[Utterance], targets_db: Sequence[float], 
         targets_db: dB or LUFS, one for each source.
         rule: what the levels mean; it implies the peak rule.
         mode: ``min`` or ``max``.
+        starts: samples of silence before each source; by default none.
     """
     gains = [source_gain(rule, target, u.level_db, u.peak) for u, target in zip(utterances, targets_db, strict=True)]
-    return mix([utterance.samples for utterance in utterances], gains, mode=mode, peak_rule=PEAK_RULES[rule])
+    samples = [utterance.samples for utterance in utterances]
+    return mix(samples, gains, mode=mode, peak_rule=PEAK_RULES[rule], starts=starts)
 
 
 def fade_length(sample_rate: int) -> int:

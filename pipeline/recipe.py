@@ -89,7 +89,24 @@ Corpus = Annotated[SyntheticCorpus | FolderCorpus | LibriSpeechCorpus | Wsj0Corp
 
 
 # ------------------------------------------------------------------------------------------------------------------ plan
-class RandomPlan(_Table):
+class _DrawnPlan(_Table):
+    overlap: list[Annotated[float, Field(ge=0, le=1)]] = [1.0]
+    """How far speakers overlap, for drawn mixtures: 1 fully, 0 one after the other, 0.2 that a fifth of the shorter of two
+    neighbours sounds together. Several ratios take turns. Below 1 needs ``mix.mode = "max"``."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether any speaker begins later than its mixture."""
+        return self.overlap != [1.0]
+
+    @model_validator(mode="after")
+    def _some_overlap(self) -> Self:
+        if not self.overlap or len(set(self.overlap)) < len(self.overlap):
+            raise ValueError("overlap must name one or more ratios from 0 to 1, each once")
+        return self
+
+
+class RandomPlan(_DrawnPlan):
     """Mixtures drawn anew from any manifest: the speakers first, then their least used utterances."""
 
     kind: Literal["random"]
@@ -107,7 +124,7 @@ class RandomPlan(_Table):
         return self
 
 
-class _ListedPlan(_Table):
+class _ListedPlan(_DrawnPlan):
     num_sources: Annotated[int, Field(ge=2, le=10)] = 2
     lists: Literal["published", "drawn"] = "published"
     """``published`` reads the dataset's own lists; ``drawn`` makes new ones for any corpus by the same rules."""
@@ -122,6 +139,12 @@ class _ListedPlan(_Table):
     def _some_splits(self) -> Self:
         if not self.splits or len(set(self.splits)) < len(self.splits):
             raise ValueError("splits must name one or more of train, valid and test, each once")
+        return self
+
+    @model_validator(mode="after")
+    def _overlap_is_drawn(self) -> Self:
+        if self.is_partial and self.lists == "published":
+            raise ValueError("overlap below 1 needs lists = 'drawn': in the published mixtures all speakers begin together")
         return self
 
 
@@ -165,7 +188,7 @@ class LibriMixPlan(_ListedPlan):
         return _drawing(self)
 
 
-class WhamPlan(_Table):
+class WhamPlan(_DrawnPlan):
     """Noisy mixtures as WHAM! makes them: the first speaker U(-3, 6) dB louder than the noise, a peak of at most 0.95."""
 
     kind: Literal["wham"]
@@ -185,14 +208,23 @@ class WhamPlan(_Table):
     def drawing(self) -> RandomPlan:
         """The same rules for speech alone, for dynamic mixing."""
         return RandomPlan(
-            kind="random", num_sources=self.num_sources, num_mixtures=self.num_mixtures, min_seconds=self.min_seconds
+            kind="random",
+            num_sources=self.num_sources,
+            num_mixtures=self.num_mixtures,
+            min_seconds=self.min_seconds,
+            overlap=self.overlap,
         )
 
 
 def _drawing(plan: Wsj0MixPlan | LibriMixPlan) -> RandomPlan:
     num_mixtures = {split: num for split, num in plan.num_mixtures.items() if split in plan.splits}
     return RandomPlan(
-        kind="random", num_sources=plan.num_sources, num_mixtures=num_mixtures, level=plan.level, min_seconds=plan.min_seconds
+        kind="random",
+        num_sources=plan.num_sources,
+        num_mixtures=num_mixtures,
+        level=plan.level,
+        min_seconds=plan.min_seconds,
+        overlap=plan.overlap,
     )
 
 
@@ -408,6 +440,11 @@ class Recipe(_Table):
             )
         if self.mix.with_noise and self.plan.kind not in ("librimix", "wham"):
             raise ValueError(f"mix.types: plan.kind = {self.plan.kind!r} has no noise; 'librimix' and 'wham' have")
+        if self.plan.is_partial and any(variant.mode == "min" for variant in self.mix.variants):
+            raise ValueError(
+                "mix.mode: 'min' ends a mixture with the source that ends first, and with plan.overlap below 1 others may begin "
+                "after that; use mix.mode = 'max'"
+            )
         return self
 
     @property

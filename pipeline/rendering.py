@@ -148,6 +148,7 @@ def render(
         WorkError: the folder cannot be written, or the disk is full.
     """
     mixtures = planned_mixtures(plan, manifest, with_noise=mix.with_noise)
+    _check_modes(mixtures, mix)
     inputs = Inputs(Path(corpus_root), _noise_root(noise_root, mix), channel, mix)
     dataset_dir = Path(dataset_dir)
     (dataset_dir / MIXTURES_FILE).unlink(missing_ok=True)
@@ -162,6 +163,15 @@ def render(
     records = [done[m.split, m.mixture_id] for m in mixtures]
     journal.settle(records)
     return _write_tables(records, dataset_dir, absolute_paths=absolute_paths)
+
+
+def _check_modes(mixtures: Sequence[PlannedMixture], mix: Mix) -> None:
+    """Raise PlanError where a source might begin after its mixture has been cut."""
+    late = [mixture.mixture_id for mixture in mixtures if any(source.start_seconds > 0 for source in mixture.sources)]
+    if late and any(variant.mode == "min" for variant in mix.variants):
+        raise PlanError(
+            f"{len(late)} mixtures have speech that begins late (first {late[0]}), which mode 'min' may cut; use 'max'"
+        )
 
 
 def _key(record: Record) -> tuple[str, str]:

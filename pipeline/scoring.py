@@ -97,7 +97,7 @@ class Task:
     estimates: Mapping[str, tuple[Path, ...]]
     """By system."""
     notes: tuple[Row, ...] = ()
-    """Per source: ``speaker_id`` and ``sex``."""
+    """Per source: ``speaker_id``, ``sex``, and the mixture's ``overlap`` where it is known."""
 
 
 def score_dataset(
@@ -188,6 +188,7 @@ def dataset_tasks(mixtures: pd.DataFrame, dataset_dir: str | Path, estimates: Ma
 
 def _dataset_task(row: Mapping[Any, Any], dataset_dir: Path, folders: Mapping[str, Path]) -> Task:
     numbers = range(1, int(row["num_sources"]) + 1)
+    overlap = {"overlap": row["overlap"]} if "overlap" in row else {}
     return Task(
         mixture_id=row["mixture_id"],
         sample_rate=int(row["sample_rate"]),
@@ -197,7 +198,7 @@ def _dataset_task(row: Mapping[Any, Any], dataset_dir: Path, folders: Mapping[st
             system: tuple(folder / f"s{number}" / f"{row['mixture_id']}.wav" for number in numbers)
             for system, folder in folders.items()
         },
-        notes=tuple({key: row[f"source_{number}_{key}"] for key in ("speaker_id", "sex")} for number in numbers),
+        notes=tuple({key: row[f"source_{number}_{key}"] for key in ("speaker_id", "sex")} | overlap for number in numbers),
     )
 
 

@@ -27,7 +27,7 @@ from pipeline.footprint import footprint, require_room, written_bytes
 from pipeline.plans import making, random
 from pipeline.plans.making import Roots
 from pipeline.provenance import provenance
-from pipeline.recipe import Recipe, SyntheticCorpus, format_recipe
+from pipeline.recipe import Plan, Recipe, SyntheticCorpus, format_recipe
 from pipeline.runner import Stage
 from pipeline.shards import Shard
 from pipeline.tables import HISTORY, MANIFEST, MIXTURES, PLAN, SCORES, read_table, write_table, written_whole
@@ -264,7 +264,7 @@ def _measured_plan(recipe: Recipe, options: Options, roots: Roots, scan: Stage) 
         write_table(plan, folder / PLAN_FILE, PLAN)
 
     settings = {
-        "plan": _settings(recipe.plan),
+        "plan": _plan_settings(recipe.plan),
         "seed": recipe.seed,
         "channel": recipe.corpus.channel,
         "noise": None if roots.noise is None else wham_noise.listing_digest(roots.noise),
@@ -276,7 +276,7 @@ def _drawn_plan(recipe: Recipe, options: Options, scan: Stage) -> Stage:
     def work(folder: Path) -> None:
         write_table(making.draw(recipe, _manifest(scan, options)), folder / PLAN_FILE, PLAN)
 
-    return Stage("plan", 1, {"plan": _settings(recipe.plan), "seed": recipe.seed}, work, needs=(scan,))
+    return Stage("plan", 1, {"plan": _plan_settings(recipe.plan), "seed": recipe.seed}, work, needs=(scan,))
 
 
 def _published_plan(recipe: Recipe, options: Options, roots: Roots) -> Stage:
@@ -289,7 +289,7 @@ def _published_plan(recipe: Recipe, options: Options, roots: Roots) -> Stage:
         write_table(plan, folder / PLAN_FILE, PLAN)
 
     settings = {
-        "plan": _settings(recipe.plan),
+        "plan": _plan_settings(recipe.plan),
         "corpus": _settings(recipe.corpus),
         "with_noise": recipe.mix.with_noise,
         "lists": making.lists_digest(recipe, roots.lists),
@@ -383,6 +383,7 @@ def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: S
     }
     if system.train.mixing == "dynamic":
         settings |= {"level": recipe.plan.level, "mode": recipe.mix.mode, "num_mixtures": recipe.plan.num_mixtures["train"]}
+        settings |= {"overlap": recipe.plan.overlap} if recipe.plan.is_partial else {}
     return Stage("train", 1, settings, work, needs=(packs["valid"], source), label=name)
 
 
@@ -477,6 +478,12 @@ def _report(
 def _settings(table: BaseModel) -> dict[str, Any]:
     """A recipe table as JSON values, its defaults included."""
     return table.model_dump(mode="json")
+
+
+def _plan_settings(plan: Plan) -> dict[str, Any]:
+    """As :func:`_settings`; full overlap goes without saying."""
+    settings = _settings(plan)
+    return settings if plan.is_partial else {key: value for key, value in settings.items() if key != "overlap"}
 
 
 def _mixtures(mix: Stage, options: Options) -> pd.DataFrame:

@@ -74,6 +74,9 @@ PLAN = Schema(
         ),
         Column("level", "number", "what the rule applies"),
         Column("start_seconds", "number", "where the source begins in the mixture"),
+        Column(
+            "overlap", "number", "ratio by which speakers were made to overlap, of plans that let them begin late", optional=True
+        ),
     ),
 )
 
@@ -88,8 +91,10 @@ MIXTURES = Schema(
         Column("num_sources", "integer", "sources in this mixture"),
         Column("scale", "number", "linear gain of the peak rule, common to all files of the mixture"),
         Column("mixture_path", "text", "relative to the dataset"),
+        Column("overlap", "number", "as in the plan", optional=True),
         # For k = 1 … num_sources: source_k_path, source_k_utterance_id, source_k_speaker_id, source_k_sex (text),
-        # source_k_gain (number: linear, applied to the resampled utterance, peak rule included).
+        # source_k_gain (number: linear, applied to the resampled utterance, peak rule included), and where the plan has an
+        # overlap source_k_start_seconds (number).
     ),
 )
 
@@ -111,6 +116,7 @@ SCORES = Schema(
         Column("sample_rate", "integer", "Hz"),
         Column("speaker_id", "text", "of the reference", optional=True),
         Column("sex", "text", "of the reference", optional=True),
+        Column("overlap", "number", "ratio by which the mixture's speakers overlap, where they begin late", optional=True),
         Column("input_si_snr_db", "number", "of the mixture against this reference"),
         Column("input_sdr_db", "number", "of the mixture against this reference"),
         Column("seconds", "number", "wall time of separating this mixture", optional=True),

@@ -60,6 +60,13 @@ def test_reuse(statistics):
     }
 
 
+def test_overlaps(dataset, statistics):
+    assert statistics.overlaps["overlap"].tolist() == [1.0, 1.0]
+    mixtures, folder = dataset
+    partial = dataset_statistics(mixtures.assign(overlap=[0.2, 0.2, 0.4, 0.4]), folder, num_workers=1).overlaps
+    assert partial.to_dict("list") == {"split": ["train", "train", "test"], "overlap": [0.2, 0.4, 0.4], "num_mixtures": [2, 1, 1]}
+
+
 def test_lengths_and_levels(statistics):
     assert statistics.lengths.to_dict("list") == {
         "split": ["train", "train", "test"], "from_seconds": [1.0, 2.0, 2.0], "count": [2, 1, 1],

@@ -16,6 +16,7 @@ from pipeline.recipe import Mix
 def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
     manifest = pd.DataFrame({"utterance_id": ["a", "b"], "num_samples": [16001, 44100], "sample_rate": [16000, 22050]})
     plan = pd.DataFrame({"split": "test", "mixture_id": "a_b", "source": ["s1", "s2"], "utterance_id": ["a", "b"]})
+    plan["start_seconds"] = 0.0
     return plan, manifest
 
 
@@ -43,7 +44,7 @@ def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path) -> None:
 
 def test_every_variant_type_and_noise_is_counted() -> None:
     plan, manifest = tables()
-    plan.loc[2] = ["test", "a_b", "noise", "b"]
+    plan.loc[2] = ["test", "a_b", "noise", "b", -0.5]
     mix = Mix(types=["mix_clean", "mix_both"], also=[{"sample_rate": 16000, "mode": "max"}])
     found = footprint(plan, manifest, mix)
     # Per variant: two sources, noise, two types.

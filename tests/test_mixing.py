@@ -33,6 +33,19 @@ def test_lengths_are_of_the_shortest_or_the_longest(lengths, mode, peak_rule):
     assert mixed.sources.shape == (len(lengths), len(mixed.mixture))
 
 
+@given(lengths, st.lists(st.integers(0, 300), min_size=5, max_size=5), modes, peak_rules)
+def test_starts_are_silence_before_the_sources(lengths, starts, mode, peak_rule):
+    sources, starts = _sources(lengths, np.float32), starts[: len(lengths)]
+    behind_silence = [
+        np.concatenate([np.zeros(start, np.float32), source]) for start, source in zip(starts, sources, strict=True)
+    ]
+    mixed = mix(sources, [2.0] * len(lengths), mode=mode, peak_rule=peak_rule, starts=starts)
+    equal = mix(behind_silence, [2.0] * len(lengths), mode=mode, peak_rule=peak_rule)
+    assert np.array_equal(mixed.mixture, equal.mixture)
+    assert np.array_equal(mixed.sources, equal.sources)
+    assert mixed.gains == equal.gains
+
+
 @given(lengths, gains, modes)
 def test_always_means_a_peak_of_exactly_nine_tenths(lengths, gain, mode):
     mixed = mix(_sources(lengths, np.float64), [gain] * len(lengths), mode=mode, peak_rule="always")

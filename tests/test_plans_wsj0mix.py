@@ -165,7 +165,11 @@ def test_hours_limit_a_plan():
     plan = pd.DataFrame(
         [(f"m{k}", "train", s, u) for k in range(5) for s, u in (("s1", f"u{2 * k}"), ("s2", f"u{2 * k + 1}"))],
         columns=["mixture_id", "split", "source", "utterance_id"],
-    )
+    ).assign(start_seconds=0.0)
     # Each lasts as long as its shorter source: 1, 3, 5, 7, 9 seconds.
     assert list(first_hours(plan, manifest, 4 / 3600)["mixture_id"].unique()) == ["m0", "m1"]
     assert list(first_hours(plan, manifest, 4.5 / 3600)["mixture_id"].unique()) == ["m0", "m1", "m2"]
+    # Where the second of each begins when the first has ended, the last end counts: 3, 7, 11 … seconds.
+    plan.loc[plan["source"] == "s2", "start_seconds"] = [1.0, 3, 5, 7, 9]
+    assert list(first_hours(plan, manifest, 9 / 3600)["mixture_id"].unique()) == ["m0", "m1"]
+    assert list(first_hours(plan, manifest, 10.5 / 3600)["mixture_id"].unique()) == ["m0", "m1", "m2"]

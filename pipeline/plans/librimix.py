@@ -65,7 +65,7 @@ def read_lists(
                 rows += _plan_rows(mixture, parts, split, subset)
                 speech += [_utterance(path, split, sexes) for name, path, _ in parts if name != NOISE]
                 noises += [_noise(path, split) for name, path, _ in parts if name == NOISE]
-    table = pd.DataFrame(rows, columns=[*(column.name for column in PLAN.columns), "subset"])
+    table = pd.DataFrame(rows, columns=[*PLAN.required(), "subset"])
     return table, unique_rows(speech), unique_rows(noises)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pipeline.levels import loudness
 from pipeline.mixing import PEAK, extended, fit_lengths, source_gain
 from pipeline.parallel import chunked, map_parallel
 from pipeline.plans.librimix import RULE, list_name
+from pipeline.plans.overlap import begin_order, begin_times, dealt
 from pipeline.plans.planned import NOISE
 from pipeline.plans.random import LOUDNESS_LUFS, safe_name, unique_id
 from pipeline.recipe import LibriMixPlan
@@ -61,7 +62,15 @@ class Combination:
     mixture_id: str
     split: str
     sources: tuple[File, ...]
-    noise: File | None
+    begins_seconds: tuple[float, ...]
+    """When each source begins."""
+    overlap: float
+    noise: File | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return max(begin + file.seconds for begin, file in zip(self.begins_seconds, self.sources, strict=True))
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ def draw_lists(
     chunks = map_parallel(gains_of, chunked(combinations, _CHUNK), num_workers=num_workers, description="measure loudness")
     gains = [each for chunk in chunks for each in chunk]
     rows = [row for pair in zip(combinations, gains, strict=True) for row in _plan_rows(*pair)]
-    return pd.DataFrame(rows, columns=[*(column.name for column in PLAN.columns), "subset"])
+    return pd.DataFrame(rows, columns=[*PLAN.required(), *(["overlap"] if plan.is_partial else []), "subset"])
 
 
 # -------------------------------------------------------------------------------------------------------- who meets whom
@@ -134,10 +143,20 @@ def combine(
         raise PlanError(f"split {split}: its {len(speech)} utterances combine to {len(groups)} mixtures; lower plan.num_mixtures")
     if len(groups) < asked:
         logger.info("split train: using every utterance once gives %d mixtures rather than %d", len(groups), asked)
-    chosen = _deal_noises(groups, noises, split=split, seed=seed)
+    combinations = _begun(groups, plan.overlap, split=split, seed=seed)
+    return _with_noises(combinations, noises, split=split, seed=seed) if noises is not None else combinations
+
+
+def _begun(groups: Sequence[tuple[File, ...]], ratios: Sequence[float], *, split: str, seed: int) -> list[Combination]:
+    """The groups with their names, and when each source of them begins."""
     taken: set[str] = set()
-    names = [unique_id(safe_name("_".join(file.utterance_id for file in group)), taken) for group in groups]
-    return [Combination(*parts) for parts in zip(names, [split] * len(groups), groups, chosen, strict=True)]
+    combinations = []
+    for index, group in enumerate(groups):
+        name = unique_id(safe_name("_".join(file.utterance_id for file in group)), taken)
+        ratio = dealt(ratios, index)
+        begins = begin_times([file.seconds for file in group], ratio, begin_order(len(group), f"{seed}/{split}/{name}/order"))
+        combinations.append(Combination(name, split, group, begins, ratio))
+    return combinations
 
 
 def _files(manifest: pd.DataFrame, split: str, min_seconds: float) -> list[File]:
@@ -176,22 +195,19 @@ def _one_round(order: Sequence[File], size: int) -> list[tuple[File, ...]]:
     return whole
 
 
-def _deal_noises(groups: Sequence[tuple[File, ...]], noises: pd.DataFrame | None, *, split: str, seed: int) -> list[File | None]:
-    """A noise for every group, each used once before any is used again, as long as the longest source where there is one."""
-    if noises is None:
-        return [None] * len(groups)
+def _with_noises(combinations: Sequence[Combination], noises: pd.DataFrame, *, split: str, seed: int) -> list[Combination]:
+    """Each with a noise, used once before any is used again, that lasts as long as the combination where there is one."""
     stock = _files(noises, split, 0.0)
     if not stock:
         raise PlanError(f"split {split}: there is no noise for it; add some or ask for mix.types = ['mix_clean'] alone")
-    chosen: list[File | None] = []
+    noisy: list[Combination] = []
     left: list[File] = []
-    for number, group in enumerate(groups):
+    for number, one in enumerate(combinations):
         left = left or _shuffled(stock, f"{seed}/{split}/{number}/noise")
-        longest = max(file.seconds for file in group)
-        noise = next((file for file in left if file.seconds >= longest), None) or max(left, key=lambda file: file.seconds)
+        noise = next((file for file in left if file.seconds >= one.seconds), None) or max(left, key=lambda file: file.seconds)
         left.remove(noise)
-        chosen.append(noise)
-    return chosen
+        noisy.append(replace(one, noise=noise))
+    return noisy
 
 
 def _shuffled(files: Sequence[File], key: str) -> list[File]:
@@ -218,16 +234,19 @@ def gains_of(combination: Combination, reading: Reading) -> list[float]:
     gains = [_gain(samples, rate, target, path) for (samples, rate, path), target in zip(signals, targets, strict=True)]
     common_rate = combination.sources[0].sample_rate
     levelled = [gain * resample(samples, rate, common_rate) for gain, (samples, rate, _) in zip(gains, signals, strict=True)]
-    peak = float(np.abs(fit_lengths(levelled, "max").sum(axis=0)).max())
+    starts = [round(begin * common_rate) for begin in combination.begins_seconds] + [0] * (
+        len(levelled) - len(combination.sources)
+    )
+    peak = float(np.abs(fit_lengths(levelled, "max", starts).sum(axis=0)).max())
     return [gain * min(1.0, PEAK / peak) for gain in gains]
 
 
 def _signals(combination: Combination, reading: Reading) -> list[tuple[npt.NDArray[Any], int, Path]]:
-    """Samples, sample rate and path of every component; noise as long as the longest source."""
+    """Samples, sample rate and path of every component; noise as long as all the speech."""
     paths = [reading.corpus_root / file.path for file in combination.sources]
     signals = [(*read_audio(path, channel=reading.channel, dtype="float32"), path) for path in paths]
     if combination.noise is not None and reading.noise_root is not None:
-        length = round(max(file.seconds for file in combination.sources) * combination.noise.sample_rate)
+        length = round(combination.seconds * combination.noise.sample_rate)
         path = reading.noise_root / combination.noise.path
         noise, rate = read_audio(path, channel=0, stop=length, dtype="float32")
         signals.append((extended(noise, length, rate), rate, path))
@@ -252,10 +271,11 @@ def _plan_rows(combination: Combination, gains: Sequence[float]) -> list[dict[st
             "utterance_id": file.utterance_id,
             "level_rule": RULE,
             "level": gain,
-            "start_seconds": 0.0,
+            "start_seconds": begin,
+            "overlap": combination.overlap,
             "subset": FOLDERS[combination.split],
         }
-        for name, file, gain in zip([*names, NOISE], files, gains, strict=False)
+        for name, file, gain, begin in zip([*names, NOISE], files, gains, [*combination.begins_seconds, 0.0], strict=False)
     ]
 
 

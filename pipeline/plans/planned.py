@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -30,7 +30,16 @@ class PlannedSource:
     level: float
     """What the mixture's level rule applies."""
     start_seconds: float = 0.0
-    """Where it begins in the mixture; a negative start means that so much of it has passed before."""
+    """Where it begins in the mixture; a negative start, of noise, means that so much of it has passed before."""
+
+    @property
+    def end_seconds(self) -> float:
+        """Where it ends in a mixture that is not cut."""
+        return self.start_seconds + self.num_samples / self.sample_rate
+
+    def start(self, sample_rate: int) -> int:
+        """Samples of silence before it at a sample rate in Hz."""
+        return round(self.start_seconds * sample_rate)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,18 @@ class PlannedMixture:
     """Folder of the published tree that holds it, where it is not the split's."""
     sources: tuple[PlannedSource, ...]
     noise: PlannedSource | None
+    # It says what the starts already do, so no dataset is another for it.
+    overlap: float | None = field(default=None, repr=False)
+    """The ratio that the starts were made by, in plans of partial overlap: see ``plans.overlap``."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts where nothing is cut."""
+        return max(source.end_seconds for source in self.sources)
+
+    def starts(self, sample_rate: int) -> list[int]:
+        """Samples of silence before each source at a sample rate in Hz."""
+        return [source.start(sample_rate) for source in self.sources]
 
 
 def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: bool = False) -> list[PlannedMixture]:
@@ -52,10 +73,10 @@ def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: 
 
     Raises:
         PlanError: the plan names utterances that the manifest lacks, noise is asked for and a mixture has none, or speech shall
-            begin elsewhere than with its mixture.
+            begin before its mixture.
     """
-    if ((plan["source"] != NOISE) & (plan["start_seconds"] != 0)).any():
-        raise PlanError("the plan lets speech begin later than its mixture, which is not implemented; set start_seconds to 0")
+    if ((plan["source"] != NOISE) & ~(plan["start_seconds"] >= 0)).any():
+        raise PlanError("the plan lets speech begin before its mixture; only noise may have a negative start_seconds")
     facts = manifest.set_index("utterance_id")[["speaker_id", "sex", "path", "sample_rate", "num_samples"]]
     joined = needed_rows(plan, manifest, with_noise=with_noise).join(facts, on="utterance_id")
     mixtures = [_planned(list(rows)) for _, rows in groupby(joined.itertuples(index=False), _place)]
@@ -107,15 +128,20 @@ def _planned(rows: Sequence[Any]) -> PlannedMixture:
         subset=getattr(first, "subset", ""),
         sources=tuple(source for source in sources if source.name != NOISE),
         noise=next((source for source in sources if source.name == NOISE), None),
+        overlap=getattr(first, "overlap", None),
     )
 
 
 def first_hours(plan: pd.DataFrame, manifest: pd.DataFrame, limit_hours: float) -> pd.DataFrame:
-    """The first mixtures of every split that together last so many hours, each cut to its shortest source."""
+    """The first mixtures of every split that together last so many hours.
+
+    Each counts as long as its shortest source, as in mode ``min``; where some begin late, until the last source has ended.
+    """
     lengths = manifest.set_index("utterance_id")
     seconds = plan["utterance_id"].map(lengths["num_samples"] / lengths["sample_rate"])
-    speech = plan.assign(seconds=seconds)[plan["source"] != NOISE]
-    shortest = speech.groupby(["split", "mixture_id"], sort=False)["seconds"].min()
-    before = shortest.groupby("split").cumsum() - shortest
+    speech = plan.assign(ends=plan["start_seconds"] + seconds)[plan["source"] != NOISE]
+    mixtures = speech.groupby(["split", "mixture_id"], sort=False)
+    counted = mixtures["ends"].max() if (speech["start_seconds"] > 0).any() else mixtures["ends"].min()
+    before = counted.groupby("split").cumsum() - counted
     kept = before[before < 3600 * limit_hours].index
     return plan[pd.MultiIndex.from_frame(plan[["split", "mixture_id"]]).isin(kept)].reset_index(drop=True)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from pipeline.errors import PlanError
 from pipeline.levels import LevelRule
+from pipeline.plans.overlap import with_overlap
 from pipeline.recipe import SPLITS, RandomPlan
 from pipeline.tables import PLAN
 
@@ -33,6 +34,10 @@ class Draw:
     utterance_ids: tuple[str, ...]
     levels_db: tuple[float, ...]
     """dB or LUFS, by the plan's level rule."""
+    overlap: float = 1.0
+    """Of neighbours, as a share of the shorter."""
+    order: tuple[int, ...] = ()
+    """The sources' places in the order in which they begin."""
 
 
 def draw_plan(manifest: pd.DataFrame, plan: RandomPlan, *, seed: int) -> pd.DataFrame:
@@ -55,7 +60,8 @@ def draw_plan(manifest: pd.DataFrame, plan: RandomPlan, *, seed: int) -> pd.Data
             voices = usable_voices(manifest, plan, split)
             draws = _draw_split(voices, plan, split=split, seed=seed)
             rows += _plan_rows(draws, plan.level, split)
-    return pd.DataFrame(rows, columns=[column.name for column in PLAN.columns])
+    table = pd.DataFrame(rows, columns=PLAN.required())
+    return with_overlap(table, manifest, plan.overlap, seed=seed)
 
 
 def usable_voices(manifest: pd.DataFrame, plan: RandomPlan, split: str) -> list[list[str]]:
@@ -195,6 +201,7 @@ class MixtureSampler:
         self.voices = usable_voices(manifest, plan, split)
         self.rule: LevelRule = plan.level
         self.num_sources = plan.num_sources
+        self.overlap = plan.overlap
         self.split = split
         self.seed = seed
 
@@ -203,7 +210,11 @@ class MixtureSampler:
         keyed = self.keyed(epoch, index, "mixture")
         chosen = [self.voices[k] for k in _distinct(len(self.voices), self.num_sources, keyed)]
         utterances = tuple(voice[int(keyed.random() * len(voice))] for voice in chosen)
-        return Draw(utterances, draw_levels(self.rule, self.num_sources, keyed))
+        levels = draw_levels(self.rule, self.num_sources, keyed)
+        apart = self.keyed(epoch, index, "overlap")
+        return Draw(
+            utterances, levels, apart.choice(self.overlap), tuple(apart.sample(range(self.num_sources), self.num_sources))
+        )
 
     def keyed(self, epoch: int, index: int, purpose: str) -> random.Random:
         """Random numbers of one place of one epoch for one purpose, independent of every other."""

@@ -43,9 +43,10 @@ def draw_lists(manifest: pd.DataFrame, plan: WhamPlan, *, seed: int, noises: pd.
     for (split, name), mixture in speech.groupby(["split", "mixture_id"], sort=False):
         if split not in stock:
             raise PlanError(f"split {split}: there is no noise for it; add some or ask for mix.types = ['mix_clean'] alone")
-        longest = max(seconds_of[utterance] for utterance in mixture["utterance_id"])
-        rows += [{str(column): value for column, value in row.items()} for row in mixture.to_dict("records")]
-        rows.append(stock[split].row(str(split), str(name), longest, random.Random(f"{seed}/{split}/{name}/noise")))
+        sources = [{str(column): value for column, value in row.items()} for row in mixture.to_dict("records")]
+        seconds = max(source["start_seconds"] + seconds_of[source["utterance_id"]] for source in sources)
+        keyed = random.Random(f"{seed}/{split}/{name}/noise")
+        rows += [*sources, sources[0] | stock[split].row(seconds, keyed)]
     return pd.DataFrame(rows, columns=speech.columns)
 
 
@@ -57,18 +58,15 @@ class _Stock:
         self._seconds = dict(zip(self._ids, noises["num_samples"] / noises["sample_rate"], strict=True))
         self._left: list[str] = []
 
-    def row(self, split: str, mixture_id: str, seconds: float, keyed: random.Random) -> dict[str, Any]:
-        """The plan's row of a noise for a mixture that lasts so long."""
+    def row(self, seconds: float, keyed: random.Random) -> dict[str, Any]:
+        """The cells of a noise in the plan, for a mixture that lasts so long."""
         self._left = self._left or list(self._ids)
         noise = self._left.pop(int(keyed.random() * len(self._left)))
         spare = max(self._seconds[noise] - seconds, 0.0)
         low, high = SNR_DB
         return {
-            "mixture_id": mixture_id,
-            "split": split,
             "source": NOISE,
             "utterance_id": noise,
-            "level_rule": RULE,
             "level": low + (high - low) * keyed.random(),
             "start_seconds": -spare * keyed.random(),
         }

@@ -66,7 +66,7 @@ def read_lists(folder: Path, plan: Wsj0MixPlan) -> tuple[pd.DataFrame, pd.DataFr
             files, levels = _parse(line, plan.num_sources, f"{path}, line {number}")
             rows += _plan_rows(files, levels, split)
             utterances += [_utterance(file, split) for file in files]
-    table = pd.DataFrame(rows, columns=[column.name for column in PLAN.columns])
+    table = pd.DataFrame(rows, columns=PLAN.required())
     _check_names(table)
     return table, unique_rows(utterances)
 

@@ -57,17 +57,17 @@ class LibriMixRenderer:
             asked = list(variants)
             heard = _heard(gained, mixture, rate) if all(variant.mode == "min" for variant in asked) else gained
             resampled = {source.name: resample(heard[source.name], source.sample_rate, rate) for source in planned}
+            placed = {source.name: begun(resampled[source.name], source.start(rate)) for source in planned}
             for variant in asked:
-                _add(rendered, mixture, fitted(resampled, variant.mode), variant, self._inputs.mix)
+                _add(rendered, mixture, fitted(placed, variant.mode), variant, self._inputs.mix)
         return rendered
 
     def _components(self, mixture: PlannedMixture) -> dict[str, Array]:
-        """The raw signals, noise as long as the longest speech."""
+        """The raw signals, noise as long as the speech of all."""
         raw = {source.name: self._voices.get(source.path, partial(self._read, source)) for source in mixture.sources}
         components = {source.name: raw[source.name].signals[source.sample_rate] for source in mixture.sources}
         if self._inputs.mix.with_noise and mixture.noise is not None:
-            seconds = max(source.num_samples / source.sample_rate for source in mixture.sources)
-            components[NOISE] = self._read_noise(mixture.noise, round(seconds * mixture.noise.sample_rate))
+            components[NOISE] = self._read_noise(mixture.noise, round(mixture.seconds * mixture.noise.sample_rate))
         return components
 
     def _read(self, source: PlannedSource, _: float | None) -> Voice:
@@ -92,6 +92,11 @@ def _heard(components: Components, mixture: PlannedMixture, rate: int) -> dict[s
     shortest = min(resampled_length(source.num_samples, source.sample_rate, rate) for source in mixture.sources)
     rates = {source.name: source.sample_rate for source in (*mixture.sources, mixture.noise) if source is not None}
     return {name: samples[: deciding_length(shortest, rates[name], rate)] for name, samples in components.items()}
+
+
+def begun(samples: Array, start: int) -> Array:
+    """A signal after so many samples of silence."""
+    return np.concatenate([np.zeros(start, samples.dtype), samples]) if start else samples
 
 
 def fitted(components: Components, mode: str) -> dict[str, Array]:
@@ -178,6 +183,6 @@ def _mixture_row(mixture: PlannedMixture, kind: MixType, paths: Mapping[str, str
     row = mixture_cells(mixture, variant, num_samples=num_samples, scale=1.0, path=paths[kind])
     sources = mixture.sources[:1] if kind == "mix_single" else mixture.sources
     for source in sources:
-        row |= source_cells(source, paths[source.name], source.level)
+        row |= source_cells(mixture, source, paths[source.name], source.level)
     row["num_sources"] = len(sources)
     return row | ({"noise_path": paths[NOISE]} if NOISE in paths else {})

@@ -143,6 +143,7 @@ def table_of(variant: Variant, mix: Mix) -> str:
 
 def mixture_cells(mixture: PlannedMixture, variant: Variant, *, num_samples: int, scale: float, path: str) -> Row:
     """A mixture's own cells in a table of mixtures: see ``tables.MIXTURES``."""
+    overlap = {} if mixture.overlap is None else {"overlap": mixture.overlap}
     return {
         "mixture_id": mixture.mixture_id,
         "split": mixture.split,
@@ -152,18 +153,21 @@ def mixture_cells(mixture: PlannedMixture, variant: Variant, *, num_samples: int
         "num_sources": len(mixture.sources),
         "scale": scale,
         "mixture_path": path,
+        **overlap,
     }
 
 
-def source_cells(source: PlannedSource, path: str, gain: float) -> Row:
+def source_cells(mixture: PlannedMixture, source: PlannedSource, path: str, gain: float) -> Row:
     """A source's cells in a table of mixtures."""
     prefix = f"source_{source.name.removeprefix('s')}"
+    start = {} if mixture.overlap is None else {f"{prefix}_start_seconds": source.start_seconds}
     return {
         f"{prefix}_path": path,
         f"{prefix}_utterance_id": source.utterance_id,
         f"{prefix}_speaker_id": source.speaker_id,
         f"{prefix}_sex": source.sex,
         f"{prefix}_gain": gain,
+        **start,
     }
 
 

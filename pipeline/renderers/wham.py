@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.audio import read_audio, resample
 from pipeline.errors import AudioError
 from pipeline.levels import loudness
-from pipeline.mixing import Mixed, Utterance, extended, fade_length, mix_at_levels
+from pipeline.mixing import Mixed, Utterance, extended, fade_length, fit_length, mix_at_levels
 from pipeline.plans.planned import NOISE, PlannedMixture, PlannedSource
 from pipeline.recipe import Mix, MixType, Variant
 from pipeline.renderers.librimix import names_in, summed, table_of_type
@@ -51,21 +51,22 @@ class WhamRenderer:
         rendered = Rendered()
         for variant in mix.variants:
             utterances = [Utterance(voice.signals[variant.sample_rate], voice.level, voice.peak) for voice in voices]
-            mixed = mix_at_levels(utterances, [s.level for s in mixture.sources], rule="active", mode=variant.mode)
+            levels, starts = [source.level for source in mixture.sources], mixture.starts(variant.sample_rate)
+            mixed = mix_at_levels(utterances, levels, rule="active", mode=variant.mode, starts=starts)
             parts = {source.name: samples for source, samples in zip(mixture.sources, mixed.sources, strict=True)}
             if noises:
-                parts[NOISE] = noises[variant.sample_rate][: len(mixed.mixture)] * np.float32(noise_gain * mixed.scale)
+                noise = fit_length(noises[variant.sample_rate], len(mixed.mixture))
+                parts[NOISE] = noise * np.float32(noise_gain * mixed.scale)
             _add(rendered, mixture, mixed, parts, variant, mix)
         return rendered
 
     def _noise(self, mixture: PlannedMixture, first: Voice) -> tuple[dict[int, Array], float]:
-        """The noise at every sample rate, as long as the longest source, and its gain beside sources at their levels."""
+        """The noise at every sample rate, as long as the mixture, and its gain beside sources at their levels."""
         if not self._inputs.mix.with_noise or mixture.noise is None or self._inputs.noise_root is None:
             return {}, 0.0
         path = self._inputs.noise_root / mixture.noise.path
-        seconds = max(source.num_samples / source.sample_rate for source in mixture.sources)
         samples, own_rate = read_audio(path, channel=0)
-        samples = _excerpt(samples, mixture.noise, round(seconds * own_rate) + 1, own_rate)
+        samples = _excerpt(samples, mixture.noise, round(mixture.seconds * own_rate) + 1, own_rate)
         signals = {
             v.sample_rate: resample(samples, own_rate, v.sample_rate).astype(np.float32) for v in self._inputs.mix.variants
         }
@@ -106,6 +107,6 @@ def _add(
         row = mixture_cells(mixture, variant, num_samples=len(mixed.mixture), scale=mixed.scale * scale, path=paths[kind])
         sources = mixture.sources[:1] if kind == "mix_single" else mixture.sources
         for source, gain in zip(sources, mixed.gains, strict=False):
-            row |= source_cells(source, paths[source.name], gain * scale)
+            row |= source_cells(mixture, source, paths[source.name], gain * scale)
         row["num_sources"] = len(sources)
         rendered.rows[table_of_type(kind, variant, mix)] = row | ({"noise_path": paths[NOISE]} if NOISE in paths else {})

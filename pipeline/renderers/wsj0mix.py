@@ -53,7 +53,8 @@ class DrawnRenderer:
         rendered = Rendered()
         for variant in self._inputs.mix.variants:
             utterances = [Utterance(voice.signals[variant.sample_rate], voice.level, voice.peak) for voice in voices]
-            mixed = mix_at_levels(utterances, levels, rule=rule, mode=variant.mode)
+            starts = mixture.starts(variant.sample_rate)
+            mixed = mix_at_levels(utterances, levels, rule=rule, mode=variant.mode, starts=starts)
             _add(rendered, mixture, mixed, variant, self._inputs.mix)
         return rendered
 
@@ -71,7 +72,8 @@ class Wsj0MixRenderer:
         weights = [10 ** (source.level / 20) for source in mixture.sources]
         rendered = Rendered()
         for variant in self._inputs.mix.variants:
-            mixed = mix([voice.signals[variant.sample_rate] for voice in voices], weights, mode=variant.mode, peak_rule="always")
+            signals, starts = [voice.signals[variant.sample_rate] for voice in voices], mixture.starts(variant.sample_rate)
+            mixed = mix(signals, weights, mode=variant.mode, peak_rule="always", starts=starts)
             gains = tuple(gain / sqrt(voice.level) for gain, voice in zip(mixed.gains, voices, strict=True))
             _add(rendered, mixture, replace(mixed, gains=gains), variant, self._inputs.mix)
         return rendered
@@ -95,7 +97,7 @@ def _add(rendered: Rendered, mixture: PlannedMixture, mixed: Mixed, variant: Var
     rendered.files.extend(AudioFile(paths[name], stored(signals[name], mix), variant.sample_rate) for name in names)
     row = mixture_cells(mixture, variant, num_samples=len(mixed.mixture), scale=mixed.scale, path=paths["mix"])
     for source, gain in zip(mixture.sources, mixed.gains, strict=True):
-        row |= source_cells(source, paths[source.name], gain)
+        row |= source_cells(mixture, source, paths[source.name], gain)
     rendered.rows[table_of(variant, mix)] = row
 
 
