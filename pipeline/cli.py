@@ -132,6 +132,24 @@ def check(
 
 
 @app.command()
+def lint(
+    target: Annotated[
+        Path,
+        typer.Argument(help="A recipe, or lists of mixtures: MERL's or LibriMix's, a file or a folder.", metavar="RECIPE|LISTS"),
+    ],
+    overrides: Set = None,
+    work: Work = Path("work"),
+    corpora: Corpora = None,
+    corpus: NamedCorpora = None,
+    jobs: Jobs = None,
+) -> None:
+    """Look for one speaker twice in a mixture, repeated mixtures, and splits that share speakers; exit code 1 where there are."""
+    from pipeline import console
+
+    raise typer.Exit(console.lint(target, overrides or [], console.options(work, corpora, corpus, jobs=jobs)))
+
+
+@app.command()
 def show(recipe: RecipeFile, overrides: Set = None) -> None:
     """Print the whole recipe, every default written out."""
     from pipeline import recipe as recipes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from rich.table import Table
 
 from pipeline import preflight, runner, stages
 from pipeline.errors import CorpusError, DatasetError, RecipeError, TableError
+from pipeline.plans import foreign
+from pipeline.plans import lint as linting
 from pipeline.recipe import Recipe, System, load_recipe
 from pipeline.runner import Stage
 from pipeline.stages import Options
@@ -94,6 +96,27 @@ def check(path: Path, overrides: Sequence[str], options: Options) -> None:
     """Say what a run needs and what it costs."""
     for line in preflight.findings(load_recipe(path, overrides), options):
         stdout.out(line, highlight=False)
+
+
+def lint(target: Path, overrides: Sequence[str], options: Options) -> int:
+    """Name what is doubtful about a recipe's plan or about lists; 1 where there is anything."""
+    found = 0
+    for name, plan, speakers in _plans_of(target, overrides, options):
+        findings = linting.lint(plan, speakers)
+        found += len(findings)
+        for finding in findings:
+            stdout.out(f"{name}: {finding}", highlight=False)
+    if not found:
+        stdout.out("nothing is doubtful", highlight=False)
+    return int(found > 0)
+
+
+def _plans_of(target: Path, overrides: Sequence[str], options: Options) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """What to look at: names, plans, and who speaks."""
+    if target.suffix == ".toml":
+        yield str(target), *stages.planned(load_recipe(target, overrides), options)
+    else:
+        yield from foreign.read_families(target)
 
 
 def separate(model: Path, files: Sequence[Path], out: Path, *, device: str) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline import parallel, runner, stages
 from pipeline.footprint import Footprint, footprint, free_bytes
+from pipeline.plans.lint import lint
 from pipeline.recipe import SPLITS, Recipe, SyntheticCorpus
 from pipeline.stages import Options
 
@@ -34,6 +35,7 @@ def findings(recipe: Recipe, options: Options) -> Iterator[str]:
         plan, manifest = stages.planned(recipe, options)
         yield from _about_corpus(manifest)
         yield from _about_mixtures(options, footprint(plan, manifest, recipe.mix))
+        yield from (f"doubtful  {finding}" for finding in lint(plan, manifest))
     waiting = [found.stage.title for found in runner.status(every, options.work) if found.state != "done"]
     yield f"to run    {', '.join(waiting) or 'nothing: all is done'}"
 

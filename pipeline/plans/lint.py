@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import combinations
+
 import pandas as pd
 
+from pipeline.manifests import some_of
 from pipeline.plans.planned import NOISE
 
 
@@ -20,28 +24,27 @@ def lint(plan: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
     return [*_same_speaker(speech), *_same_utterances(speech), *_leaks(speech, "utterance_id"), *_leaks(speech, "speaker_id")]
 
 
-def _same_speaker(speech: pd.DataFrame) -> list[str]:
+def _same_speaker(speech: pd.DataFrame) -> Iterator[str]:
     by_mixture = speech.groupby(["split", "mixture_id"], sort=False)["speaker_id"]
-    repeated = by_mixture.nunique() < by_mixture.size()
-    return [
-        f"split {split}: {names.sum()} mixtures hold one speaker more than once (first {names[names].index[0][1]})"
-        for split, names in repeated.groupby("split", sort=False)
-        if names.any()
-    ]
+    repeated = (by_mixture.nunique() < by_mixture.size()).rename("repeated").reset_index()
+    for split, rows in repeated.groupby("split", sort=False):
+        faulty = list(rows["mixture_id"][rows["repeated"]])
+        if faulty:
+            yield f"split {split}: one speaker more than once in {len(faulty)} of {len(rows)} mixtures ({some_of(faulty)})"
 
 
-def _same_utterances(speech: pd.DataFrame) -> list[str]:
+def _same_utterances(speech: pd.DataFrame) -> Iterator[str]:
     sets = speech.groupby(["split", "mixture_id"], sort=False)["utterance_id"].agg(frozenset).reset_index()
-    repeated = sets[sets.duplicated(["split", "utterance_id"])]
-    return [
-        f"split {split}: {len(rows)} mixtures repeat the utterances of another (first {rows['mixture_id'].iloc[0]})"
-        for split, rows in repeated.groupby("split", sort=False)
-    ]
+    for split, rows in sets.groupby("split", sort=False):
+        faulty = list(rows["mixture_id"][rows.duplicated("utterance_id")])
+        if faulty:
+            yield f"split {split}: the utterances of another mixture again in {len(faulty)} of {len(rows)} ({some_of(faulty)})"
 
 
-def _leaks(speech: pd.DataFrame, column: str) -> list[str]:
+def _leaks(speech: pd.DataFrame, column: str) -> Iterator[str]:
     names = {str(split): set(rows[column]) for split, rows in speech.groupby("split", sort=False)}
-    splits = list(names)
-    pairs = [(a, b, names[a] & names[b]) for k, a in enumerate(splits) for b in splits[k + 1 :]]
     what = {"utterance_id": "utterances", "speaker_id": "speakers"}[column]
-    return [f"splits {a} and {b} share {len(common)} {what} (first {min(common)})" for a, b, common in pairs if common]
+    for a, b in combinations(names, 2):
+        common = sorted(names[a] & names[b])
+        if common:
+            yield f"splits {a} and {b} have {what} in common: {len(common)} ({some_of(common)})"

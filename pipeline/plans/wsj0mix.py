@@ -63,7 +63,7 @@ def read_lists(folder: Path, plan: Wsj0MixPlan) -> tuple[pd.DataFrame, pd.DataFr
         path = find_list(folder, list_name(plan.num_sources, split))
         lines = path.read_text(encoding="utf-8").splitlines()[: plan.limit]
         for number, line in enumerate(lines, start=1):
-            files, levels = _parse(line, plan.num_sources, f"{path}, line {number}")
+            files, levels = parse_row(line, plan.num_sources, f"{path}, line {number}")
             rows += _plan_rows(files, levels, split)
             utterances += [_utterance(file, split) for file in files]
     table = pd.DataFrame(rows, columns=PLAN.required())
@@ -71,8 +71,12 @@ def read_lists(folder: Path, plan: Wsj0MixPlan) -> tuple[pd.DataFrame, pd.DataFr
     return table, unique_rows(utterances)
 
 
-def _parse(line: str, num_sources: int, origin: str) -> tuple[list[PurePosixPath], list[float]]:
-    """The paths and levels of one row."""
+def parse_row(line: str, num_sources: int, origin: str) -> tuple[list[PurePosixPath], list[float]]:
+    """The paths, without ``wsj0/``, and the levels of one row of a list.
+
+    Raises:
+        PlanError: the row is not as above; ``origin`` names it.
+    """
     words = line.split()
     try:
         levels = [float(word) for word in words[1::2]]
