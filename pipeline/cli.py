@@ -290,7 +290,7 @@ def stats(
 @app.command()
 def lists(
     dataset: Annotated[Path, typer.Argument(help="A folder with mixtures.csv.", metavar="DATASET")],
-    to: Annotated[str, typer.Option("--to", help="asteroid-json, asteroid-csv, speechbrain, kaldi or lhotse.")],
+    to: Annotated[str, typer.Option("--to", help="asteroid-json, asteroid-csv, speechbrain, kaldi, lhotse or librimix.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the lists.")] = Path("lists"),
 ) -> None:
     """Write a dataset's file lists the way other toolkits read them."""

@@ -5,6 +5,7 @@ asteroid-csv    {train,valid,test}/mixture_SPLIT_mix_clean.csv (or mix_both, mix
 speechbrain     {train,valid,test}.csv: ``ID, duration, mix_wav, …``; paths begin with ``$data_root``
 kaldi           {train,valid,test}/{wav.scp,spk1.scp,…,utt2spk,spk2utt}: for Kaldi and ESPnet
 lhotse          {mix,s1,…}_recordings_SPLIT.jsonl and mix_supervisions_SPLIT.jsonl
+librimix        of a LibriMix tree its own tables, mixture_*.csv and metrics_*.csv, with absolute paths as its script writes them
 
 Noise, where the mixtures have it, is listed like a source: ``noise.json``, ``noise_path``, ``noise_wav``, ``noise1.scp``, ….
 """
@@ -76,7 +77,7 @@ def export_dataset(mixtures: pd.DataFrame, dataset_dir: Path, out: Path, *, to: 
         mixtures: a table of ``tables.MIXTURES``.
         dataset_dir: where the dataset lies, or will lie: absolute paths begin with it.
         out: folder for the lists.
-        to: a key of ``EXPORTERS``.
+        to: a key of ``EXPORTERS``, or ``librimix``.
 
     Returns:
         The files written.
@@ -85,8 +86,10 @@ def export_dataset(mixtures: pd.DataFrame, dataset_dir: Path, out: Path, *, to: 
         DatasetError: no such format, mixtures of different numbers of sources, or names the format cannot hold.
         WorkError: the folder cannot be written.
     """
+    if to == "librimix":
+        return librimix_tables(dataset_dir, out)
     if to not in EXPORTERS:
-        raise DatasetError(f"{to}: no such format; there are {', '.join(EXPORTERS)}")
+        raise DatasetError(f"{to}: no such format; there are {', '.join(EXPORTERS)} and librimix")
     listed = list_mixtures(mixtures, dataset_dir)
     written = []
     for split in SPLITS:
@@ -96,6 +99,26 @@ def export_dataset(mixtures: pd.DataFrame, dataset_dir: Path, out: Path, *, to: 
                 temporary.write_text(content, encoding="utf-8", newline="")
             written.append(out / name)
     return written
+
+
+def librimix_tables(dataset_dir: Path, out: Path) -> list[Path]:
+    """Copy the tables of a LibriMix tree, every variant's and type's, each to the same place below ``out``, paths made absolute.
+
+    Raises:
+        DatasetError: the dataset has no such tables.
+    """
+    tables = sorted(dataset_dir.glob("Libri*Mix/*/*/metadata/m*.csv"))
+    if not tables:
+        raise DatasetError(f"{dataset_dir}: holds no Libri2Mix/…/metadata/mixture_*.csv; only LibriMix trees have them")
+    root = dataset_dir.absolute()
+    for path in tables:
+        # As text, so that every number stays as it is.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        for name in [name for name in table.columns if name.endswith("_path")]:
+            table[name] = [(root / relative).as_posix() for relative in table[name]]
+        with written_whole(out / path.relative_to(dataset_dir)) as temporary:
+            table.to_csv(temporary, index=False, lineterminator="\n")
+    return [out / path.relative_to(dataset_dir) for path in tables]
 
 
 def list_mixtures(mixtures: pd.DataFrame, dataset_dir: Path) -> list[ListedMixture]:

@@ -122,7 +122,6 @@ def render(
     *,
     channel: int | None = None,
     noise_root: Path | None = None,
-    absolute_paths: bool = False,
     num_workers: int | None = None,
 ) -> pd.DataFrame:
     """Write every mixture of a plan, or what an interrupted call has left to write; a whole dataset is left as it is.
@@ -135,7 +134,6 @@ def render(
         mix: rates, modes, types and sample format.
         channel: of files with several.
         noise_root: the folder the paths of noise start from; only needed for types with noise.
-        absolute_paths: write LibriMix's own tables with absolute paths, as the published ones are.
         num_workers: processes; one per core by default. The bytes do not depend on it.
 
     Returns:
@@ -162,7 +160,7 @@ def render(
         done |= {_key(record): record for record in written}
     records = [done[m.split, m.mixture_id] for m in mixtures]
     journal.settle(records)
-    return _write_tables(records, dataset_dir, absolute_paths=absolute_paths)
+    return _write_tables(records, dataset_dir)
 
 
 def _check_modes(mixtures: Sequence[PlannedMixture], mix: Mix) -> None:
@@ -252,7 +250,7 @@ def _files_are_there(dataset_dir: Path, record: Record) -> bool:
         return False
 
 
-def _write_tables(records: Sequence[Record], dataset_dir: Path, *, absolute_paths: bool) -> pd.DataFrame:
+def _write_tables(records: Sequence[Record], dataset_dir: Path) -> pd.DataFrame:
     """Write the tables, ``mixtures.csv`` last."""
     files = [{**file, "mixture_id": r["mixture_id"], "split": r["split"]} for r in records for file in r["files"]]
     write_table(pd.DataFrame(files).drop(columns="num_bytes"), dataset_dir / "files.csv", FILES)
@@ -261,16 +259,13 @@ def _write_tables(records: Sequence[Record], dataset_dir: Path, *, absolute_path
         for path, row in record["rows"].items():
             tables.setdefault(path, []).append(row)
     for path in sorted(tables, key=lambda path: path == MIXTURES_FILE):
-        _write_rows(pd.DataFrame(tables[path]), dataset_dir, path, absolute_paths=absolute_paths)
+        _write_rows(pd.DataFrame(tables[path]), dataset_dir / path)
     return pd.DataFrame(tables[MIXTURES_FILE])
 
 
-def _write_rows(table: pd.DataFrame, dataset_dir: Path, path: str, *, absolute_paths: bool) -> None:
-    if Path(path).name.startswith("mixtures"):
-        write_table(table, dataset_dir / path, MIXTURES)
+def _write_rows(table: pd.DataFrame, path: Path) -> None:
+    if path.name.startswith("mixtures"):
+        write_table(table, path, MIXTURES)
         return
-    if absolute_paths:
-        for name in [name for name in table.columns if name.endswith("_path")]:
-            table[name] = [str((dataset_dir / relative).resolve()) for relative in table[name]]
-    with written_whole(dataset_dir / path) as temporary:
+    with written_whole(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")

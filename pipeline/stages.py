@@ -260,6 +260,7 @@ def _measured_plan(recipe: Recipe, options: Options, roots: Roots, scan: Stage) 
         plan, manifest = making.draw_on_audio(
             recipe, _manifest(scan, options), roots, noises=noises, num_workers=options.num_workers
         )
+        making.write_lists(recipe, plan, manifest, folder)
         write_table(manifest, folder / MANIFEST_FILE, MANIFEST)
         write_table(plan, folder / PLAN_FILE, PLAN)
 
@@ -274,7 +275,10 @@ def _measured_plan(recipe: Recipe, options: Options, roots: Roots, scan: Stage) 
 
 def _drawn_plan(recipe: Recipe, options: Options, scan: Stage) -> Stage:
     def work(folder: Path) -> None:
-        write_table(making.draw(recipe, _manifest(scan, options)), folder / PLAN_FILE, PLAN)
+        manifest = _manifest(scan, options)
+        plan = making.draw(recipe, manifest)
+        making.write_lists(recipe, plan, manifest, folder)
+        write_table(plan, folder / PLAN_FILE, PLAN)
 
     return Stage("plan", 1, {"plan": _plan_settings(recipe.plan), "seed": recipe.seed}, work, needs=(scan,))
 
@@ -285,6 +289,7 @@ def _published_plan(recipe: Recipe, options: Options, roots: Roots) -> Stage:
 
     def work(folder: Path) -> None:
         plan, manifest = making.read_published(recipe, roots, num_workers=options.num_workers)
+        making.check_levels(recipe, manifest, roots, num_workers=options.num_workers)
         write_table(manifest, folder / MANIFEST_FILE, MANIFEST)
         write_table(plan, folder / PLAN_FILE, PLAN)
 

@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
-from pipeline.errors import AudioError, PlanError
+from pipeline.errors import AudioError, DatasetError, PlanError
+from pipeline.interchange import export_dataset
 from pipeline.mixing import extended
 from pipeline.plans import librimix
 from pipeline.plans.published import listed_manifest
@@ -182,11 +183,21 @@ def test_the_published_tables_are_written(tmp_path):
 def test_absolute_paths_where_asked_for(tmp_path):
     plan, manifest, speech, wham, _ = _prepared(tmp_path, 2, num_rows=1)
     mix = _mix(variants=[(8000, "min")])
-    render(plan, manifest, speech, tmp_path / "out", mix, noise_root=wham, absolute_paths=True, num_workers=1)
-    table = pd.read_csv(tmp_path / "out/Libri2Mix/wav8k/min/metadata/mixture_test_mix_both.csv")
+    mixtures = render(plan, manifest, speech, tmp_path / "out", mix, noise_root=wham, num_workers=1)
+    written = export_dataset(mixtures, tmp_path / "out", tmp_path / "lists", to="librimix")
+    metadata = Path("Libri2Mix/wav8k/min/metadata")
+    assert [path.relative_to(tmp_path / "lists") for path in written] == [
+        metadata / f"{family}_test_{kind}.csv" for family in ("metrics", "mixture") for kind in sorted(TYPES)
+    ]
+    table = pd.read_csv(tmp_path / "lists" / metadata / "mixture_test_mix_both.csv")
+    assert len(table) == 1
     for name in ("mixture_path", "source_1_path", "source_2_path", "noise_path"):
         assert Path(table[name][0]).is_absolute()
         assert Path(table[name][0]).exists()
+    metrics = metadata / "metrics_test_mix_both.csv"
+    assert (tmp_path / "lists" / metrics).read_bytes() == (tmp_path / "out" / metrics).read_bytes()
+    with pytest.raises(DatasetError, match="only LibriMix trees"):
+        export_dataset(mixtures, tmp_path / "speech", tmp_path / "lists", to="librimix")
 
 
 def test_the_table_of_mixtures_is_of_the_first_type_and_variant(tmp_path):

@@ -109,7 +109,7 @@ def utterances(corpus: SyntheticCorpus, root: Path, *, seed: int) -> list[Uttera
         CorpusError: nothing was generated here, or not all of it.
     """
     if not (root / folder.METADATA).is_file():
-        raise CorpusError(f"{root}: holds no complete synthetic corpus; generate it first")
+        raise CorpusError(f"{root}: holds no complete synthetic corpus; generate it first (`tasnet run RECIPE corpus`)")
     return folder.utterances(_AS_FOLDER, root, seed=seed)
 
 

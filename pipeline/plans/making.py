@@ -38,7 +38,7 @@ def lists_of(recipe: Recipe) -> str | None:
 def draw(recipe: Recipe, manifest: pd.DataFrame) -> pd.DataFrame:
     """A plan drawn anew from any manifest, by the recipe's rules."""
     if isinstance(recipe.plan, Wsj0MixPlan):
-        return wsj0mix.draw_lists(manifest, recipe.plan, seed=recipe.seed)
+        return _limited(recipe, wsj0mix.draw_lists(manifest, recipe.plan, seed=recipe.seed), manifest)
     return random.draw_plan(manifest, recipe.plan.drawing, seed=recipe.seed)
 
 
@@ -71,8 +71,7 @@ def draw_on_audio(
         assert isinstance(recipe.plan, LibriMixPlan)
         reading = librimix_drawn.Reading(roots.speech, roots.noise, recipe.corpus.channel, recipe.seed)
         plan = librimix_drawn.draw_lists(manifest, recipe.plan, reading, noises=noises, num_workers=num_workers)
-        if recipe.plan.limit_hours is not None:
-            plan = first_hours(plan, manifest, recipe.plan.limit_hours)
+        plan = _limited(recipe, plan, manifest)
     return plan, manifest if noises is None else pd.concat([manifest, noises], ignore_index=True)
 
 
@@ -89,9 +88,37 @@ def read_published(recipe: Recipe, roots: Roots, *, num_workers: int | None = No
         manifest = listed_manifest(speech, roots.speech, num_workers=num_workers)
     else:
         plan, manifest = _read_librimix(recipe, roots, num_workers)
-    if isinstance(recipe.plan, Wsj0MixPlan | LibriMixPlan) and recipe.plan.limit_hours is not None:
-        plan = first_hours(plan, manifest, recipe.plan.limit_hours)
-    return plan, manifest
+    return _limited(recipe, plan, manifest), manifest
+
+
+def _limited(recipe: Recipe, plan: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """The plan cut to the hours the recipe asks for."""
+    if not isinstance(recipe.plan, Wsj0MixPlan | LibriMixPlan) or recipe.plan.limit_hours is None:
+        return plan
+    return first_hours(plan, manifest, recipe.plan.limit_hours)
+
+
+def check_levels(recipe: Recipe, manifest: pd.DataFrame, roots: Roots, *, num_workers: int | None = None) -> None:
+    """Compare the speech of WSJ0-mix with the levels MERL measured, where their tables lie beside the lists.
+
+    Raises:
+        AudioError: one line for every file that differs: another microphone, or a damaged file.
+    """
+    if not isinstance(recipe.plan, Wsj0MixPlan) or roots.lists is None:
+        return
+    published = wsj0mix.read_levels(roots.lists)
+    if published:
+        wsj0mix.check_levels(manifest, roots.speech, published, channel=recipe.corpus.channel, num_workers=num_workers)
+
+
+def write_lists(recipe: Recipe, plan: pd.DataFrame, manifest: pd.DataFrame, folder: Path) -> None:
+    """Write a drawn plan in the format of the lists it follows, for other tools; those formats know full overlap only."""
+    if recipe.plan.is_partial:
+        return
+    if isinstance(recipe.plan, Wsj0MixPlan):
+        wsj0mix.write_lists(plan, manifest, folder)
+    elif isinstance(recipe.plan, LibriMixPlan):
+        librimix_drawn.write_lists(plan, manifest, folder)
 
 
 def _read_librimix(recipe: Recipe, roots: Roots, num_workers: int | None) -> tuple[pd.DataFrame, pd.DataFrame]:

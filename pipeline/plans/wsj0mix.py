@@ -9,7 +9,7 @@ The mixture is called ``40na010x_1.9857_01xo031a_-1.9857``. Source: create_wav_2
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from math import log10
 from pathlib import Path, PurePosixPath
@@ -157,18 +157,20 @@ def write_lists(plan: pd.DataFrame, manifest: pd.DataFrame, folder: Path) -> lis
 def read_levels(folder: Path) -> dict[str, float]:
     """MERL's own active levels (power, at 8 kHz) of every WSJ0 utterance: ``activlev_*.txt`` in a folder or below it.
 
-    Raises:
-        PlanError: there are none.
+    Nothing where there are no such files.
     """
     files = sorted(Path(folder).rglob("activlev_*.txt"))
-    if not files:
-        raise PlanError(f"{folder}: holds no activlev_*.txt")
     lines = (line.split() for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
     return {name: float(power) for name, power in lines}
 
 
 def check_levels(
-    manifest: pd.DataFrame, corpus_root: Path, published: Mapping[str, float], *, num_workers: int | None = None
+    manifest: pd.DataFrame,
+    corpus_root: Path,
+    published: Mapping[str, float],
+    *,
+    channel: int | None = None,
+    num_workers: int | None = None,
 ) -> None:
     """Compare the active level of every file with the published one, where there is one.
 
@@ -177,17 +179,17 @@ def check_levels(
     """
     known = manifest[manifest["utterance_id"].isin(published)]
     rows = [(name, path, published[name]) for name, path in zip(known["utterance_id"], known["path"], strict=True)]
-    compare = partial(_level_findings, Path(corpus_root))
-    chunks = map_parallel(compare, chunked(rows, _CHUNK), num_workers=num_workers, description="check levels")
+    compare = partial(_level_findings, Path(corpus_root), channel)
+    chunks = map_parallel(compare, chunked(rows, _CHUNK), num_workers=num_workers, description="check levels", size=len)
     findings = [finding for chunk in chunks for finding in chunk]
     if findings:
         raise AudioError("\n".join(findings))
 
 
-def _level_findings(root: Path, rows: list[tuple[str, str, float]]) -> list[str]:
+def _level_findings(root: Path, channel: int | None, rows: Sequence[tuple[str, str, float]]) -> list[str]:
     findings = []
     for name, path, published in rows:
-        samples, own_rate = read_audio(root / path)
+        samples, own_rate = read_audio(root / path, channel=channel)
         power = active_level(resample(samples, own_rate, LEVEL_RATE), LEVEL_RATE).power
         difference_db = 10 * log10(power / published) if power > 0 else float("-inf")
         if abs(difference_db) > TOLERANCE_DB:
