@@ -10,6 +10,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from pipeline.errors import AudioError, DatasetError, PlanError
+from pipeline.footprint import footprint
 from pipeline.interchange import export_dataset
 from pipeline.mixing import extended
 from pipeline.plans import librimix
@@ -134,7 +135,10 @@ def test_every_file_equals_a_straightforward_rendering(tmp_path, num_sources, nu
                 soundfile.write(tmp_path / "truth.wav", samples, rate)
                 assert (out / path).read_bytes() == (tmp_path / "truth.wav").read_bytes(), path
                 compared += 1
-    assert compared == len(list(out.rglob("*.wav"))) == 4 * 4 * (num_sources + 4)
+    sizes = [path.stat().st_size for path in out.rglob("*.wav")]
+    assert compared == len(sizes) == 4 * 4 * (num_sources + 4)
+    counted = footprint(plan, manifest, _mix())
+    assert (counted.num_files, counted.num_bytes) == (len(sizes), sum(sizes))
 
 
 @pytest.mark.parametrize("variants", [[(8000, "min")], [(16000, "min"), (8000, "max")]])

@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.audio import deciding_length, quantise_down, read_audio, resample, resampled_length
 from pipeline.errors import AudioError
-from pipeline.mixing import extended, fade_length
+from pipeline.mixing import extended, fade_length, fit_length
 from pipeline.plans.planned import NOISE, PlannedMixture, PlannedSource
 from pipeline.recipe import Mix, MixType, Variant
 from pipeline.renderers.shared import (
@@ -57,7 +57,7 @@ class LibriMixRenderer:
             asked = list(variants)
             heard = _heard(gained, mixture, rate) if all(variant.mode == "min" for variant in asked) else gained
             resampled = {source.name: resample(heard[source.name], source.sample_rate, rate) for source in planned}
-            placed = {source.name: begun(resampled[source.name], source.start(rate)) for source in planned}
+            placed = _placed(resampled, mixture, rate)
             for variant in asked:
                 _add(rendered, mixture, fitted(placed, variant.mode), variant, self._inputs.mix)
         return rendered
@@ -92,6 +92,14 @@ def _heard(components: Components, mixture: PlannedMixture, rate: int) -> dict[s
     shortest = min(resampled_length(source.num_samples, source.sample_rate, rate) for source in mixture.sources)
     rates = {source.name: source.sample_rate for source in (*mixture.sources, mixture.noise) if source is not None}
     return {name: samples[: deciding_length(shortest, rates[name], rate)] for name, samples in components.items()}
+
+
+def _placed(components: Components, mixture: PlannedMixture, rate: int) -> dict[str, Array]:
+    """The speech from where it begins on, and the noise as long as all of it, to the sample."""
+    placed = {source.name: begun(components[source.name], source.start(rate)) for source in mixture.sources}
+    if NOISE not in components:
+        return placed
+    return placed | {NOISE: fit_length(components[NOISE], max(map(len, placed.values())))}
 
 
 def begun(samples: Array, start: int) -> Array:
