@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from threading import Thread
 from typing import Protocol, TypeVar
 
 import joblib
@@ -67,12 +70,27 @@ def _results(function: Callable[[Argument], Result], arguments: Sequence[Argumen
             yield from map(function, arguments)
         return
     pool = joblib.Parallel(n_jobs=num_workers, return_as="generator", batch_size="auto", pre_dispatch="4*n_jobs")
-    yield from pool(joblib.delayed(_one_thread)(function, argument) for argument in arguments)
+    yield from pool(joblib.delayed(_work)(os.getpid(), function, argument) for argument in arguments)
 
 
-def _one_thread(function: Callable[[Argument], Result], argument: Argument) -> Result:
+def _work(master: int, function: Callable[[Argument], Result], argument: Argument) -> Result:
+    """One call in a worker process, on one thread."""
+    _end_with(master)
     with threadpool_limits(1):
         return function(argument)
+
+
+@lru_cache
+def _end_with(master: int) -> None:
+    """Let this worker end soon after the process it works for: when that is killed, nothing may go on writing behind its back."""
+    if os.getppid() == master:  # else it is nobody's child here, but another machine's
+        Thread(target=_watch, args=(master,), daemon=True).start()
+
+
+def _watch(master: int) -> None:
+    while os.getppid() == master:
+        time.sleep(0.2)
+    os._exit(1)
 
 
 class _Rate(ProgressColumn):

@@ -1,0 +1,56 @@
+"""Work in processes: results in order, and no worker outlives the process it works for."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.parallel import map_parallel
+
+PROGRAM = """
+import os, pathlib, sys, time
+from pipeline.parallel import map_parallel
+
+def work(number):
+    pathlib.Path(sys.argv[1], str(os.getpid())).touch()
+    time.sleep(0.05)
+
+if __name__ == "__main__":
+    list(map_parallel(work, range(10_000), num_workers=2))
+"""
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked about does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_results_come_in_the_order_of_the_arguments(num_workers):
+    assert list(map_parallel(abs, range(-50, 0), num_workers=num_workers)) == list(range(50, 0, -1))
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc to see processes")
+def test_workers_end_with_the_process_they_work_for(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    running = subprocess.Popen([sys.executable, tmp_path / "program.py", seen])
+    while len(list(seen.iterdir())) < 2:
+        assert running.poll() is None
+        time.sleep(0.02)
+    workers = [int(path.name) for path in seen.iterdir()]
+    assert all(map(_is_alive, workers))
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    limit = time.monotonic() + 30
+    while any(map(_is_alive, workers)) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not any(map(_is_alive, workers))
