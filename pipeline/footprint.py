@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,12 @@ from pipeline.recipe import Mix, Variant
 
 WAV_HEADER_BYTES = {"pcm16": 44, "float32": 56, "flac": 44}
 BYTES_PER_SAMPLE = {"pcm16": 2, "float32": 4, "flac": 2}
+BLOCK_BYTES = 4096
+"""Of the usual file systems."""
+RECORD_BYTES = 1024
+"""About what the journal and the tables say of each file, all together."""
+
+Size = TypeVar("Size", int, "pd.Series[int]")
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,8 @@ class Footprint:
     num_files: int
     num_bytes: int
     seconds: float
+    disk_bytes: int
+    """What a disk must have room for: files in whole blocks, and the tables and records about them."""
 
 
 def footprint(plan: pd.DataFrame, manifest: pd.DataFrame, mix: Mix) -> Footprint:
@@ -37,8 +46,10 @@ def footprint(plan: pd.DataFrame, manifest: pd.DataFrame, mix: Mix) -> Footprint
         manifest.set_index("utterance_id")[["num_samples", "sample_rate"]], on="utterance_id", validate="many_to_one"
     )
     parts = [_of_variant(rows, variant, mix) for variant in mix.variants]
-    num_files, num_bytes = (sum(getattr(part, name) for part in parts) for name in ("num_files", "num_bytes"))
-    return Footprint(parts[0].num_mixtures, num_files, num_bytes, parts[0].seconds)
+    num_files, num_bytes, disk_bytes = (
+        sum(getattr(part, name) for part in parts) for name in ("num_files", "num_bytes", "disk_bytes")
+    )
+    return Footprint(parts[0].num_mixtures, num_files, num_bytes, parts[0].seconds, disk_bytes)
 
 
 def _of_variant(rows: pd.DataFrame, variant: Variant, mix: Mix) -> Footprint:
@@ -49,9 +60,15 @@ def _of_variant(rows: pd.DataFrame, variant: Variant, mix: Mix) -> Footprint:
     ends = np.rint(rows["start_seconds"] * rate).astype("int64") + lengths
     mixtures = ends.groupby([rows["split"], rows["mixture_id"]]).agg([variant.mode, "count"])
     files = mixtures["count"] + len(mix.types) + mix.with_noise
-    num_files, num_samples = int(files.sum()), int((mixtures[variant.mode] * files).sum())
-    num_bytes = num_samples * BYTES_PER_SAMPLE[mix.encoding] + num_files * WAV_HEADER_BYTES[mix.encoding]
-    return Footprint(len(mixtures), num_files, num_bytes, float(mixtures[variant.mode].sum()) / rate)
+    sizes = mixtures[variant.mode] * BYTES_PER_SAMPLE[mix.encoding] + WAV_HEADER_BYTES[mix.encoding]
+    disk_bytes = int((files * (in_blocks(sizes) + RECORD_BYTES)).sum())
+    seconds = float(mixtures[variant.mode].sum()) / rate
+    return Footprint(len(mixtures), int(files.sum()), int((files * sizes).sum()), seconds, disk_bytes)
+
+
+def in_blocks(num_bytes: Size) -> Size:
+    """What a file of so many bytes takes from a disk."""
+    return -(-num_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def require_room(folder: Path, num_bytes: int) -> None:
@@ -70,5 +87,5 @@ def free_bytes(folder: Path) -> int:
 
 
 def written_bytes(folder: Path) -> int:
-    """What an interrupted run has left in a folder already."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """What the files of an interrupted run take from the disk already."""
+    return sum(in_blocks(path.stat().st_size) for path in folder.rglob("*") if path.is_file())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import takewhile
 from threading import Thread
 from typing import Protocol, TypeVar
 
@@ -23,6 +25,8 @@ from rich.progress import (
 )
 from rich.text import Text
 from threadpoolctl import threadpool_limits
+
+from pipeline.errors import TasnetError
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -70,14 +74,32 @@ def _results(function: Callable[[Argument], Result], arguments: Sequence[Argumen
             yield from map(function, arguments)
         return
     pool = joblib.Parallel(n_jobs=num_workers, return_as="generator", batch_size="auto", pre_dispatch="4*n_jobs")
-    yield from pool(joblib.delayed(_work)(os.getpid(), function, argument) for argument in arguments)
+    failures: list[BaseException] = []
+    waiting = takewhile(lambda argument: not failures, arguments)
+    results = pool(joblib.delayed(_work)(os.getpid(), function, argument) for argument in waiting)
+    # Where anything fails, nothing more is begun and what has begun may end: joblib would end it with words of its own.
+    try:
+        for result in results:
+            if isinstance(result, TasnetError):
+                failures.append(result)
+            else:
+                yield result
+    except GeneratorExit as closed:
+        failures.append(closed)
+        deque(results, maxlen=0)
+        raise
+    if failures:
+        raise failures[0]
 
 
-def _work(master: int, function: Callable[[Argument], Result], argument: Argument) -> Result:
-    """One call in a worker process, on one thread."""
+def _work(master: int, function: Callable[[Argument], Result], argument: Argument) -> Result | TasnetError:
+    """One call in a worker process, on one thread; an error of the user's is a result."""
     _end_with(master)
-    with threadpool_limits(1):
-        return function(argument)
+    try:
+        with threadpool_limits(1):
+            return function(argument)
+    except TasnetError as error:
+        return error
 
 
 @lru_cache

@@ -52,7 +52,7 @@ def _about_mixtures(options: Options, planned: Footprint) -> Iterator[str]:
     minutes = planned.num_mixtures / MIXTURES_PER_CORE_SECOND / (options.num_workers or parallel.cpu_count()) / 60
     yield f"mixtures  {planned.num_mixtures} mixtures, {planned.seconds / 3600:.2f} h, about {_duration(minutes)} to render"
     free = free_bytes(options.work)
-    verdict = "fits" if planned.num_bytes < free else "DOES NOT FIT"
+    verdict = "fits" if planned.disk_bytes < free else "DOES NOT FIT"
     yield f"disk      {planned.num_files} files, {planned.num_bytes / 1e9:.2f} GB; {free / 1e9:.0f} GB free: {verdict}"
 
 

@@ -307,7 +307,7 @@ def _mix(recipe: Recipe, options: Options, roots: Roots, scan: Stage, plan: Stag
         table, manifest = read_table(plan.folder(options.work) / PLAN_FILE, PLAN), _manifest(scan, options)
         channel, noise, workers = recipe.corpus.channel, roots.noise, options.num_workers
         rendering.check_inputs(table, manifest, roots.speech, recipe.mix, channel=channel, noise_root=noise, num_workers=workers)
-        require_room(folder, footprint(table, manifest, recipe.mix).num_bytes - written_bytes(folder))
+        require_room(folder, footprint(table, manifest, recipe.mix).disk_bytes - written_bytes(folder))
         rendering.render(
             table, manifest, roots.speech, folder, recipe.mix, channel=channel, noise_root=noise, num_workers=workers
         )

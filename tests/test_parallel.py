@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pipeline.errors import WorkError
 from pipeline.parallel import map_parallel
 
 PROGRAM = """
@@ -54,3 +56,31 @@ def test_workers_end_with_the_process_they_work_for(tmp_path):
     while any(map(_is_alive, workers)) and time.monotonic() < limit:
         time.sleep(0.05)
     assert not any(map(_is_alive, workers))
+
+
+def _mostly_fails(folder, number):
+    (folder / str(number)).touch()
+    if number >= 20:
+        raise WorkError(f"{number} fails")
+    return number
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_after_a_failure_nothing_more_is_begun_and_what_was_done_is_kept(tmp_path, num_workers):
+    done = []
+    with pytest.raises(WorkError, match="20 fails"):
+        done.extend(map_parallel(partial(_mostly_fails, tmp_path), range(1000), num_workers=num_workers))
+    with pytest.raises(WorkError, match="20 fails"):
+        for result in map_parallel(partial(_mostly_fails, tmp_path), range(1000), num_workers=num_workers):
+            done.append(result)  # noqa: PERF402 - one by one, as they come
+    assert done[-20:] == list(range(20))
+    assert len(list(tmp_path.iterdir())) < 500
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_whoever_takes_no_more_results_is_left_in_peace(num_workers, capfd):
+    results = map_parallel(abs, range(10_000), num_workers=num_workers)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    results.close()
+    assert list(map_parallel(abs, range(-3, 0), num_workers=num_workers)) == [3, 2, 1]
+    assert "Traceback" not in capfd.readouterr().err
