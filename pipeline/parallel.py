@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from itertools import takewhile
 from threading import Thread
@@ -26,7 +27,7 @@ from rich.progress import (
 from rich.text import Text
 from threadpoolctl import threadpool_limits
 
-from pipeline.errors import TasnetError
+from pipeline.errors import TasnetError, WorkError
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -88,6 +89,10 @@ def _results(function: Callable[[Argument], Result], arguments: Sequence[Argumen
         failures.append(closed)
         deque(results, maxlen=0)
         raise
+    except BrokenProcessPool as error:
+        raise WorkError(
+            "a worker process was ended from outside, perhaps for want of memory; the same command continues, and -j 1 needs less"
+        ) from error
     if failures:
         raise failures[0]
 

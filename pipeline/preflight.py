@@ -7,14 +7,15 @@ from collections.abc import Iterator
 import pandas as pd
 
 from pipeline import parallel, runner, stages
-from pipeline.footprint import Footprint, footprint, free_bytes
+from pipeline.footprint import footprint, free_bytes
 from pipeline.plans.lint import lint
+from pipeline.plans.planned import NOISE
 from pipeline.recipe import SPLITS, Recipe, SyntheticCorpus
 from pipeline.stages import Options
 
-# For the estimates of time only: mixtures that one core renders in a second (two 5-s utterances of 16 kHz FLAC), the share of the
-# measured matrix-product rate that training reaches as a whole, and what a pass forward and backward costs in passes forward.
-MIXTURES_PER_CORE_SECOND = 50
+# For the estimates of time only: files that one core renders in a second (8 kHz, of 5-s utterances in 16 kHz FLAC), the share of
+# the measured matrix-product rate that training reaches as a whole, and what a pass forward and backward costs in passes forward.
+FILES_PER_CORE_SECOND = 400
 TRAINING_EFFICIENCY = 0.3
 PASSES = 3
 
@@ -34,7 +35,7 @@ def findings(recipe: Recipe, options: Options) -> Iterator[str]:
     else:
         plan, manifest = stages.planned(recipe, options)
         yield from _about_corpus(manifest)
-        yield from _about_mixtures(options, footprint(plan, manifest, recipe.mix))
+        yield from _about_mixtures(recipe, options, plan, manifest)
         yield from (f"doubtful  {finding}" for finding in lint(plan, manifest))
     waiting = [found.stage.title for found in runner.status(every, options.work) if found.state != "done"]
     yield f"to run    {', '.join(waiting) or 'nothing: all is done'}"
@@ -42,18 +43,39 @@ def findings(recipe: Recipe, options: Options) -> Iterator[str]:
 
 def _about_corpus(manifest: pd.DataFrame) -> Iterator[str]:
     hours = manifest["num_samples"] / manifest["sample_rate"] / 3600
+    # Whoever has no name is noise.
+    noise = manifest["speaker_id"] == ""
     for split in SPLITS:
-        here = manifest["split"] == split
-        speakers = manifest.loc[here, "speaker_id"].nunique()
-        yield f"corpus    {split}: {here.sum()} utterances, {speakers} speakers, {hours[here].sum():.2f} h"
+        here = (manifest["split"] == split) & ~noise
+        if here.any():
+            speakers = manifest.loc[here, "speaker_id"].nunique()
+            yield f"corpus    {split}: {here.sum()} utterances, {speakers} speakers, {hours[here].sum():.2f} h"
+    if noise.any():
+        yield f"noise     {noise.sum()} clips, {hours[noise].sum():.2f} h"
 
 
-def _about_mixtures(options: Options, planned: Footprint) -> Iterator[str]:
-    minutes = planned.num_mixtures / MIXTURES_PER_CORE_SECOND / (options.num_workers or parallel.cpu_count()) / 60
+def _about_mixtures(recipe: Recipe, options: Options, plan: pd.DataFrame, manifest: pd.DataFrame) -> Iterator[str]:
+    planned = footprint(plan, manifest, recipe.mix)
+    minutes = planned.num_files / FILES_PER_CORE_SECOND / (options.num_workers or parallel.cpu_count()) / 60
     yield f"mixtures  {planned.num_mixtures} mixtures, {planned.seconds / 3600:.2f} h, about {_duration(minutes)} to render"
-    free = free_bytes(options.work)
+    free, packed = free_bytes(options.work), _packed_bytes(recipe, plan, manifest)
     verdict = "fits" if planned.disk_bytes < free else "DOES NOT FIT"
-    yield f"disk      {planned.num_files} files, {planned.num_bytes / 1e9:.2f} GB; {free / 1e9:.0f} GB free: {verdict}"
+    size = f"{planned.num_bytes:,} bytes ({planned.num_bytes / 1e9:.2f} GB)"
+    yield f"disk      {planned.num_files} files, {size}; {free / 1e9:.0f} GB free: {verdict}"
+    if packed:
+        verdict = "fits" if planned.disk_bytes + packed < free else "DOES NOT FIT"
+        yield f"disk      packed for training another {packed / 1e9:.2f} GB: {verdict}"
+
+
+def _packed_bytes(recipe: Recipe, plan: pd.DataFrame, manifest: pd.DataFrame) -> int:
+    """What training reads: the mixtures for validation, those it learns from, or the utterances it mixes anew."""
+    mixing = {system.train.mixing for system in recipe.systems.values()}
+    splits = {"valid"} | ({"train"} if "static" in mixing else set())
+    mix = recipe.mix.model_copy(update={"also": [], "types": recipe.mix.types[:1]})
+    packed = footprint(plan[plan["split"].isin(splits) & (plan["source"] != NOISE)], manifest, mix).num_bytes
+    voices = manifest[(manifest["split"] == "train") & (manifest["speaker_id"] != "")]
+    seconds = float((voices["num_samples"] / voices["sample_rate"]).sum())
+    return packed + (round(seconds * recipe.mix.sample_rate * 4) if "dynamic" in mixing else 0)
 
 
 def _about_training(recipe: Recipe, options: Options) -> Iterator[str]:

@@ -84,3 +84,13 @@ def test_whoever_takes_no_more_results_is_left_in_peace(num_workers, capfd):
     results.close()
     assert list(map_parallel(abs, range(-3, 0), num_workers=num_workers)) == [3, 2, 1]
     assert "Traceback" not in capfd.readouterr().err
+
+
+def _is_killed(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_one_line():
+    with pytest.raises(WorkError, match="ended from outside"):
+        list(map_parallel(_is_killed, range(4), num_workers=2))
+    assert list(map_parallel(abs, range(-3, 0), num_workers=2)) == [3, 2, 1]

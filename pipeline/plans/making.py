@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline.errors import PlanError
+from pipeline.errors import AudioError, PlanError
 from pipeline.plans import librimix, librimix_drawn, random, wham, wsj0mix
 from pipeline.plans.planned import NOISE, first_hours
 from pipeline.plans.published import find_list, listed_manifest
@@ -126,24 +126,48 @@ def _read_librimix(recipe: Recipe, roots: Roots, num_workers: int | None) -> tup
     assert isinstance(recipe.corpus, LibriSpeechCorpus)
     assert roots.lists is not None
     plan, speech, noises = librimix.read_lists(roots.lists, recipe.plan, recipe.corpus.subsets.of)
-    manifests = [listed_manifest(speech, roots.speech, num_workers=num_workers)]
+    wanted = [(speech, roots.speech)]
     if recipe.mix.with_noise:
         assert roots.noise is not None
-        manifests.append(listed_manifest(noises, roots.noise, num_workers=num_workers))
+        wanted.append((noises, roots.noise))
     else:
         # Clean mixtures never touch the noise corpus: it need not be there.
         plan = plan[plan["source"] != NOISE].reset_index(drop=True)
-    return plan, pd.concat(manifests, ignore_index=True)
+    return plan, _all_manifests(wanted, num_workers)
+
+
+def _all_manifests(wanted: Sequence[tuple[pd.DataFrame, Path]], num_workers: int | None) -> pd.DataFrame:
+    """The files listed of several corpora.
+
+    Raises:
+        AudioError: one line for everything that is missing, of all of them.
+    """
+    manifests, findings = [], []
+    for listed, root in wanted:
+        try:
+            manifests.append(listed_manifest(listed, root, num_workers=num_workers))
+        except AudioError as error:
+            findings.append(str(error))
+    if findings:
+        raise AudioError("\n".join(findings))
+    return pd.concat(manifests, ignore_index=True)
 
 
 def lists_digest(recipe: Recipe, folder: Path) -> dict[str, str]:
     """SHA-256 of every published list the recipe reads, by file name.
 
     Raises:
-        PlanError: one is missing.
+        PlanError: one line for each that is missing.
     """
-    names = sorted(_list_names(recipe))
-    return {name: hashlib.sha256(find_list(folder, name).read_bytes()).hexdigest() for name in names}
+    digests, findings = {}, []
+    for name in sorted(_list_names(recipe)):
+        try:
+            digests[name] = hashlib.sha256(find_list(folder, name).read_bytes()).hexdigest()
+        except PlanError as error:
+            findings.append(str(error))
+    if findings:
+        raise PlanError("\n".join(findings))
+    return digests
 
 
 def _list_names(recipe: Recipe) -> Iterator[str]:
