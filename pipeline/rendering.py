@@ -160,7 +160,7 @@ def render(
         done |= {_key(record): record for record in written}
     records = [done[m.split, m.mixture_id] for m in mixtures]
     journal.settle(records)
-    return _write_tables(records, dataset_dir)
+    return write_tables(records, dataset_dir)
 
 
 def _check_modes(mixtures: Sequence[PlannedMixture], mix: Mix) -> None:
@@ -250,8 +250,8 @@ def _files_are_there(dataset_dir: Path, record: Record) -> bool:
         return False
 
 
-def _write_tables(records: Sequence[Record], dataset_dir: Path) -> pd.DataFrame:
-    """Write the tables, ``mixtures.csv`` last."""
+def write_tables(records: Sequence[Record], dataset_dir: Path) -> pd.DataFrame:
+    """Write all tables of a dataset from the records of its mixtures, ``mixtures.csv`` last; returns that one."""
     files = [{**file, "mixture_id": r["mixture_id"], "split": r["split"]} for r in records for file in r["files"]]
     write_table(pd.DataFrame(files).drop(columns="num_bytes"), dataset_dir / "files.csv", FILES)
     tables: dict[str, list[dict[str, Any]]] = {}

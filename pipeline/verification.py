@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipeline.errors import AudioError, DatasetError
 from pipeline.journals import Record, drop_records, read_records
 from pipeline.parallel import chunked, map_parallel
 from pipeline.renderers.shared import MIXTURES_FILE
-from pipeline.rendering import JOURNAL_FILE, samples_digest, stored_peak
+from pipeline.rendering import JOURNAL_FILE, samples_digest, stored_peak, write_tables
 
 FLOAT_TOLERANCE = 1e-5
 _CHUNK = 16
@@ -41,7 +42,8 @@ def verify(dataset_dir: Path, *, num_workers: int | None = None) -> list[Finding
     """Read every file of a dataset and compare it with the record.
 
     Checked are: that the file is there and can be decoded; its sample rate, length and peak; the checksum of its samples; that
-    every mixture is the sum of its sources within what rounding allows; that nothing lies in the tree which the record lacks.
+    every mixture is the sum of its sources within what rounding allows; that the tables are those the record makes; that nothing
+    lies in the tree which the record lacks.
 
     Raises:
         DatasetError: the folder holds no record of a generation.
@@ -53,6 +55,8 @@ def verify(dataset_dir: Path, *, num_workers: int | None = None) -> list[Finding
     findings = [finding for chunk in chunks for finding in chunk]
     if not (dataset_dir / MIXTURES_FILE).exists():
         findings.append(Finding(MIXTURES_FILE, "is missing: the generation did not end; run it again"))
+    else:
+        findings += _table_findings(dataset_dir, records)
     return findings + _strays(dataset_dir, records)
 
 
@@ -77,6 +81,19 @@ def repair(dataset_dir: Path, findings: Sequence[Finding], generate: Callable[[]
     left = verify(dataset_dir)
     if left:
         raise DatasetError(f"{dataset_dir}: {len(left)} findings are left after the repair, the first: {left[0]}")
+
+
+def _table_findings(dataset_dir: Path, records: Sequence[Record]) -> list[Finding]:
+    """Tables that are missing, or are not those that the record makes."""
+    with TemporaryDirectory() as scratch:
+        write_tables(records, Path(scratch))
+        derived = {path.relative_to(scratch): path.read_bytes() for path in sorted(Path(scratch).rglob("*.csv"))}
+    there = {path: dataset_dir / path for path in derived}
+    return [
+        Finding(path.as_posix(), "is not as it was written" if there[path].exists() else "no such file")
+        for path, content in derived.items()
+        if not there[path].exists() or there[path].read_bytes() != content
+    ]
 
 
 def _record_findings(dataset_dir: Path, records: Sequence[Record]) -> list[Finding]:

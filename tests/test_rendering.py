@@ -280,7 +280,7 @@ def test_files_lost_after_the_journal_knew_them_are_made_again(corpus, dataset, 
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("pipeline.rendering._write_tables", stop_before_the_end)
+        patched.setattr("pipeline.rendering.write_tables", stop_before_the_end)
         with pytest.raises(KeyboardInterrupt):
             render(plan, manifest, root, out, Mix(), num_workers=1)
     journal = out / "journal.jsonl"

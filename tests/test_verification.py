@@ -86,6 +86,18 @@ def test_strays_and_an_unfinished_generation_are_named(dataset):
     assert _tree(folder) == whole
 
 
+def test_tables_that_are_gone_or_changed_are_named_and_written_again(dataset):
+    folder, generate = dataset
+    whole = _tree(folder)
+    (folder / "files.csv").unlink()
+    mixtures = folder / "mixtures.csv"
+    mixtures.write_text(mixtures.read_text().replace("valid", "train"))
+    findings = verify(folder, num_workers=1)
+    assert [str(finding) for finding in findings] == ["files.csv: no such file", "mixtures.csv: is not as it was written"]
+    repair(folder, findings, generate)
+    assert _tree(folder) == whole
+
+
 def test_a_folder_that_is_no_dataset(tmp_path):
     with pytest.raises(DatasetError, match=r"journal\.jsonl"):
         verify(tmp_path)
