@@ -24,8 +24,10 @@ from pipeline.audio import dequantise, resample
 from pipeline.errors import DatasetError
 from pipeline.levels import LevelRule
 from pipeline.mixing import Mode, Utterance, mix_at_levels
+from pipeline.plans.librimix_drawn import NOISE_LUFS
 from pipeline.plans.overlap import begin_times
 from pipeline.plans.random import Draw, MixtureSampler
+from pipeline.plans.wham import SNR_DB
 from pipeline.shards import Shard
 
 Samples = NDArray[np.float32]
@@ -34,9 +36,6 @@ Made = TypeVar("Made")
 WHOLE = slice(None)
 # Purposes of random numbers, so that no two draws share a key.
 _SHUFFLE, _CUT = 1, 2
-# Levels of noise: of itself (LibriMix), and of the first speaker above it (WHAM).
-NOISE_LUFS = (-38.0, -30.0)
-NOISE_SNR_DB = (-6.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -221,10 +220,10 @@ class DynamicSegments:
 
 
 def _noise_level_db(rule: LevelRule, speech_db: float, keyed: Random) -> float:
-    """U(-38, -30) LUFS as in LibriMix; else 6 dB above to 3 dB below the first speaker, as in WHAM."""
+    """Of itself, as LibriMix's plans draw it, or below the first speaker, as WHAM!'s do."""
     if rule == "loudness":
         return keyed.uniform(*NOISE_LUFS)
-    return speech_db - keyed.uniform(*NOISE_SNR_DB)
+    return speech_db - keyed.uniform(*SNR_DB)
 
 
 def _noise_cut(noise: Shard, num_samples: int, keyed: Random) -> Utterance:

@@ -440,6 +440,12 @@ class Recipe(_Table):
             )
         if self.mix.with_noise and self.plan.kind not in ("librimix", "wham"):
             raise ValueError(f"mix.types: plan.kind = {self.plan.kind!r} has no noise; 'librimix' and 'wham' have")
+        dynamic = [name for name, system in self.systems.items() if system.train.mixing == "dynamic"]
+        if dynamic and self.mix.types[0] != "mix_clean":
+            raise ValueError(
+                f"systems.{dynamic[0]}.train.mixing: 'dynamic' mixes speech alone, and mix.types begins with "
+                f"{self.mix.types[0]!r}, which systems are validated on; use 'static', or put 'mix_clean' first"
+            )
         if self.plan.is_partial and any(variant.mode == "min" for variant in self.mix.variants):
             raise ValueError(
                 "mix.mode: 'min' ends a mixture with the source that ends first, and with plan.overlap below 1 others may begin "

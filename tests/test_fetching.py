@@ -192,10 +192,12 @@ def test_mirrors(server, tmp_path):
     (local / "thing.bin").write_bytes(CONTENT[:-1])
     with pytest.raises(CorpusError, match="is not the published file"):
         fetch("thing", tmp_path / "b", mirror=str(local), sources=source_of(server, **facts))
-    (local / "thing.bin").write_bytes(CONTENT)
+    (local / "thing.bin").unlink()
+    (local / "below").mkdir()
+    (local / "below" / "thing.bin").write_bytes(CONTENT)
     second = fetch("thing", tmp_path / "b", mirror=str(local), sources=source_of(server, **facts))
     assert (second / "kept.bin").read_bytes() == CONTENT
-    assert (local / "thing.bin").exists()
+    assert (local / "below" / "thing.bin").exists()
     for nowhere in ("file:///etc", str(tmp_path / "gone")):
         with pytest.raises(CorpusError, match="neither an http address nor a folder"):
             fetch("thing", tmp_path / "c", mirror=nowhere, sources=source_of(server, **facts))
@@ -282,6 +284,27 @@ def test_hostile_zips_leave_nothing(tmp_path, name):
     with pytest.raises(CorpusError, match="refused, nothing was unpacked"):
         unpack(archive, tmp_path / "target", staging=tmp_path / "staging", max_bytes=1000)
     assert left_in(tmp_path) == ["x.zip"]
+
+
+@pytest.mark.parametrize("pack", [tar_of, zip_of])
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")])
+def test_a_file_that_is_also_a_folder_is_refused(tmp_path, pack, names):
+    (tmp_path / "x").write_bytes(pack(**dict.fromkeys(names, b"content")))
+    with pytest.raises(CorpusError, match="is a file here and a folder there"):
+        unpack(tmp_path / "x", tmp_path / "target", staging=tmp_path / "staging", max_bytes=1000)
+    assert left_in(tmp_path) == ["x"]
+
+
+def test_of_two_members_of_one_name_the_last_counts(tmp_path):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        add_to_tar(tar, "a.txt", b"first")
+        add_to_tar(tar, "a.txt", b"last")
+    (tmp_path / "x").write_bytes(packed.getvalue())
+    unpack(tmp_path / "x", tmp_path / "target", staging=tmp_path / "staging", max_bytes=9)
+    assert (tmp_path / "target" / "a.txt").read_bytes() == b"last"
+    with pytest.raises(CorpusError, match="more than the 8 bytes allowed"):
+        unpack(tmp_path / "x", tmp_path / "target", staging=tmp_path / "staging", max_bytes=8)
 
 
 @pytest.mark.parametrize("pack", [tar_of, zip_of])

@@ -110,7 +110,7 @@ def fetch(name: str, target: Path, *, mirror: str | None = None, sources: dict[s
     Args:
         name: of a source.
         target: the corpora folder; the source's own folder is made in it.
-        mirror: a URL or a folder that holds the source's files by their names, instead of the published place.
+        mirror: a URL that the source's files lie under by their names, or a folder that holds them, directly or below.
         sources: by default the registry.
 
     Returns:
@@ -150,7 +150,7 @@ def _fetch_file(file: RemoteFile, folder: Path, downloads: Path, mirror: str | N
     with _written_in(folder):
         folder.mkdir(parents=True, exist_ok=True)
         downloads.mkdir(parents=True, exist_ok=True)
-        local = Path(mirror) / file.name if mirror and Path(mirror).is_dir() else None
+        local = _in_mirror(Path(mirror), file.name) if mirror and Path(mirror).is_dir() else None
         packed = _checked(local, file) if local else _download(file, downloads, mirror)
         if file.unpack:
             unpack(packed, folder, staging=downloads / f"{file.name}.unpacked", max_bytes=max_unpacked_bytes, keep=file.keep)
@@ -172,6 +172,12 @@ def _written_in(folder: Path) -> Iterator[None]:
 def _place(file: Path, final: Path) -> None:
     with written_whole(final) as temporary:
         shutil.copyfile(file, temporary)
+
+
+def _in_mirror(mirror: Path, name: str) -> Path:
+    """A file of a mirror that is a folder: directly there, or wherever below it."""
+    direct = mirror / name
+    return direct if direct.is_file() else min(mirror.rglob(name), default=direct)
 
 
 def _checked(path: Path, file: RemoteFile) -> Path:

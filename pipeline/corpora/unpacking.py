@@ -71,7 +71,10 @@ def _unpack_all(archive: Path, staging: Path, max_bytes: int, keep: Mapping[str,
         path = _safe_path(archive, member.path)
         if keep and path.name not in keep:
             continue
-        _write(member, staging / (path.name if keep else path))
+        try:
+            _write(member, staging / (path.name if keep else path))
+        except (FileExistsError, IsADirectoryError, NotADirectoryError):
+            raise _refusal(archive, member.path, "is a file here and a folder there") from None
 
 
 def _tar_members(archive: Path) -> Iterator[Member]:
