@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -176,6 +177,26 @@ def test_dry_run_writes_nothing(place: Path) -> None:
     result = tasnet("run", "tiny.toml", "-n", "--corpus", "folder=speech", cwd=place, check=True)
     assert result.stdout.splitlines()[:2] == ["would run scan: never run", "would run plan: never run; after scan"]
     assert not (place / "work").exists()
+
+
+def test_lint_looks_at_recipes_and_at_lists(place: Path) -> None:
+    sound = tasnet("lint", "tiny.toml", "--corpus", "folder=speech", "-j", "1", cwd=place, check=True)
+    assert sound.stdout == "nothing is doubtful\n"
+    (place / "mix_2_spk_tt.txt").write_text("a/1.wav 1 a/2.wav -1 \n")
+    doubtful = tasnet("lint", ".", cwd=place)
+    assert doubtful.returncode == 1
+    assert doubtful.stdout == "mix_2_spk_tt.txt: split tt: one speaker more than once in 1 of 1 mixtures (line 1)\n"
+    assert tasnet("lint", "speech", cwd=place).returncode == 2
+
+
+def test_check_counts_what_mixing_writes_and_names_what_is_doubtful(place: Path) -> None:
+    # Two speakers with one utterance each make every mixture of a split the same.
+    arguments = ("tiny.toml", "--corpus", "folder=speech", "-j", "1", "--set", "plan.num_mixtures.valid=9")
+    said = tasnet("check", *arguments, cwd=place, check=True).stdout
+    assert re.search(r"doubtful  split valid: the utterances of another mixture again in \d of 9", said)
+    tasnet("run", *arguments, "mix", cwd=place, check=True)
+    sizes = [path.stat().st_size for path in (place / "work").rglob("*.wav")]
+    assert f"disk      {len(sizes)} files, {sum(sizes):,} bytes" in said
 
 
 def test_show_prints_a_recipe_that_runs(place: Path) -> None:
