@@ -126,7 +126,7 @@ def test_every_file_equals_a_straightforward_rendering(tmp_path, num_sources, nu
     out = tmp_path / "out"
     check_inputs(plan, manifest, speech, _mix(), noise_root=wham, num_workers=1)
     render(plan, manifest, speech, out, _mix(), noise_root=wham, num_workers=num_workers)
-    compared = 0
+    compared, clipped, precisions = 0, 0, set()
     for rate, mode in VARIANTS:
         for row in rows:
             truth = _straightforward(row, num_sources, speech, wham, rate, mode)
@@ -135,8 +135,15 @@ def test_every_file_equals_a_straightforward_rendering(tmp_path, num_sources, nu
                 soundfile.write(tmp_path / "truth.wav", samples, rate)
                 assert (out / path).read_bytes() == (tmp_path / "truth.wav").read_bytes(), path
                 compared += 1
+                clipped += np.abs(samples).max() > 1
+                precisions.add((name, samples.dtype.name))
     sizes = [path.stat().st_size for path in out.rglob("*.wav")]
     assert compared == len(sizes) == 4 * 4 * (num_sources + 4)
+    # What is compared holds what is hard: clipping, noise in double precision where it was repeated, lengths that are odd.
+    assert clipped > 10
+    assert {("noise", "float32"), ("noise", "float64"), ("s1", "float32")} <= precisions
+    assert {("s1", "float64"), ("mix_both", "float64")}.isdisjoint(precisions)
+    assert set(manifest["num_samples"] % 2) == {0, 1}
     counted = footprint(plan, manifest, _mix())
     assert (counted.num_files, counted.num_bytes) == (len(sizes), sum(sizes))
 

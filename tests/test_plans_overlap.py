@@ -158,6 +158,21 @@ def test_every_source_sounds_from_its_start_to_its_end(audio, tmp_path, kind):
     assert counted.seconds == mixtures["num_samples"].sum() / 8000
 
 
+@pytest.mark.parametrize(("speech_rate", "noise_rate"), [(16000, 44100), (22050, 48000)])
+def test_the_footprint_is_exact_at_any_rates(audio, tmp_path, speech_rate, noise_rate):
+    root, speech, noises = (tmp_path, *(table.copy() for table in audio[1:]))
+    for table, rate in ((speech, speech_rate), (noises, noise_rate)):
+        table["sample_rate"], table["num_samples"] = rate, table["num_samples"] + rate // 2 + 7
+        for path, length in zip(table["path"], table["num_samples"], strict=True):
+            soundfile.write(root / path, voice(length % 7, 0, seconds=length / rate, sample_rate=rate), rate)
+    plan, manifest, types = _drawn("librimix", (root, speech, noises))
+    also = [Variant(sample_rate=rate, mode="max") for rate in (RATE, 11025)]
+    render(plan, manifest, root, tmp_path / "out", Mix(mode="max", types=types, also=also), noise_root=root, num_workers=1)
+    written = [path.stat().st_size for path in (tmp_path / "out").rglob("*.wav")]
+    counted = footprint(plan, manifest, Mix(mode="max", types=types, also=also))
+    assert (counted.num_files, counted.num_bytes) == (len(written), sum(written))
+
+
 def test_gains_of_librimix_are_of_sources_as_they_are_placed(audio, tmp_path):
     _, manifest, _ = audio
     samples = 0.01 * np.random.default_rng(0).normal(size=RATE)
