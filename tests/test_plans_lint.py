@@ -74,6 +74,15 @@ def test_lists_of_merls_format_with_any_number_of_speakers(tmp_path):
     assert _findings(tmp_path / "mix_4_spk_tt.txt") == []
 
 
+def test_lists_of_one_name_are_not_taken_for_one_list(tmp_path):
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mix_2_spk_tr.txt").write_text("a/1.wav 1 b/1.wav -1\n")
+    assert [text.split(" have ")[0] for text in _findings(tmp_path)] == [
+        "mix_2_spk_*.txt: splits ours/mix_2_spk_tr.txt and theirs/mix_2_spk_tr.txt"
+    ] * 2
+
+
 def test_lists_of_librimixs_format_with_and_without_speakers(tmp_path):
     header = "mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain\n"
     (tmp_path / "libri2mix_dev.csv").write_text(f"{header}m1,x/1-1-1.flac,1,x/1-2-2.flac,1\nm2,x/1-2-2.flac,1,x/1-1-1.flac,1\n")

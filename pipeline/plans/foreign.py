@@ -42,7 +42,8 @@ def read_families(target: Path) -> Iterator[tuple[str, pd.DataFrame, pd.DataFram
     for path in _lists_in(target):
         families[_family_name(path, _readable(path, _num_sources))].append(path)
     for name, paths in sorted(families.items()):
-        mixtures = [(split_name(path), *mixture) for path in paths for mixture in _readable(path, _read)]
+        splits = _split_names(paths, target)
+        mixtures = [(split, *mixture) for split, path in zip(splits, paths, strict=True) for mixture in _readable(path, _read)]
         rows = [
             (split, mixture_id, f"s{number}", *utterance)
             for split, mixture_id, utterances in mixtures
@@ -70,6 +71,12 @@ def split_name(path: Path) -> str:
     """What a list's split is called by the list's name: ``tr``, ``train-clean-100``; else its whole name."""
     found = _MERL_NAME.fullmatch(path.stem) or _LIBRIMIX_NAME.fullmatch(path.stem)
     return found[1] if found else path.stem
+
+
+def _split_names(paths: Sequence[Path], target: Path) -> list[str]:
+    """The lists' splits; where two lists have the same name, what tells them apart."""
+    names = [split_name(path) for path in paths]
+    return names if len(set(names)) == len(names) else [str(path.relative_to(target)) for path in paths]
 
 
 def _lists_in(target: Path) -> list[Path]:
