@@ -174,19 +174,44 @@ def separate(
 
 @app.command()
 def score(
-    estimates: Annotated[Path, typer.Option("--estimates", help="Folder with s1/, s2/ … of estimates.")],
-    references: Annotated[Path, typer.Option("--references", help="Folder with s1/, s2/ … of references.")],
+    estimates: Annotated[
+        list[str],
+        typer.Option("--estimates", metavar="[SYSTEM=]DIR", help="Folder of estimates: s1/, s2/ …, or x_s1.wav …; repeatable."),
+    ],
+    references: Annotated[Path, typer.Option("--references", metavar="DIR", help="Folder of references, likewise.")],
     mixtures: Annotated[
-        Path | None, typer.Option("--mixtures", help="Folder of mixtures, for the improvements; by default REFERENCES/mix.")
+        Path | None,
+        typer.Option("--mixtures", metavar="DIR", help="Folder of mixtures, for the improvements; by default REFERENCES/mix."),
+    ] = None,
+    patterns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pattern", metavar="KIND=PATTERN", help="How files are named: estimates={mixture_id}_est{source}; repeatable."
+        ),
+    ] = None,
+    permutation: Annotated[
+        str, typer.Option("--permutation", help="What assigns estimates to references: si_snr, or sir as mir_eval does.")
+    ] = "si_snr",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also", metavar="METRIC,…", help="Further metrics: sir, sar, sa_sdr, stoi, estoi, pesq.", show_default=False
+        ),
+    ] = None,
+    verify: Annotated[
+        int, typer.Option("--verify", metavar="N", min=0, help="Let mir_eval compute N random rows anew; print the difference.")
+    ] = 0,
+    oracles: Annotated[
+        Path | None, typer.Option("--oracles", metavar="FILE", help="Write a table of what ideal masks would score, too.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The table to write.")] = Path("scores.csv"),
-    system: Annotated[str, typer.Option("--system", help="What to call the system in the table.")] = "system",
     jobs: Jobs = None,
 ) -> None:
-    """Score anybody's estimates: SI-SNR, SI-SNRi, SDR and SDRi per source."""
+    """Score anybody's estimates: SI-SNR, SI-SNRi, SDR and SDRi per source; continues where it was stopped."""
     from pipeline import console
 
-    console.score(estimates, references, mixtures, out, system=system, num_workers=jobs)
+    tasks = console.scoring_tasks(estimates, references, mixtures, patterns or [])
+    console.score(tasks, out, oracles, verify=verify, also=also or [], permutation=permutation, num_workers=jobs)
 
 
 @app.command()

@@ -7,20 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from pipeline import preflight, runner, stages
-from pipeline.errors import CorpusError, DatasetError, RecipeError, TableError
+from pipeline.errors import CorpusError, DatasetError, RecipeError, ScoreError, TableError
 from pipeline.plans import foreign
 from pipeline.plans import lint as linting
 from pipeline.recipe import Recipe, System, load_recipe
 from pipeline.runner import Stage
 from pipeline.stages import Options
 from pipeline.tables import HISTORY, MIXTURES, read_table, written_whole
+
+if TYPE_CHECKING:
+    from pipeline.scoring import Task
 
 stderr = Console(stderr=True)
 stdout = Console(soft_wrap=True)
@@ -130,26 +133,61 @@ def separate(model: Path, files: Sequence[Path], out: Path, *, device: str) -> N
         stdout.out(str(path), highlight=False)
 
 
-def score(estimates: Path, references: Path, mixtures: Path | None, out: Path, *, system: str, num_workers: int | None) -> None:
-    """Score two folders; the table goes to a file, its means to stdout."""
-    from pipeline import reports, scoring
+def scoring_tasks(estimates: Sequence[str], references: Path, mixtures: Path | None, patterns: Sequence[str]) -> list[Task]:
+    """What is to be scored; ``estimates`` holds ``[SYSTEM=]DIR`` texts and ``patterns`` ``KIND=PATTERN`` texts."""
+    from pipeline import scoring
 
+    kinds = ("estimates", "references", "mixtures")
+    named = [text.partition("=") for text in patterns]
+    for kind, _, pattern in named:
+        if kind not in kinds or not pattern:
+            raise ScoreError(f"--pattern {kind}: write it as KIND=PATTERN, where KIND is {', '.join(kinds[:2])} or {kinds[2]}")
     if mixtures is None and (references / "mix").is_dir():
         mixtures = references / "mix"
-    scores = scoring.score_folders(estimates, references, mixtures, system=system, out=out, num_workers=num_workers)
+    layout = {kind: pattern for kind, _, pattern in named}
+    return scoring.folder_tasks(_system_folders(estimates), references, mixtures, patterns=layout)
+
+
+def _system_folders(texts: Sequence[str]) -> dict[str, Path]:
+    """Folders by system; one without a name is called like its folder."""
+    folders: dict[str, Path] = {}
+    for text in texts:
+        name, separator, folder = text.partition("=")
+        path = Path(text if not separator or Path(text).is_dir() else folder).expanduser()
+        name = path.resolve().name if not separator or Path(text).is_dir() else name
+        if not name or name in folders:
+            raise ScoreError(f"--estimates {text}: give every system a name of its own: --estimates NAME={path}")
+        folders[name] = path
+    return folders
+
+
+def score(tasks: Sequence[Task], out: Path, oracles: Path | None, *, verify: int, also: Sequence[str], **how: Any) -> None:
+    """Score recordings; the table goes to a file, its means to stdout."""
+    from pipeline import cross_checks, reports, scoring
+
+    how |= {"also": [metric for text in also for metric in text.replace(",", " ").split()]}
+    scores = scoring.score_tasks(tasks, out=out, **how)
+    if oracles is not None:
+        scoring.score_tasks(scoring.with_oracles(tasks), out=oracles, **how)
     stdout.out(reports.format_comparison(scores), highlight=False)
-    stdout.out(f"\nScores: {out}", highlight=False)
+    stdout.out("\n".join(["", *scoring.remarks(scores), f"Scores: {out}"]), highlight=False)
+    cross_checks.check_path(out).unlink(missing_ok=True)
+    if verify:
+        check = cross_checks.cross_check(scores, tasks, verify, num_workers=how["num_workers"])
+        cross_checks.write_check(check, out)
+        stdout.out(cross_checks.format_check(check), highlight=False)
 
 
 def report(tables: Sequence[Path], out: Path, *, baseline: str | None, repeats: bool, beside: Beside) -> None:
     """A report of score tables that lie anywhere."""
-    from pipeline import reports
+    from pipeline import cross_checks, reports
 
     scores = reports.read_scores(tables, repeats=repeats)
     recipe = load_recipe(beside.recipe) if beside.recipe else None
     if baseline is None and recipe is not None and recipe.baseline in set(scores["system"]):
         baseline = recipe.baseline
-    page = reports.write_report(scores, out, baseline=baseline, **_beside(beside, recipe))
+    check = cross_checks.read_checks(tables)
+    page = reports.write_report(scores, out, baseline=baseline, verification=check, **_beside(beside, recipe))
     stdout.out(f"Report: {page}", highlight=False)
 
 

@@ -16,15 +16,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-import mir_eval.separation
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.permutations import Permutation, best_permutation
 from pipeline.projections import FILTER_LENGTH, Blocks, JointSpan, Signals, Span, project_plainly
 
-METRICS_VERSION = 1
-"""Raised whenever a number may change; scores of another version are computed anew."""
+METRICS_VERSION = 2
+"""Raised whenever a number or a status may change; scores of another version are computed anew."""
 
 PERFECT_DB = 200.0
 """Above this a ratio is rounding of float64 (32-bit float audio ends at 150 dB) and counts as infinite."""
@@ -152,6 +151,7 @@ class Projections:
         self.filters = np.zeros((*shape, FILTER_LENGTH))
         self.energies = np.full(shape, np.nan)
         self.solved = np.ones(shape, dtype=bool)
+        self._joints: dict[tuple[int, bool], Signals] = {}
         for column, span in enumerate(references.spans):
             if span:
                 self._solve(column, span)
@@ -187,10 +187,12 @@ class Projections:
         """
         if not self._scorable(signal, reference):
             return float(self.unscored[signal, reference]), float(self.unscored[signal, reference])
-        if self.jointly_ill_conditioned or self.ill_conditioned(signal, reference):
-            target, joint, whole = self._plainly(signal, reference), self._joint_plainly(signal), _with_tail(self.signals[signal])
+        plainly = self.jointly_ill_conditioned or self.ill_conditioned(signal, reference)
+        if plainly:
+            target, whole = self._plainly(signal, reference), _with_tail(self.signals[signal])
         else:
-            (target, whole), joint = self._filtered(signal, reference), self._joint(signal)
+            target, whole = self._filtered(signal, reference)
+        joint = self._joint(signal, plainly=plainly)
         sir_db = _ratio_db(_energy(target), _energy(joint - target))
         return float(sir_db), float(_ratio_db(_energy(joint), _energy(whole - joint)))
 
@@ -220,14 +222,18 @@ class Projections:
             return self._plainly(signal, reference), _with_tail(self.signals[signal])
         return span.filtered(self.filters[signal, reference]), self.blocks[signal]
 
-    def _joint(self, signal: int) -> Signals:
-        return self.references.joint.project(self.spectra[signal])
+    def _joint(self, signal: int, *, plainly: bool) -> Signals:
+        """The projection of a signal onto all references, found once for however many of them it is compared with."""
+        if (signal, plainly) not in self._joints:
+            if plainly:
+                joint = project_plainly(self.references.signals[self.references.usable], self.signals[signal])
+            else:
+                joint = self.references.joint.project(self.spectra[signal])
+            self._joints[signal, plainly] = joint
+        return self._joints[signal, plainly]
 
     def _plainly(self, signal: int, reference: int) -> Signals:
         return project_plainly(self.references.signals[[reference]], self.signals[signal])
-
-    def _joint_plainly(self, signal: int) -> Signals:
-        return project_plainly(self.references.signals[self.references.usable], self.signals[signal])
 
 
 def _preferred(energies: Signals, solved: Flags) -> Permutation | None:
@@ -307,6 +313,8 @@ def mir_eval_sources(
         references: [source, time], none of them all zero.
         compute_permutation: choose the assignment by mean SIR; otherwise estimate k belongs to reference k.
     """
+    import mir_eval.separation  # 0.9 will not have it: scoring itself does without
+
     with warnings.catch_warnings(), _singular_matrices_caught():
         warnings.simplefilter("ignore", FutureWarning)
         scores = mir_eval.separation.bss_eval_sources(references, estimates, compute_permutation=compute_permutation)

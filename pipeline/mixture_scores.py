@@ -6,12 +6,13 @@ cannot be scored gets NaN (or -inf, where the estimate is silence) and a reason 
     ok
     missing_*, unreadable_*, empty_*, nan_*, silent_*, other_rate_*     of the reference, estimate or mixture
     length_mismatch(n)     the estimate is n samples longer (or, negative, shorter); what both have is scored
+    shortened(n)           another recording of the mixture ends n samples earlier (n is negative); what all have is scored
     clipped                the estimate stays at full scale for three samples or more
     perfect                the estimate is the reference at another level
     shorter_than_filter    fewer than 512 samples: the SDR's filter explains almost anything
     ill_conditioned        the references' delays are nearly dependent: by mir_eval's own arithmetic; mind SIR and SAR
 
-Several reasons are joined by semicolons. Scores of the last five kinds are numbers like any other.
+Several reasons are joined by semicolons. Scores of the last six kinds are numbers like any other.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 from pipeline import perceptual
-from pipeline.metrics import References, is_finite, is_usable, pairwise_si_snr, sa_sdr
+from pipeline.errors import ScoreError
+from pipeline.metrics import References, is_finite, is_usable, level, pairwise_si_snr, sa_sdr
 from pipeline.permutations import best_permutation
 from pipeline.projections import FILTER_LENGTH, Signals
 
@@ -65,6 +67,22 @@ class Settings:
     permutation: Criterion = "si_snr"
     also: tuple[Extra, ...] = ()
     """Further metrics, each with a column of its own."""
+
+    @staticmethod
+    def of(permutation: str, also: Collection[str], sample_rate: int) -> Settings:
+        """Settings as somebody asks for them, checked; the order of the metrics does not matter.
+
+        Raises:
+            ScoreError: there is no such criterion or metric, or a metric cannot be computed here or at this rate (Hz).
+        """
+        criteria, extras = get_args(Criterion), get_args(Extra)
+        if permutation not in criteria:
+            raise ScoreError(f"permutation {permutation!r}: choose {' or '.join(criteria)}")
+        for metric in also:
+            if metric not in extras:
+                raise ScoreError(f"metric {metric!r}: choose among {', '.join(extras)}; SI-SNR and SDR are always there")
+            perceptual.require(metric, sample_rate)
+        return Settings(cast(Criterion, permutation), tuple(extra for extra in extras if extra in also))
 
 
 def score_heard(
@@ -178,7 +196,7 @@ class Comparison:
         comparable = not (self.conditions[estimate] or self.reference_conditions[reference])
         for name, metric in _PERCEPTUAL.items():
             if name in also:
-                pair = self.signals[estimate], self.referred[reference]
+                pair = level(self.signals[estimate]), level(self.referred[reference])
                 row[name] = metric(*pair, sample_rate=self.sample_rate) if comparable else np.nan
         return row
 
@@ -187,9 +205,7 @@ class Comparison:
         yield from _named(self.reference_conditions[reference], "reference")
         yield from _named(self.conditions[estimate], "estimate")
         yield from _named(self.conditions[-1], "mixture")
-        excess = len(self.recordings[estimate].samples) - len(self.references[reference].samples)
-        if excess and len(self.recordings[estimate].samples) and len(self.references[reference].samples):
-            yield f"length_mismatch({excess:+d})"
+        yield from self._lengths(estimate, reference)
         if is_clipped(self.recordings[estimate].samples):
             yield "clipped"
         if self.si_snr_db[estimate, reference] == np.inf:
@@ -199,6 +215,16 @@ class Comparison:
         joint = ("sir" in also or "sar" in also) and self.projections.jointly_ill_conditioned
         if joint or self.projections.ill_conditioned(estimate, reference):
             yield "ill_conditioned"
+
+    def _lengths(self, estimate: int, reference: int) -> Iterator[str]:
+        """Where the recordings of a pair are not of one length, or are cut because another one is shorter."""
+        estimated, referred = len(self.recordings[estimate].samples), len(self.references[reference].samples)
+        if not (estimated and referred):
+            return
+        if estimated != referred:
+            yield f"length_mismatch({estimated - referred:+d})"
+        if self.length < min(estimated, referred):
+            yield f"shortened({self.length - min(estimated, referred):+d})"
 
 
 def _named(condition: str, signal: str) -> list[str]:

@@ -15,6 +15,9 @@ from pipeline.projections import Signals
 
 _PESQ_MODES = {8000: "nb", 16000: "wb"}
 
+_LEAST_STOI_SECONDS = (29 * 128 + 256) / 10_000
+"""STOI compares stretches of 30 frames of 256 samples, 128 apart, at 10 kHz; pystoi fails on less than a frame."""
+
 _PACKAGES = {"stoi": "pystoi", "estoi": "pystoi", "pesq": "pesq"}
 
 
@@ -43,6 +46,8 @@ def stoi(estimate: Signals, reference: Signals, *, sample_rate: int, extended: b
     Returns:
         The score; NaN where fewer than 30 frames of speech (0.4 s) are left.
     """
+    if len(reference) < _LEAST_STOI_SECONDS * sample_rate:
+        return float("nan")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         value = float(import_module("pystoi").stoi(reference, estimate, sample_rate, extended=extended))

@@ -387,6 +387,10 @@ class Score(_Table):
 
     permutation: Literal["si_snr", "sir"] = "si_snr"
     """Which metric assigns estimates to references, for all metrics of a mixture."""
+    also: list[Literal["sir", "sar", "sa_sdr", "stoi", "estoi", "pesq"]] = []
+    """Metrics beside SI-SNR and SDR; STOI, ESTOI and PESQ need the extra ``perceptual``."""
+    verify: Annotated[int, Field(ge=0)] = 10
+    """Rows per system, drawn at random, that mir_eval computes anew; the report prints the largest difference."""
 
 
 class Published(_Table):
@@ -403,6 +407,8 @@ class Report(_Table):
     baseline: str | None = None
     """The system the others are compared with; by default the first non-causal one."""
     published: dict[str, Published] = {}
+    oracles: bool = True
+    """Score ideal masks on the test mixtures (IRM, IBM, WFM), for context."""
     num_examples: Annotated[int, Field(ge=0, le=50)] = 5
     """Mixtures in the report's listening examples."""
 

@@ -32,11 +32,16 @@ SOURCE_PATTERNS = (
 )
 MIXTURE_PATTERNS = ("{mixture_id}", "mix/{mixture_id}", "mix_clean/{mixture_id}", "{mixture_id}/mixture", "{mixture_id}_mix")
 
-_FIELDS = {"mixture_id": r"(?P<mixture_id>[^/]+)", "source": r"(?P<source>\d+)"}
+MISSING = Path("missing")
+"""Stands in for a recording that is not there."""
+
+_FIELDS = {"mixture_id": r"(?P<mixture_id>[^/]+)", "source": r"(?P<source>\d{1,2})"}
 
 
 def find_sources(folder: Path, pattern: str = "") -> dict[str, tuple[Path, ...]]:
-    """For every mixture its recordings, one per source, in the order of their numbers (which may begin at 0 or 1).
+    """For every mixture its recordings, one per source, in the order of their numbers, which begin at 0 or 1.
+
+    Where a number is left out (``s1`` and ``s3``) there is a path without a file, so that the source is missed.
 
     Raises:
         ScoreError: no such folder, or nothing in it fits a pattern.
@@ -45,7 +50,11 @@ def find_sources(folder: Path, pattern: str = "") -> dict[str, tuple[Path, ...]]
     mixtures: dict[str, dict[int, Path]] = {}
     for fields, path in found:
         mixtures.setdefault(fields["mixture_id"], {})[int(fields["source"])] = path
-    return {mixture_id: tuple(paths[number] for number in sorted(paths)) for mixture_id, paths in sorted(mixtures.items())}
+    first = 0 if any(0 in paths for paths in mixtures.values()) else 1
+    return {
+        mixture_id: tuple(paths.get(number, MISSING) for number in range(first, max(paths) + 1))
+        for mixture_id, paths in sorted(mixtures.items())
+    }
 
 
 def find_mixtures(folder: Path, pattern: str = "") -> dict[str, Path]:

@@ -3,6 +3,7 @@
     score(estimates, references, mixture=mixture, sample_rate=8000)              # arrays in, DataFrame out
     score_dataset(mixtures, dataset_dir, {"causal": folder}, out=path)           # a rendered dataset
     score_folders(estimates_dir, references_dir, mixtures_dir)                   # anybody's files
+    score_tasks(with_oracles(tasks), out=path)                                   # what ideal masks would reach
 
 Files are scored in parallel, a mixture a task; what a recording lacks becomes its row's ``status`` (see ``mixture_scores``) and
 never ends a run. Rows are kept in a journal as they come; those whose audio and metrics have not changed are not computed again.
@@ -11,9 +12,11 @@ never ends a run. Rows are kept in a journal as they come; those whose audio and
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -24,15 +27,24 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline import perceptual
+from pipeline import oracles
 from pipeline.audio import read_audio, read_header
 from pipeline.errors import AudioError, ScoreError, WorkError
-from pipeline.metrics import METRICS_VERSION, mir_eval_sources
+from pipeline.metrics import METRICS_VERSION
 from pipeline.mixture_scores import NOTHING, Criterion, Extra, Heard, Row, Settings, score_heard
-from pipeline.parallel import map_parallel
+from pipeline.oracles import Mask
+from pipeline.parallel import chunked, map_parallel
 from pipeline.projections import Signals
-from pipeline.recordings import find_mixtures, find_sources
+from pipeline.recordings import MISSING, find_mixtures, find_sources
 from pipeline.tables import SCORES, read_table, write_table
+
+VERSION = METRICS_VERSION
+"""Of score tables: raised whenever a row may change."""
+
+_CHUNK = 8
+"""Mixtures a worker scores at once: little to lose in a kill, much to gain over one by one."""
+
+logger = logging.getLogger("pipeline")
 
 
 # ---------------------------------------------------------------------------------------------------------------- arrays
@@ -60,19 +72,18 @@ def score(
         ``estimate`` counts from 1.
 
     Raises:
-        ScoreError: shapes that do not belong together, or a metric that cannot be computed here.
+        ScoreError: shapes that do not belong together, or a criterion or metric that does not exist or cannot be computed here.
     """
     estimated, referred = _signals(estimates, "estimates"), _signals(references, "references")
     if len(estimated) < len(referred):
         raise ScoreError(f"{len(estimated)} estimates for {len(referred)} references; every reference needs one")
-    for metric in also:
-        perceptual.require(metric, sample_rate)
+    settings = Settings.of(permutation, also, sample_rate)
     rows = score_heard(
         {"": [Heard(one) for one in estimated]},
         [Heard(one) for one in referred],
         None if mixture is None else Heard(_signals(np.asarray(mixture)[None], "mixture")[0]),
         sample_rate=sample_rate,
-        settings=Settings(permutation, tuple(also)),
+        settings=settings,
     )
     return pd.DataFrame(rows[""]).assign(sample_rate=sample_rate)
 
@@ -94,8 +105,8 @@ class Task:
     """Hz; recordings at another rate are not scored."""
     references: tuple[Path, ...]
     mixture: Path | None
-    estimates: Mapping[str, tuple[Path, ...]]
-    """By system."""
+    estimates: Mapping[str, tuple[Path, ...] | Mask]
+    """By system: its recordings, or the ideal mask that makes them from mixture and references."""
     notes: tuple[Row, ...] = ()
     """Per source: ``speaker_id``, ``sex``, and the mixture's ``overlap`` where it is known."""
 
@@ -181,7 +192,7 @@ def dataset_tasks(mixtures: pd.DataFrame, dataset_dir: str | Path, estimates: Ma
     folders = {system: Path(folder) for system, folder in estimates.items()}
     tasks = [_dataset_task(row, Path(dataset_dir), folders) for row in mixtures.to_dict("records")]
     for system, folder in folders.items():
-        if tasks and not any(path.is_file() for task in tasks for path in task.estimates[system]):
+        if tasks and not any(Path(path).is_file() for task in tasks for path in task.estimates[system]):
             raise ScoreError(f"{folder}: no estimate of system {system!r} lies here, expected {tasks[0].estimates[system][0]}, …")
     return tasks
 
@@ -214,6 +225,7 @@ def folder_tasks(
     referred = find_sources(Path(references), patterns.get("references", ""))
     estimated = {system: find_sources(Path(folder), patterns.get("estimates", "")) for system, folder in estimates.items()}
     mixed = find_mixtures(Path(mixtures), patterns.get("mixtures", "")) if mixtures else {}
+    _mention_uneven(referred, Path(references))
     for system, found in estimated.items():
         _check_names(system, Path(estimates[system]), found, referred, Path(references))
     return [
@@ -234,13 +246,23 @@ def _check_names(system: str, folder: Path, estimated: Collection[str], referred
     if stray:
         raise ScoreError(
             f"{folder}: {len(stray)} of {len(estimated)} mixtures of system {system!r} have no references in {references}, "
-            f"for example {stray[0]}; the names must be the same"
+            f"for example {stray[0]}; the names must be the same, or a pattern say what belongs to them"
         )
+
+
+def _mention_uneven(referred: Mapping[str, Sequence[Path]], references: Path) -> None:
+    """Say so where mixtures have different numbers of references: meant, or files that are missing."""
+    counts = Counter(len(paths) for paths in referred.values())
+    if len(counts) > 1:
+        rarest = min(counts, key=lambda number: counts[number])
+        example = next(mixture_id for mixture_id, paths in referred.items() if len(paths) == rarest)
+        found = f"{counts[rarest]} of {len(referred)} mixtures have {rarest} instead, for example {example}"
+        logger.info("%s: not all mixtures have %d sources: %s", references, max(counts, key=lambda n: counts[n]), found)
 
 
 def _one_per_source(paths: tuple[Path, ...], num_sources: int) -> tuple[Path, ...]:
     """Paths, filled up with one that does not exist where a source has no estimate."""
-    return paths + (Path("missing"),) * (num_sources - len(paths))
+    return paths + (MISSING,) * (num_sources - len(paths))
 
 
 def _sample_rate(references: Sequence[Path]) -> int:
@@ -251,6 +273,17 @@ def _sample_rate(references: Sequence[Path]) -> int:
         except AudioError:
             continue
     return 0
+
+
+def with_oracles(tasks: Sequence[Task]) -> list[Task]:
+    """The same mixtures, but with ideal masks (``oracles.SYSTEMS``) in the place of systems.
+
+    Raises:
+        ScoreError: there are no mixtures to mask.
+    """
+    if any(task.mixture is None for task in tasks):
+        raise ScoreError("oracle masks need the mixtures that they are laid over; say where these lie")
+    return [replace(task, estimates=oracles.SYSTEMS) for task in tasks]
 
 
 def score_tasks(
@@ -264,9 +297,7 @@ def score_tasks(
     """Score mixtures in parallel into the table ``out``; see :func:`score_dataset` and :func:`score_folders`."""
     if not tasks:
         raise ScoreError("there are no mixtures to score")
-    for metric in also:
-        perceptual.require(metric, tasks[0].sample_rate)
-    settings = Settings(permutation, tuple(also))
+    settings = Settings.of(permutation, also, tasks[0].sample_rate)
     if out is not None:
         return _score_into(Path(out), tasks, num_workers, settings)
     with TemporaryDirectory() as folder:
@@ -276,17 +307,31 @@ def score_tasks(
 def _score_into(out: Path, tasks: Sequence[Task], num_workers: int | None, settings: Settings) -> pd.DataFrame:
     journal = Journal(out)
     known = journal.read()
-    jobs = [(task, known.get(task.mixture_id, {})) for task in tasks]
+    pieces = chunked([(task, known.get(task.mixture_id, {})) for task in tasks], _CHUNK)
+    work = partial(_score_chunk, settings=settings)
     rows: list[Row] = []
-    for scored, is_new in map_parallel(
-        partial(_score_task, settings=settings), jobs, num_workers=num_workers, description="score"
-    ):
-        rows += scored
-        if is_new:
-            journal.append(scored)
+    num_new = 0
+    for chunk in map_parallel(work, pieces, num_workers=num_workers, description="score", size=len):
+        for scored, num_computed in chunk:
+            rows += scored
+            num_new += num_computed
+        journal.append([scored for scored, num_computed in chunk if num_computed])
+    if num_new < len(rows):
+        logger.info("%s: %d of %d rows were known, %d are new", out, len(rows) - num_new, len(rows), num_new)
     write_table(_by_system(rows, tasks[0].estimates), out, SCORES)
     journal.remove()
     return read_table(out, SCORES)
+
+
+def remarks(scores: pd.DataFrame) -> list[str]:
+    """What a reader of the means of a score table should know: rows that are not plainly ok, and assignments in doubt."""
+    kinds = scores["status"].str.replace(r"\(.*?\)", "", regex=True)
+    odd = kinds[kinds != "ok"].value_counts(sort=False)
+    lines = [f"{count} of {len(scores)} rows: {status}" for status, count in odd.items()]
+    doubtful = scores[~scores["permutations_agree"]].groupby(["system", "mixture_id"]).ngroups
+    if doubtful:
+        lines += [f"SI-SNR and SIR would assign the estimates of {doubtful} separated mixtures differently"]
+    return lines
 
 
 def _by_system(rows: Sequence[Row], systems: Collection[str]) -> pd.DataFrame:
@@ -298,23 +343,41 @@ KnownRows = Mapping[str, list[Row]]
 """Rows of one mixture by digest."""
 
 
-def _score_task(job: tuple[Task, KnownRows], *, settings: Settings) -> tuple[list[Row], bool]:
-    """The rows of one mixture, and whether any had to be computed."""
-    task, known = job
+def _score_chunk(jobs: Sequence[tuple[Task, KnownRows]], *, settings: Settings) -> list[tuple[list[Row], int]]:
+    return [_score_task(task, known, settings) for task, known in jobs]
+
+
+def _score_task(task: Task, known: KnownRows, settings: Settings) -> tuple[list[Row], int]:
+    """The rows of one mixture, and how many of them had to be computed."""
     digests = _digests(task, settings)
     missing = {system: task.estimates[system] for system, digest in digests.items() if digest not in known}
     scored = _score_files(task, missing, settings) if missing else {}
     rows = [
         row for system, digest in digests.items() for row in known.get(digest) or _noted(scored[system], task, system, digest)
     ]
-    return rows, bool(missing)
+    return rows, sum(map(len, scored.values()))
 
 
-def _score_files(task: Task, estimates: Mapping[str, Sequence[Path]], settings: Settings) -> dict[str, list[Row]]:
-    heard = {system: [_hear(path, task.sample_rate) for path in paths] for system, paths in estimates.items()}
+def _score_files(task: Task, estimates: Mapping[str, Sequence[Path] | Mask], settings: Settings) -> dict[str, list[Row]]:
     references = [_hear(path, task.sample_rate) for path in task.references]
     mixture = _hear(task.mixture, task.sample_rate) if task.mixture else None
+    heard: dict[str, Sequence[Heard]] = {}
+    for system, made in estimates.items():
+        if isinstance(made, str):
+            heard[system] = _masked(made, references, mixture, task.sample_rate)
+        else:
+            heard[system] = [_hear(path, task.sample_rate) for path in made]
     return score_heard(heard, references, mixture, sample_rate=task.sample_rate, settings=settings)
+
+
+def _masked(mask: Mask, references: Sequence[Heard], mixture: Heard | None, sample_rate: int) -> list[Heard]:
+    """Oracle estimates over the samples that all recordings have; none where any of these is missing."""
+    recordings = [one.samples for one in (*references, mixture or Heard(NOTHING))]
+    length = min(map(len, recordings))
+    if not length:
+        return [Heard(NOTHING, "missing")] * len(references)
+    *referred, mixed = (samples[:length] for samples in recordings)
+    return [Heard(one) for one in oracles.oracle(mixed, np.stack(referred), sample_rate=sample_rate, mask=mask)]
 
 
 def _hear(path: Path, sample_rate: int) -> Heard:
@@ -340,9 +403,12 @@ def _digests(task: Task, settings: Settings) -> dict[str, str]:
     fixed = [task.mixture_id, task.sample_rate, settings, METRICS_VERSION, *task.notes]
     fixed += [_file_digest(path) for path in (*task.references, task.mixture)]
     return {
-        system: _digest(repr([system, fixed, [_file_digest(path) for path in paths]]).encode())
-        for system, paths in task.estimates.items()
+        system: _digest(repr([system, fixed, _digest_of_estimates(made)]).encode()) for system, made in task.estimates.items()
     }
+
+
+def _digest_of_estimates(made: Sequence[Path] | Mask) -> list[str]:
+    return [made, str(oracles.VERSION)] if isinstance(made, str) else [_file_digest(path) for path in made]
 
 
 def _file_digest(path: Path | None) -> str:
@@ -372,12 +438,14 @@ class Journal:
             known.setdefault(row["mixture_id"], {}).setdefault(row["digest"], {})[row["source"]] = row
         return {mixture_id: {digest: [*rows.values()] for digest, rows in found.items()} for mixture_id, found in known.items()}
 
-    def append(self, rows: Sequence[Row]) -> None:
-        """Add the rows of one mixture; they outlive this process, however it ends."""
+    def append(self, mixtures: Sequence[Sequence[Row]]) -> None:
+        """Add the rows of some mixtures; they outlive this process, however it ends."""
+        if not mixtures:
+            return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(rows) + "\n")
+                file.write("".join(json.dumps(rows) + "\n" for rows in mixtures))
         except OSError as error:
             raise WorkError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
@@ -400,44 +468,3 @@ class Journal:
         whole, newline, _torn = self.path.read_text(encoding="utf-8").rpartition("\n")
         os.truncate(self.path, len((whole + newline).encode()))
         return [row for line in whole.splitlines() for row in json.loads(line)]
-
-
-# ---------------------------------------------------------------------------------------------------------- verification
-@dataclass(frozen=True)
-class Verification:
-    """Scores compared with the oracle's."""
-
-    num_rows: int
-    largest_difference_db: float
-    """Of the SDR of estimates and mixtures."""
-    oracle: str = "mir_eval 0.8"
-
-
-def verify(scores: pd.DataFrame, tasks: Sequence[Task], num_rows: int, *, seed: int = 0) -> Verification:
-    """Compute the SDR of rows drawn at random anew with mir_eval, and find the largest difference.
-
-    Args:
-        scores: a score table.
-        tasks: the tasks it was made from: :func:`dataset_tasks` or :func:`folder_tasks`.
-        num_rows: rows to draw, among those with a finite SDR.
-        seed: of the draw.
-    """
-    finite = scores[np.isfinite(scores["sdr_db"])]
-    drawn = finite.sample(min(num_rows, len(finite)), random_state=seed)
-    by_mixture = {task.mixture_id: task for task in tasks}
-    differences = [_difference_db(row, by_mixture[row["mixture_id"]]) for row in drawn.to_dict("records")]
-    return Verification(len(drawn), max(differences, default=0.0))
-
-
-def _difference_db(row: Mapping[Any, Any], task: Task) -> float:
-    """The largest difference to mir_eval of a row's SDR and of its mixture's."""
-    reference = task.references[int(row["source"].removeprefix("s")) - 1]
-    estimate = task.estimates[row["system"]][int(row["estimate"]) - 1]
-    pairs = [(estimate, row["sdr_db"])] + ([(task.mixture, row["input_sdr_db"])] if task.mixture else [])
-    differences = [abs(_sdr_of_files(path, reference, int(row["num_samples"])) - value) for path, value in pairs]
-    return float(max(difference for difference in differences if np.isfinite(difference)))
-
-
-def _sdr_of_files(estimate: Path, reference: Path, num_samples: int) -> float:
-    estimated, referred = (read_audio(path, stop=num_samples)[0] for path in (estimate, reference))
-    return float(mir_eval_sources(estimated[None], referred[None])[0][0])

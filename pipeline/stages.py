@@ -2,7 +2,8 @@
 
     corpus → scan → plan → mix → pack → train → separate → score → report
 
-``corpus`` exists for synthetic speech only; ``train``, ``separate`` and ``score`` once per system. Each stage is a function here
+``corpus`` exists for synthetic speech only; ``train``, ``separate`` and ``score`` once per system, so that a new or changed
+system leaves the others' work alone; ``oracles`` scores what ideal masks would reach. Each stage is a function here
 that reads the folders of the stages it needs, calls the room that does the work, and leaves the result in its own folder.
 
 Torch is imported by the stages that train and separate, when they run: building a dataset does not need it.
@@ -20,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from pydantic import BaseModel
 
-from pipeline import corpora, packing, rendering, reports, runner, scoring
+from pipeline import corpora, cross_checks, packing, rendering, reports, runner, scoring
 from pipeline.corpora import synthetic, wham_noise
 from pipeline.errors import CorpusError, RecipeError
 from pipeline.footprint import footprint, require_room, written_bytes
+from pipeline.mixture_scores import Settings
 from pipeline.plans import making, random
 from pipeline.plans.making import Roots
 from pipeline.provenance import provenance
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 MANIFEST_FILE, PLAN_FILE = "manifest.csv", "plan.csv"
 SHARD = "packed.shard"
 FACTS = "facts.json"
+SCORES_FILE = "scores.csv"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def build_stages(recipe: Recipe, options: Options | None = None) -> list[Stage]:
 
     Raises:
         CorpusError: when the corpus is not where the options say.
+        ScoreError: when a metric cannot be computed here.
     """
     options = options or Options()
     roots, corpus = _corpus(recipe, options)
@@ -83,7 +87,8 @@ def build_stages(recipe: Recipe, options: Options | None = None) -> list[Stage]:
     trained = [_train(recipe, options, packs, scan, name) for name in recipe.systems]
     separated = [_separate(recipe, options, mix, train) for train in trained]
     scored = [_score(recipe, options, mix, separate) for separate in separated]
-    report = _report(recipe, options, mix, trained, separated, scored)
+    oracles = [_oracles(recipe, options, mix)] if recipe.report.oracles else []
+    report = _report(recipe, options, mix, trained, separated, scored, oracles)
     return runner.ordered([report])
 
 
@@ -135,7 +140,7 @@ class Run:
     @cached_property
     def scores(self) -> pd.DataFrame:
         """One row per system, mixture and source."""
-        tables = [read_table(self.folders[f"score {name}"] / "scores.csv", SCORES) for name in self.recipe.systems]
+        tables = [read_table(self.folders[f"score {name}"] / SCORES_FILE, SCORES) for name in self.recipe.systems]
         return pd.concat(tables, ignore_index=True)
 
     @property
@@ -436,28 +441,54 @@ def _separate(recipe: Recipe, options: Options, mix: Stage, train: Stage) -> Sta
 
 # ------------------------------------------------------------------------------------------------ from estimates to the report
 def _score(recipe: Recipe, options: Options, mix: Stage, separate: Stage) -> Stage:
-    def work(folder: Path) -> None:
-        mixtures = _mixtures(mix, options)
-        scoring.score_dataset(
-            mixtures[mixtures["split"] == "test"],
-            mix.folder(options.work),
-            {separate.label: separate.folder(options.work)},
-            out=folder / "scores.csv",
-            num_workers=options.num_workers,
-            permutation=recipe.score.permutation,
-        )
+    Settings.of(recipe.score.permutation, recipe.score.also, recipe.mix.sample_rate)  # a missing package shows at once
 
-    settings = {"system": separate.label, "score": _settings(recipe.score)}
-    return Stage("score", 1, settings, work, needs=(mix, separate), label=separate.label)
+    def work(folder: Path) -> None:
+        tasks = _scoring_tasks(mix, options, {separate.label: separate.folder(options.work)})
+        scores = _score_tasks(recipe, options, tasks, folder)
+        if num_rows := recipe.score.verify:
+            check = cross_checks.cross_check(scores, tasks, num_rows, seed=recipe.seed, num_workers=options.num_workers)
+            cross_checks.write_check(check, folder / SCORES_FILE)
+
+    settings = {"system": separate.label, "score": _settings(recipe.score), "seed": recipe.seed}
+    return Stage("score", scoring.VERSION, settings, work, needs=(mix, separate), label=separate.label)
+
+
+def _oracles(recipe: Recipe, options: Options, mix: Stage) -> Stage:
+    def work(folder: Path) -> None:
+        _score_tasks(recipe, options, scoring.with_oracles(_scoring_tasks(mix, options, {})), folder)
+
+    return Stage("oracles", scoring.VERSION, {"score": _settings(recipe.score)}, work, needs=(mix,))
+
+
+def _scoring_tasks(mix: Stage, options: Options, estimates: Mapping[str, Path]) -> list[scoring.Task]:
+    mixtures = _mixtures(mix, options)
+    return scoring.dataset_tasks(mixtures[mixtures["split"] == "test"], mix.folder(options.work), estimates)
+
+
+def _score_tasks(recipe: Recipe, options: Options, tasks: Sequence[scoring.Task], folder: Path) -> pd.DataFrame:
+    return scoring.score_tasks(
+        tasks,
+        out=folder / SCORES_FILE,
+        num_workers=options.num_workers,
+        permutation=recipe.score.permutation,
+        also=recipe.score.also,
+    )
 
 
 def _report(
-    recipe: Recipe, options: Options, mix: Stage, trained: Sequence[Stage], separated: Sequence[Stage], scored: Sequence[Stage]
+    recipe: Recipe,
+    options: Options,
+    mix: Stage,
+    trained: Sequence[Stage],
+    separated: Sequence[Stage],
+    scored: Sequence[Stage],
+    oracles: Sequence[Stage],
 ) -> Stage:
     def work(folder: Path) -> None:
         mixtures = _mixtures(mix, options)
-        scores = pd.concat([read_table(stage.folder(options.work) / "scores.csv", SCORES) for stage in scored], ignore_index=True)
-        write_table(scores, folder / "scores.csv", SCORES)
+        scores = _scores(scored, options)
+        write_table(scores, folder / SCORES_FILE, SCORES)
         facts = {stage.label: json.loads((stage.folder(options.work) / FACTS).read_text()) for stage in separated}
         reports.write_report(
             scores,
@@ -474,10 +505,17 @@ def _report(
                 {stage.label: stage.folder(options.work) for stage in separated},
             ),
             num_examples=recipe.report.num_examples,
+            verification=cross_checks.read_checks(stage.folder(options.work) / SCORES_FILE for stage in scored),
+            oracles=_scores(oracles, options) if oracles else None,
         )
 
     settings = {"name": recipe.name, "report": _settings(recipe.report)}
-    return Stage("report", 1, settings, work, needs=(mix, *trained, *separated, *scored))
+    return Stage("report", 1, settings, work, needs=(mix, *trained, *separated, *scored, *oracles))
+
+
+def _scores(stages: Sequence[Stage], options: Options) -> pd.DataFrame:
+    """The score tables of some stages, one below the other."""
+    return pd.concat([read_table(stage.folder(options.work) / SCORES_FILE, SCORES) for stage in stages], ignore_index=True)
 
 
 def _settings(table: BaseModel) -> dict[str, Any]:

@@ -101,7 +101,7 @@ MIXTURES = Schema(
 SCORES = Schema(
     "scores",
     (
-        Column("system", "text", "name of the system, or 'mixture' rows of none"),
+        Column("system", "text", "name of the system"),
         Column("mixture_id", "text", "as in the plan"),
         Column("source", "text", "s1, s2, …: the reference"),
         Column("estimate", "integer", "which estimate (1, 2, …) the permutation gave this reference"),
@@ -109,7 +109,7 @@ SCORES = Schema(
         Column("si_snri_db", "number", "improvement over the mixture"),
         Column("sdr_db", "number", "of the estimate, BSS-Eval v3, 512 taps"),
         Column("sdri_db", "number", "improvement over the mixture"),
-        Column("status", "text", "ok, or why values are missing"),
+        Column("status", "text", "ok, or what was found, see below"),
         Column("permutation", "text", "si_snr or sir: what the assignment was chosen by"),
         Column("permutations_agree", "flag", "whether the other criterion chooses the same assignment"),
         Column("num_samples", "integer", "length scored"),

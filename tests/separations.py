@@ -92,6 +92,13 @@ REALISTIC: tuple[Callable[[Samples, np.random.Generator], Samples], ...] = (
 )
 
 
+def realistic_set(corpora: Path, number: int, num_samples: int) -> tuple[Samples, Samples]:
+    """Estimates and references of real speech: every seventh of a kind, every tenth of three sources instead of two."""
+    speech = Speech(corpora, number)
+    references = speech.utterances(3 if number % 10 == 9 else 2, num_samples)
+    return REALISTIC[number % len(REALISTIC)](references, speech.random), references
+
+
 def low_passed(references: Samples) -> Samples:
     """Speech through an eighth-order Butterworth filter at 500 Hz: singular to working precision."""
     return signal.sosfilt(signal.butter(8, 500, fs=8000, output="sos"), references, axis=1)
@@ -124,6 +131,15 @@ def impulses(references: Samples) -> Samples:
 
 
 ILL_CONDITIONED: tuple[Callable[[Samples], Samples], ...] = (low_passed, brick_wall, nearly_equal, bursts, impulses)
+
+
+def ill_conditioned_set(
+    corpora: Path, seed: int, spoil: Callable[[Samples], Samples], num_samples: int
+) -> tuple[Samples, Samples]:
+    """Estimates and references, these spoilt in one of the ways above."""
+    speech = Speech(corpora, seed)
+    references = spoil(speech.utterances(2, num_samples))
+    return with_interference(references, speech.random, 10.0, 20.0), references
 
 
 def chirps(num_sources: int, num_samples: int) -> tuple[Samples, Samples]:

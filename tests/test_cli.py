@@ -35,6 +35,8 @@ num_repeats = 1
 segment_seconds = 0.5
 batch_size = 2
 epochs = 1
+[score]
+verify = 2
 [systems.noncausal]
 [systems.causal]
 causal = true

@@ -1,6 +1,8 @@
 """SI-SNR and BSS-Eval v3: closed forms, properties, mir_eval as a peer, frozen values."""
 
 import json
+from collections.abc import Iterator
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import linalg
+from threadpoolctl import threadpool_limits
 
 from pipeline.metrics import References, mir_eval_sources, pairwise_si_snr, sdr, si_snr
 from pipeline.permutations import best_permutation
-from pipeline.projections import FILTER_LENGTH, Blocks, JointSpan, Span, ToeplitzInverse, project_plainly
-from tests.separations import ILL_CONDITIONED, REALISTIC, Speech, chirps, with_interference
+from pipeline.projections import FILTER_LENGTH, Blocks, JointSpan, Span, ToeplitzInverse, _plain_gram, project_plainly
+from tests.separations import ILL_CONDITIONED, chirps, ill_conditioned_set, realistic_set, with_interference
 
 Samples = NDArray[np.float64]
 GOLDEN = Path(__file__).parent / "golden" / "metrics.json"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Several processes of several threads each would wait for each other."""
+    with threadpool_limits(1):
+        yield
 
 
 def noise(seed: int, *shape: int) -> Samples:
@@ -192,20 +202,9 @@ def assert_equals_mir_eval(estimates: Samples, references: Samples, *, sir_toler
             assert min(part, 200) == pytest.approx(min(expected, 200), abs=sir_tolerance_db)
 
 
-def realistic_set(corpora: Path, number: int, num_samples: int) -> tuple[Samples, Samples]:
-    speech = Speech(corpora, number)
-    references = speech.utterances(3 if number % 10 == 9 else 2, num_samples)
-    return REALISTIC[number % len(REALISTIC)](references, speech.random), references
-
-
-@pytest.mark.parametrize("number", range(28))
-def test_equal_to_mir_eval_on_speech(corpora: Path, number: int) -> None:
-    assert_equals_mir_eval(*realistic_set(corpora, number, 16000))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(100, 310, 30))
-def test_equal_to_mir_eval_on_much_speech(corpora: Path, first: int) -> None:
+@pytest.mark.parametrize("first", range(0, 210, 30))
+def test_equal_to_mir_eval_on_speech(corpora: Path, first: int) -> None:
     for number in range(first, first + 30):
         assert_equals_mir_eval(*realistic_set(corpora, number, 12000 + 90 * (number % 200)))
 
@@ -213,10 +212,19 @@ def test_equal_to_mir_eval_on_much_speech(corpora: Path, first: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("spoil", ILL_CONDITIONED)
 def test_equal_to_mir_eval_on_ill_conditioned_references(corpora: Path, spoil, seed: int) -> None:
-    speech = Speech(corpora, seed)
-    references = spoil(speech.utterances(2, 16000))
-    estimates = with_interference(references, speech.random, 10.0, 20.0)
-    assert_equals_mir_eval(estimates, references)
+    assert_equals_mir_eval(*ill_conditioned_set(corpora, seed, spoil, 16000))
+
+
+def test_five_sources_are_assigned_by_the_highest_mean_sir() -> None:
+    """Beyond three the Hungarian method chooses; here two estimates prefer the same reference, so that all SIRs are needed."""
+    references = noise(1, 5, 4000)
+    estimates = with_interference(references, np.random.default_rng(2), 0.0, 0.0)[[3, 0, 4, 2, 1]]
+    estimates[2] += references[1]
+    projections = References(references).project(estimates)
+    assert len(set(projections.energies.argmax(axis=1))) < 5
+    sir_db = np.array([[projections.sir_sar_db(row, column)[0] for column in range(5)] for row in range(5)])
+    best = max(permutations(range(5)), key=lambda order: sir_db[list(order), range(5)].sum())
+    assert projections.sir_permutation(slice(0, 5)).tolist() == list(best)
 
 
 def test_plain_projection_is_mir_evals_bit_for_bit() -> None:
@@ -236,6 +244,24 @@ def test_references_that_are_the_same() -> None:
     assert np.isfinite(projections.sdr_db(1, 0))
     assert sorted(projections.sir_permutation(slice(0, 2))) == [0, 1]
     assert np.isfinite(mir_eval_sources(estimates, references)[0]).all()
+
+
+def test_a_gram_matrix_without_an_inverse() -> None:
+    """NumPy raises LinAlgError, which mir_eval 0.8 looks for under a name that NumPy 2.4 has no more: least squares instead."""
+    references = np.eye(2, 1500)[[0, 0]]
+    estimates = references + 0.1 * noise(2, 2, 1500)
+    with pytest.raises(np.linalg.LinAlgError):
+        np.linalg.solve(_plain_gram(np.fft.fft(references, 2048)), np.ones(1024))
+    sdr_db, sir_db, sar_db, _ = mir_eval_sources(estimates, references)
+    projections = References(references).project(estimates)
+    # An impulse's filters explain the 512 samples that follow; with two equal ones nothing is left to interfere.
+    explained = np.sum(estimates[:, :512] ** 2, axis=1)
+    expected = 10 * np.log10(explained / (np.sum(estimates**2, axis=1) - explained))
+    np.testing.assert_allclose(sdr_db, expected, atol=1e-9)
+    assert projections.sdr_db(1, 1) == pytest.approx(expected[1], abs=1e-9)
+    ours = projections.sir_sar_db(1, 1)
+    assert ours[0] > 150 < sir_db[1]
+    assert ours[1] == pytest.approx(sar_db[1], abs=1e-9)
 
 
 def test_joint_span_refuses_what_it_cannot_solve() -> None:

@@ -44,7 +44,8 @@ def contents(folder: Path) -> dict[str, str]:
         "mix/*/**/*.wav",
         "mix/*/*.csv",
         "train/*/best.safetensors",
-        "score/*/scores.csv",
+        "score/*/scores*",
+        "oracles/*/scores.csv",
     )
     paths = sorted(path for kind in kinds for path in folder.glob(kind))
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
@@ -125,9 +126,13 @@ def test_other_commands_work_on_what_a_run_leaves(place: Path, finished: subproc
     assert [Path(path).name for path in paths] == [f"{mixture.stem}_s1.wav", f"{mixture.stem}_s2.wav"]
     estimates = next((place / "work").glob("separate/causal-*"))
     said = tasnet(
-        "score", "--estimates", estimates, "--references", tree, "--system", "causal", "-o", "mine.csv", cwd=place, check=True
+        *("score", "--estimates", f"causal={estimates}", "--references", tree),
+        *("--verify", 3, "-o", "mine.csv"),
+        cwd=place,
+        check=True,
     )
     assert "causal" in said.stdout
+    assert "3 random rows computed anew by mir_eval" in said.stdout
     ours = pd.read_csv(next((place / "work").glob("score/causal-*/scores.csv")))
     mine = (
         pd.read_csv(place / "mine.csv").set_index(["mixture_id", "source"]).loc[ours[["mixture_id", "source"]].agg(tuple, axis=1)]

@@ -15,10 +15,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline import scoring
-from pipeline.audio import write_audio
+from pipeline.audio import read_audio, write_audio
 from pipeline.errors import ScoreError, WorkError
 from pipeline.metrics import mir_eval_sources, sdr, si_snr
-from pipeline.scoring import dataset_tasks, folder_tasks, score, score_dataset, score_folders, verify
+from pipeline.oracles import oracle
+from pipeline.scoring import (
+    dataset_tasks,
+    folder_tasks,
+    remarks,
+    score,
+    score_dataset,
+    score_folders,
+    score_tasks,
+    with_oracles,
+)
 from pipeline.tables import MIXTURES, SCORES, check_table, read_table, write_table
 from tests.separations import Speech, with_interference
 
@@ -82,14 +92,14 @@ def test_permutations_that_disagree_are_flagged() -> None:
 
 @given(
     seed=st.integers(0, 2**32 - 1),
-    order=st.permutations(range(3)),
-    exponents=st.lists(st.floats(-12, 12), min_size=3, max_size=3),
+    order=st.integers(1, 6).flatmap(lambda num_sources: st.permutations(range(num_sources))),
+    exponents=st.lists(st.floats(-12, 12), min_size=6, max_size=6),
 )
 @settings(max_examples=20, deadline=None)
 def test_order_and_level_of_estimates_do_not_matter(seed: int, order: list[int], exponents: list[float]) -> None:
-    estimates, references, mixture = separated(seed, num_sources=3, num_samples=1500)
+    estimates, references, mixture = separated(seed, num_sources=len(order), num_samples=1500)
     scores = score(estimates, references, mixture=mixture, sample_rate=RATE)
-    changed = (10.0 ** np.array(exponents)[:, None] * estimates)[order]
+    changed = (10.0 ** np.array(exponents)[: len(order), None] * estimates)[order]
     again = score(changed, references, mixture=mixture, sample_rate=RATE)
     values = ["si_snr_db", "si_snri_db", "sdr_db", "sdri_db"]
     np.testing.assert_allclose(again[values], scores[values], atol=1e-8)
@@ -109,7 +119,7 @@ def test_findings() -> None:
     assert status_of(estimates, np.stack([broken, references[1]]), mixture) == ["nan_reference", "ok"]
     assert status_of(estimates, references, silence) == ["silent_mixture"] * 2
     assert status_of(estimates, references, np.full(3000, np.nan)) == ["nan_mixture"] * 2
-    assert status_of(estimates, references, mixture[:-7]) == ["ok"] * 2
+    assert status_of(estimates, references, mixture[:-7]) == ["shortened(-7)"] * 2
     assert status_of(estimates[:, :-12], references, mixture) == ["length_mismatch(-12)"] * 2
     assert status_of(estimates[:, :500], references[:, :500], mixture[:500]) == ["shorter_than_filter"] * 2
     assert status_of(references * 0.5, references, mixture) == ["perfect"] * 2
@@ -218,37 +228,36 @@ def test_systems_do_not_change_each_others_rows(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(together[together["system"] == "a"], alone, check_exact=True)
 
 
-INTERRUPTED = """
-import sys, time
-from pathlib import Path
-from pipeline import scoring
-from pipeline.tables import MIXTURES, read_table
-compute = scoring._score_task
-def slowly(job, *, settings):
-    time.sleep(0.1)
-    return compute(job, settings=settings)
-scoring._score_task = slowly
-folder = Path(sys.argv[1])
-mixtures = read_table(folder / "mixtures.csv", MIXTURES)
-scoring.score_dataset(mixtures, folder, {"a": folder / "a"}, out=folder / "scores.csv", num_workers=1)
-"""
+def tasnet_score(folder: Path, out: str, num_workers: int) -> subprocess.Popen[str]:
+    """``tasnet score`` on the recordings of a folder."""
+    command = [sys.executable, "-m", "pipeline", "score", "--estimates", "a", "--references", "."]
+    command += ["--pattern", "references=s{source}/{mixture_id}", "-o", out, "-j", str(num_workers)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mixtures = write_dataset(tmp_path)
-    run(tmp_path, mixtures, out="undisturbed.csv")
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    """By the command itself, killed by the signal that nothing can catch; the rest is done by another number of workers."""
+    write_dataset(tmp_path, num_mixtures=5)
+    for number in range(5, 200):
+        for name in ("mix", "s1", "s2", "a/s1", "a/s2"):
+            os.link(tmp_path / name / f"00{number % 5}.wav", tmp_path / name / f"00{number}.wav")
     journal = tmp_path / "scores.csv.journal"
-    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED, str(tmp_path)])
-    while process.poll() is None and not (journal.is_file() and journal.read_text().count("\n") >= 2):
-        time.sleep(0.01)
+    process = tasnet_score(tmp_path, "scores.csv", 1)
+    while process.poll() is None and not (journal.is_file() and journal.stat().st_size):
+        time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert not (tmp_path / "scores.csv").exists()
-    scored = counted(monkeypatch)
-    run(tmp_path, mixtures)
-    assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
-    assert 0 < len(scored) < len(mixtures)
+    num_kept = 2 * journal.read_text().count("\n")
+    assert 0 < num_kept < 400
+    said = tasnet_score(tmp_path, "scores.csv", 2).communicate()[1]
+    assert f"scores.csv: {num_kept} of 400 rows were known, {400 - num_kept} are new" in said
     assert not journal.exists()
+    folders = tmp_path / "a", tmp_path, tmp_path / "mix"
+    patterns = {"references": "s{source}/{mixture_id}"}
+    score_folders(*folders, system="a", patterns=patterns, out=tmp_path / "undisturbed.csv", num_workers=1)
+    assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "undisturbed.csv").read_bytes()
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -419,16 +428,48 @@ def test_folders_that_do_not_belong_together(tmp_path: Path) -> None:
         score_folders(tmp_path / "nowhere", tmp_path / "references")
 
 
-def test_verification_finds_what_is_wrong(tmp_path: Path) -> None:
-    mixtures = write_dataset(tmp_path)
-    scores = run(tmp_path, mixtures, "ab")
-    tasks = dataset_tasks(mixtures, tmp_path, {"a": tmp_path / "a", "b": tmp_path / "b"})
-    right = verify(scores, tasks, 10)
-    assert right.num_rows == 10
-    assert right.largest_difference_db < 1e-6
-    wrong = verify(scores.assign(sdr_db=scores["sdr_db"] + 0.5), tasks, 3)
-    assert wrong.largest_difference_db == pytest.approx(0.5)
-    assert len(folder_tasks({"a": tmp_path / "a"}, tmp_path)) == 6
+def test_references_that_are_missing_are_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sets = {name: separated(number, num_sources=3) for number, name in enumerate("xyz")}
+    write_folder(tmp_path / "estimates", "s{source}/{mixture_id}.wav", {name: each[0] for name, each in sets.items()})
+    write_folder(tmp_path / "references", "s{source}/{mixture_id}.wav", {name: each[1] for name, each in sets.items()})
+    (tmp_path / "references" / "s1" / "x.wav").unlink()
+    (tmp_path / "references" / "s3" / "z.wav").unlink()
+    with caplog.at_level("INFO", logger="pipeline"):
+        scores = score_folders(tmp_path / "estimates", tmp_path / "references", num_workers=1)
+    assert scores["status"].tolist() == ["missing_reference", *["ok"] * 7]
+    assert "1 of 3 mixtures have 2 instead, for example z" in caplog.text
+    assert remarks(scores) == ["1 of 8 rows: missing_reference"]
+
+
+def test_oracles_in_the_place_of_systems(tmp_path: Path) -> None:
+    mixtures = write_dataset(tmp_path, num_mixtures=3)
+    (tmp_path / "mix" / "002.wav").unlink()
+    tasks = with_oracles(dataset_tasks(mixtures, tmp_path, {}))
+    scores = score_tasks(tasks, out=tmp_path / "oracles.csv", num_workers=1)
+    assert list(scores["system"].unique()) == ["oracle IRM", "oracle IBM", "oracle WFM"]
+    found = scores[scores["mixture_id"] != "002"]
+    assert (found["status"] == "ok").all()
+    assert (found["si_snri_db"] > 0).all()
+    assert set(scores[scores["mixture_id"] == "002"]["status"]) == {"missing_estimate;missing_mixture"}
+    paths = [tmp_path / name / "000.wav" for name in ("mix", "s1", "s2")]
+    mixture, *references = (read_audio(path)[0] for path in paths)
+    estimates = oracle(mixture, np.stack(references), sample_rate=RATE, mask="binary")
+    np.testing.assert_allclose(si_snr(estimates, np.stack(references)), scores["si_snr_db"][6:8], atol=1e-9)
+    with pytest.raises(ScoreError, match="mixtures"):
+        with_oracles(folder_tasks({"a": tmp_path / "a"}, tmp_path, patterns={"references": "s{source}/{mixture_id}"}))
+
+
+def test_oracles_are_not_computed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixtures = write_dataset(tmp_path, num_mixtures=3)
+    tasks = with_oracles(dataset_tasks(mixtures, tmp_path, {}))
+    first = score_tasks(tasks, out=tmp_path / "oracles.csv", num_workers=1)
+    scored = counted(monkeypatch)
+    write_audio(tmp_path / "s2" / "001.wav", separated(99)[1][0], RATE)
+    again = score_tasks(tasks, out=tmp_path / "oracles.csv", num_workers=1)
+    assert scored == ["001: oracle IRM oracle IBM oracle WFM"]
+    changed = first["mixture_id"] == "001"
+    pd.testing.assert_frame_equal(again[~changed], first[~changed])
+    assert (again[changed]["si_snr_db"] != first[changed]["si_snr_db"]).any()
 
 
 # ------------------------------------------------------------------------------------------------------- metrics on request
@@ -484,6 +525,33 @@ def test_intelligibility_and_quality(corpora: Path) -> None:
     assert (better[:, :2] <= 1).all()
     silent = score(np.stack([estimates[0], np.zeros(24000)]), references, mixture=None, sample_rate=RATE, also=also)
     assert silent[also].isna().to_numpy().tolist() == [[False] * 3, [True] * 3]
+
+
+def test_quality_of_next_to_nothing_is_no_crash() -> None:
+    pytest.importorskip("pystoi")
+    pytest.importorskip("pesq")
+    for num_samples in (2, 100, 1500, 3000):
+        estimates, references, mixture = separated(12, num_samples=num_samples)
+        scores = score(estimates, references, mixture=mixture, sample_rate=RATE, also=["stoi", "estoi", "pesq"])
+        assert scores[["stoi", "estoi"]].isna().all(axis=None)
+
+
+def test_intelligibility_does_not_depend_on_the_level() -> None:
+    pytest.importorskip("pystoi")
+    estimates, references, mixture = separated(13, num_samples=8000)
+    loud, quiet = (
+        score(gain * estimates, references, mixture=mixture, sample_rate=RATE, also=["stoi", "estoi"]) for gain in (1, 1e-12)
+    )
+    np.testing.assert_allclose(quiet[["stoi", "estoi"]], loud[["stoi", "estoi"]], rtol=1e-9)
+    assert (loud["stoi"] > 0.5).all()
+
+
+def test_what_cannot_be_asked_for() -> None:
+    estimates, references, mixture = separated(11)
+    with pytest.raises(ScoreError, match="choose si_snr or sir"):
+        score(estimates, references, mixture=mixture, sample_rate=RATE, permutation="sdr")  # type: ignore[arg-type]
+    with pytest.raises(ScoreError, match="metric 'stio': choose among sir, sar"):
+        score(estimates, references, mixture=mixture, sample_rate=RATE, also=["stio"])  # type: ignore[list-item]
 
 
 def test_metrics_that_cannot_be_computed_here(monkeypatch: pytest.MonkeyPatch) -> None:

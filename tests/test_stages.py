@@ -37,7 +37,7 @@ def changed(options: Options, **changes: Any) -> set[str]:
 
 CAUSAL = {"train causal", "separate causal", "score causal", "report"}
 BOTH = CAUSAL | {"train noncausal", "separate noncausal", "score noncausal"}
-ALL = BOTH | {"scan", "plan", "mix", "pack valid", "pack train"}
+ALL = BOTH | {"scan", "plan", "mix", "pack valid", "pack train", "oracles"}
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,12 @@ ALL = BOTH | {"scan", "plan", "mix", "pack valid", "pack train"}
         ({"mix": {"mode": "max"}}, ALL - {"scan", "plan"}),
         ({"plan": {"level": "rms"}}, ALL - {"scan"}),
         ({"seed": 1}, ALL),
-        ({"score": {"permutation": "sir"}}, {"score causal", "score noncausal", "report"}),
+        ({"score": {"permutation": "sir"}}, {"score causal", "score noncausal", "oracles", "report"}),
         ({"report": {"num_examples": 1}}, {"report"}),
+        ({"report": {"oracles": False}}, {"report"}),
         ({"train": {"mixing": "dynamic"}}, BOTH | {"pack utterances"}),
     ],
-    ids=["nothing", "one-system", "train", "model", "mix", "plan", "seed", "score", "report", "dynamic"],
+    ids=["nothing", "one-system", "train", "model", "mix", "plan", "seed", "score", "report", "oracles", "dynamic"],
 )
 def test_only_what_depends_on_a_change_reruns(options: Options, changes: dict[str, Any], titles: set[str]) -> None:
     assert changed(options, **changes) == titles

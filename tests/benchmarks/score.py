@@ -1,9 +1,11 @@
-"""How long scoring takes, beside mir_eval, fast_bss_eval and torchmetrics (the last two where they are installed).
+"""How near scoring is to mir_eval, and how long it takes beside mir_eval, fast_bss_eval and torchmetrics.
 
-    TASNET_CORPORA=… python tests/benchmarks/score.py            # about three minutes
+    TASNET_CORPORA=… python tests/benchmarks/score.py                      # about four minutes
+    TASNET_CORPORA=… python tests/benchmarks/score.py --sets 0 --cases 0   # only the dataset: under a minute
 
-Every contender scores the same two-speaker mixtures at 8 kHz, estimates and mixture, one after another in turn and with one BLAS
-thread; the figures are medians of CPU time. Then a whole dataset is scored from files, by one process per core.
+First the largest differences to mir_eval on sets of real speech, the same that the tests check. Then every contender that is
+installed scores the same two-speaker mixtures at 8 kHz, estimates and mixture, one after another in turn and with one BLAS
+thread; the figures are medians of CPU time. Last, a whole dataset is scored from files to its table, by one process per core.
 """
 
 import os
@@ -14,7 +16,7 @@ import argparse
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,11 +24,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.audio import write_audio
-from pipeline.metrics import mir_eval_sources
+from pipeline.metrics import References, mir_eval_sources
 from pipeline.mixture_scores import Heard, Settings, score_heard
 from pipeline.parallel import cpu_count
 from pipeline.scoring import score_dataset
-from tests.separations import Speech, with_interference
+from tests.separations import ILL_CONDITIONED, Speech, ill_conditioned_set, realistic_set, with_interference
 
 RATE = 8000
 Case = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -50,13 +52,13 @@ def _scored(systems: dict[str, np.ndarray], references: np.ndarray, mixture: np.
 
 
 def mir_eval_searching(estimates: np.ndarray, references: np.ndarray, mixture: np.ndarray) -> np.ndarray:
-    """SDR, SIR and SAR; permutations searched for estimates and mixture alike, as most recipes do."""
+    """SDR, SIR and SAR; the permutation is searched for, of the estimates and of the mixture alike, as SpeechBrain does."""
     mir_eval_sources(np.stack([mixture] * len(references)), references, compute_permutation=True)
     return mir_eval_sources(estimates, references, compute_permutation=True)[0]
 
 
 def mir_eval_given(estimates: np.ndarray, references: np.ndarray, mixture: np.ndarray) -> np.ndarray:
-    """SDR, SIR and SAR with the permutation given."""
+    """SDR, SIR and SAR with the permutation given, as Asteroid does."""
     mir_eval_sources(np.stack([mixture] * len(references)), references)
     return mir_eval_sources(estimates, references)[0]
 
@@ -100,9 +102,35 @@ CONTENDERS: dict[str, tuple[str, Contender]] = {
 }
 
 
+def agree(corpora: Path, num_sets: int) -> None:
+    """Print the largest differences to mir_eval on realistic and on ill-conditioned sets, and whether permutations are equal."""
+    realistic = (realistic_set(corpora, number, 12000 + 90 * (number % 200)) for number in range(num_sets))
+    odd = [(spoil, seed) for spoil in ILL_CONDITIONED for seed in range(3)]
+    rows = [_agreement(f"{num_sets} of real speech, 2 and 3 sources", realistic)]
+    rows += [_agreement(f"{len(odd)} ill-conditioned", (ill_conditioned_set(corpora, seed, spoil, 16000) for spoil, seed in odd))]
+    headings = ["sets", "largest SDR difference, dB", "of SIR and SAR", "equal permutations"]
+    print(f"agreement with mir_eval\n{pd.DataFrame(rows, columns=headings).to_string(index=False)}")
+
+
+def _agreement(title: str, sets: Iterable[tuple[np.ndarray, np.ndarray]]) -> list[str]:
+    largest, largest_of_parts, num_equal, num_sets = 0.0, 0.0, 0, 0
+    for estimates, references in sets:
+        sdr_db, sir_db, sar_db, permutation = mir_eval_sources(estimates, references, compute_permutation=True)
+        projections = References(references).project(estimates)
+        num_sets, num_equal = num_sets + 1, num_equal + np.array_equal(projections.sir_permutation(slice(0, None)), permutation)
+        for reference, estimate in enumerate(permutation):
+            largest = max(largest, abs(projections.sdr_db(estimate, reference) - sdr_db[reference]))
+            ours, theirs = projections.sir_sar_db(estimate, reference), (sir_db[reference], sar_db[reference])
+            parts = np.minimum(ours, 200) - np.minimum(theirs, 200)  # beyond, only rounding is left
+            largest_of_parts = max(largest_of_parts, float(np.abs(parts).max()))
+    return [title, f"{largest:.0e}", f"{largest_of_parts:.0e}", f"{num_equal} of {num_sets}"]
+
+
 def compare(cases: list[Case], title: str) -> None:
     """Time the contenders in turn and print a table."""
     contenders = {name: call for name, (package, call) in CONTENDERS.items() if not package or find_spec(package)}
+    absent = {package for package, _ in CONTENDERS.values() if package and not find_spec(package)}
+    print("".join(f"\n{package} is not installed: left out" for package in sorted(absent)), end="")
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     deviation = dict.fromkeys(contenders, 0.0)
     for case in [cases[0], *cases]:  # the first one warms up
@@ -131,7 +159,19 @@ def score_many(cases: list[Case], num_mixtures: int, folder: Path) -> None:
         score_dataset(mixtures, folder, systems, out=folder / f"all-{names}.csv")
         taken = time.perf_counter() - start
         print(f"files of 4 s, {len(names)} system(s): {each:.1f} ms of CPU a mixture; ", end="")
-        print(f"{num_mixtures} mixtures by {cpu_count()} processes in {taken:.1f} s")
+        print(f"{num_mixtures} mixtures by {cpu_count()} processes in {taken:.1f} s; {peak_memory()}")
+
+
+def peak_memory() -> str:
+    """The most memory this process and its largest worker have held, where the system tells."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    if not children.is_file():
+        return "memory unknown"
+    peaks = []
+    for process in ("self", *children.read_text().split()):
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        peaks += [int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")]
+    return f"peak memory {peaks[0]} MiB, a worker {max(peaks[1:], default=0)} MiB"
 
 
 def write_many(cases: list[Case], num_mixtures: int, folder: Path) -> pd.DataFrame:
@@ -162,21 +202,30 @@ def write_many(cases: list[Case], num_mixtures: int, folder: Path) -> pd.DataFra
 def main() -> None:
     """Time everything and print it."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--cases", type=int, default=12, help="mixtures of each length")
+    arguments.add_argument("--sets", type=int, default=210, help="realistic sets to compare with mir_eval; 0 for none at all")
+    arguments.add_argument("--cases", type=int, default=12, help="mixtures of each length; 0 for no comparison of times")
     arguments.add_argument("--mixtures", type=int, default=3000, help="mixtures of the dataset; 0 for none")
     options = arguments.parse_args()
     warnings.simplefilter("ignore")
-    speech = Speech(Path(os.environ["TASNET_CORPORA"]), seed=0)
-    for length in (4, 10):
-        cases = []
-        for _ in range(options.cases):
-            references = speech.utterances(2, length * RATE)
-            references *= 0.2 / np.abs(references).max(axis=1, keepdims=True)
-            cases.append((with_interference(references, speech.random, 10.0, 20.0), references, references.sum(0)))
-        compare(cases, f"two sources, {length} s")
-        if length == 4 and options.mixtures:
-            with tempfile.TemporaryDirectory() as folder:
-                score_many(cases, options.mixtures, Path(folder))
+    corpora = Path(os.environ["TASNET_CORPORA"])
+    if options.sets:
+        agree(corpora, options.sets)
+    if options.cases:
+        for length in (4, 10):
+            compare(make_cases(corpora, options.cases, length), f"two sources, {length} s")
+    if options.mixtures:
+        with tempfile.TemporaryDirectory() as folder:
+            score_many(make_cases(corpora, 12, 4), options.mixtures, Path(folder))
+
+
+def make_cases(corpora: Path, number: int, seconds: int) -> list[Case]:
+    """Estimates, references and mixture of pairs of talkers."""
+    speech, cases = Speech(corpora, seed=0), []
+    for _ in range(number):
+        references = speech.utterances(2, seconds * RATE)
+        references *= 0.2 / np.abs(references).max(axis=1, keepdims=True)
+        cases.append((with_interference(references, speech.random, 10.0, 20.0), references, references.sum(0)))
+    return cases
 
 
 if __name__ == "__main__":
