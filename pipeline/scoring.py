@@ -41,7 +41,7 @@ from pipeline.tables import SCORES, read_table, write_table
 VERSION = METRICS_VERSION
 """Of score tables: raised whenever a row may change."""
 
-_CHUNK = 8
+_CHUNK = 16
 """Mixtures a worker scores at once: little to lose in a kill, much to gain over one by one."""
 
 logger = logging.getLogger("pipeline")

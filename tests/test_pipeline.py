@@ -57,6 +57,8 @@ def test_a_run_ends_with_a_comparison_and_a_report(place: Path, finished: subpro
     assert report.name == "report.html"
     page = report.read_text()
     assert "causal" in page
+    assert "oracle IRM" in page
+    assert "mir_eval 0.8" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert (report.parent / "report.md").is_file()
     assert (report.parent / "summary.csv").is_file()
