@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 from random import Random
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,12 +22,12 @@ from torch import Tensor
 
 from pipeline.audio import dequantise, resample
 from pipeline.errors import DatasetError
-from pipeline.levels import LevelRule
 from pipeline.mixing import Mode, Utterance, mix_at_levels
 from pipeline.plans.librimix_drawn import NOISE_LUFS
 from pipeline.plans.overlap import begin_times
 from pipeline.plans.random import Draw, MixtureSampler
 from pipeline.plans.wham import SNR_DB
+from pipeline.renderers import wham
 from pipeline.shards import Shard
 
 Samples = NDArray[np.float32]
@@ -81,6 +81,14 @@ class Segments(Protocol):
         """Segment ``index`` (from 0, without end) of epoch ``epoch`` (from 1)."""
 
 
+@runtime_checkable
+class Batches(Protocol):
+    """Training segments that come as batches."""
+
+    def gather(self, epoch: int, indices: Sequence[int]) -> Batch:
+        """The segments of these indices."""
+
+
 class Mixtures(Protocol):
     """Whole mixtures with random access."""
 
@@ -98,57 +106,70 @@ class PackedMixtures:
     """Rendered mixtures in one packed file: row 0 is the mixture, the others its sources."""
 
     def __init__(self, shard: Shard) -> None:
-        self._shard = shard
+        self.shard = shard
 
     def __len__(self) -> int:
-        return len(self._shard)
+        return len(self.shard)
 
     def num_samples(self, index: int) -> int:
         """Length of one mixture."""
-        return int(self._shard.num_samples[index])
+        return int(self.shard.num_samples[index])
 
     def read(self, index: int, start: int, stop: int) -> tuple[Samples, Samples]:
         """A cut of a mixture and its sources, full scale at 1."""
-        rows: Samples = dequantise(self._shard.read(index, start, stop))
+        rows: Samples = dequantise(self.shard.read(index, start, stop))
         return rows[0], rows[1:]
 
 
 class StaticSegments:
     """Random cuts of rendered mixtures: every mixture is used once before any is used again."""
 
-    def __init__(self, mixtures: Mixtures, *, num_samples: int, seed: int) -> None:
+    def __init__(self, mixtures: PackedMixtures, *, num_samples: int, seed: int) -> None:
         self._mixtures = mixtures
-        self._num_samples = num_samples
+        self.num_samples = num_samples
         self._seed = seed
 
     def __len__(self) -> int:
         return len(self._mixtures)
 
-    def segment(self, epoch: int, index: int) -> Segment:
-        """A cut of mixture ``shuffled[index]`` at a random place; shorter mixtures are padded at their end."""
+    @property
+    def shard(self) -> Shard:
+        """What the mixtures are packed in."""
+        return self._mixtures.shard
+
+    def place(self, epoch: int, index: int) -> tuple[int, int, int]:
+        """The mixture that segment ``index`` is cut from, and its first sample and that after its last."""
         round_, place = divmod(index, len(self._mixtures))
         chosen = int(_shuffled(len(self._mixtures), self._seed, epoch, round_)[place])
         keyed = np.random.default_rng([self._seed, _CUT, epoch, index])
         length = self._mixtures.num_samples(chosen)
-        start = int(keyed.integers(max(length - self._num_samples, 0) + 1))
-        mixture, sources = self._mixtures.read(chosen, start, min(start + self._num_samples, length))
-        return padded(mixture, sources, self._num_samples)
+        start = int(keyed.integers(max(length - self.num_samples, 0) + 1))
+        return chosen, start, min(start + self.num_samples, length)
+
+    def segment(self, epoch: int, index: int) -> Segment:
+        """A cut of mixture ``shuffled[index]`` at a random place; shorter mixtures are padded at their end."""
+        mixture, sources = self._mixtures.read(*self.place(epoch, index))
+        return padded(mixture, sources, self.num_samples)
 
 
 class DynamicSegments:
     """New mixtures by the plan's rules, each mixed when it is asked for from a random cut of every utterance.
 
-    Levels are those of the whole utterances, as in a rendered mixture. Where the plan lets speakers overlap in part, cuts are
-    just so long that they fill a segment when they overlap by the plan's ratio: every speaker is heard in every segment.
+    Levels are those of the whole utterances, as in a rendered mixture, and of whole clips of noise. Where the plan lets speakers
+    overlap in part, cuts are just so long that they fill a segment when they overlap by the plan's ratio: every speaker is heard
+    in every segment.
 
     Args:
-        bank: utterances at the mixtures' sample rate, one row each, with the facts ``level_db`` (dB or LUFS) and ``peak``.
+        bank: utterances at the mixtures' sample rate, one row each, with the facts ``level_db`` (dB or LUFS) and ``peak``, and
+            for noise as in WHAM! ``lufs``.
         sampler: draws who speaks and how loud.
         mode: ``min`` cuts to the shortest source, ``max`` pads to the longest.
         num_samples: length of a segment.
         num_segments: segments an epoch has unless told otherwise.
         speed_percent: every source is played faster or slower by up to so many percent, pitch and all.
-        noise: clips to lie under the speech, packed like utterances; their levels are drawn as in WHAM and LibriMix.
+        noise: clips to lie under the speech, packed with their loudness: U(-38, -30) LUFS where speech is levelled by loudness,
+            as in LibriMix, otherwise U(-3, 6) dB below the first speaker, as in WHAM!.
+        first_only: the first speaker alone is heard, as in ``mix_single``.
 
     Raises:
         DatasetError: the bank lacks an utterance that may be drawn.
@@ -164,6 +185,7 @@ class DynamicSegments:
         num_segments: int,
         speed_percent: int = 0,
         noise: Shard | None = None,
+        first_only: bool = False,
     ) -> None:
         self._bank = bank
         self._sampler = sampler
@@ -172,6 +194,7 @@ class DynamicSegments:
         self._num_segments = num_segments
         self._speed_percent = speed_percent
         self._noise = noise
+        self._first_only = first_only
         self._places = bank.index_of()
         missing = [name for voice in sampler.voices for name in voice if name not in self._places]
         if missing:
@@ -190,16 +213,32 @@ class DynamicSegments:
         longest = ceil(self._num_samples / (1 + (len(draw.utterance_ids) - 1) * (1 - draw.overlap)))
         cuts = [self._cut(self._places[name], longest, keyed) for name in draw.utterance_ids]
         starts = self._starts(cuts, draw)
-        levels_db = list(draw.levels_db)
-        if self._noise is not None:
-            random = self._sampler.keyed(epoch, index, "noise")
-            levels_db.append(_noise_level_db(self._sampler.rule, draw.levels_db[0], random))
-            speech_samples = max(start + len(cut.samples) for start, cut in zip(starts, cuts, strict=True))
-            cuts.append(_noise_cut(self._noise, speech_samples, random))
-            starts.append(0)
-        mixed = mix_at_levels(cuts, levels_db, rule=self._sampler.rule, mode=self._mode, starts=starts)
-        whole = slice(self._num_samples)
-        return padded(mixed.mixture[whole], mixed.sources[: len(draw.utterance_ids), whole], self._num_samples)
+        if self._noise is None:
+            mixed = mix_at_levels(cuts, draw.levels_db, rule=self._sampler.rule, mode=self._mode, starts=starts)
+            return self._segment(mixed.mixture, mixed.sources)
+        random = self._sampler.keyed(epoch, index, "noise")
+        length = max(start + len(cut.samples) for start, cut in zip(starts, cuts, strict=True))
+        sources, noise = self._over_noise(draw, cuts, starts, _noise_cut(self._noise, length, random), random)
+        heard = sources[:1] if self._first_only else sources
+        return self._segment(heard.sum(axis=0) + noise, heard)
+
+    def _over_noise(
+        self, draw: Draw, cuts: Sequence[Utterance], starts: Sequence[int], noise: Utterance, keyed: Random
+    ) -> tuple[Samples, Samples]:
+        """The sources, and the noise to lie under them, at their levels and by one common scale."""
+        if self._sampler.rule == "loudness":
+            levels_db = [*draw.levels_db, _uniform(NOISE_LUFS, keyed)]
+            mixed = mix_at_levels([*cuts, noise], levels_db, rule="loudness", mode=self._mode, starts=[*starts, 0])
+            return mixed.sources[:-1], mixed.sources[-1]
+        mixed = mix_at_levels(cuts, draw.levels_db, rule=self._sampler.rule, mode=self._mode, starts=starts)
+        first_lufs = self._bank.facts[self._places[draw.utterance_ids[0]]]["lufs"] + draw.levels_db[0] - cuts[0].level_db
+        gain = wham.noise_gain(speech_lufs=first_lufs, noise_lufs=noise.level_db, over_noise_db=_uniform(SNR_DB, keyed))
+        under: Samples = noise.samples[: len(mixed.mixture)] * np.float32(gain * mixed.scale)
+        scale = np.float32(wham.peak_scale([mixed.mixture + under, mixed.mixture, under, mixed.sources]))
+        return mixed.sources * scale, under * scale
+
+    def _segment(self, mixture: Samples, sources: Samples) -> Segment:
+        return padded(mixture[: self._num_samples], sources[:, : self._num_samples], self._num_samples)
 
     def _starts(self, cuts: Sequence[Utterance], draw: Draw) -> list[int]:
         """Samples of silence before each source."""
@@ -219,11 +258,9 @@ class DynamicSegments:
         return Utterance(samples, facts["level_db"], facts["peak"])
 
 
-def _noise_level_db(rule: LevelRule, speech_db: float, keyed: Random) -> float:
-    """Of itself, as LibriMix's plans draw it, or below the first speaker, as WHAM!'s do."""
-    if rule == "loudness":
-        return keyed.uniform(*NOISE_LUFS)
-    return speech_db - keyed.uniform(*SNR_DB)
+def _uniform(limits: tuple[float, float], keyed: Random) -> float:
+    low, high = limits
+    return low + (high - low) * keyed.random()
 
 
 def _noise_cut(noise: Shard, num_samples: int, keyed: Random) -> Utterance:
@@ -257,7 +294,7 @@ def collate(segments: Sequence[Segment]) -> Batch:
 
 
 def epoch_batches(
-    segments: Segments,
+    segments: Segments | Batches,
     *,
     epoch: int,
     steps: range,
@@ -269,7 +306,7 @@ def epoch_batches(
     """The batches ``steps`` of an epoch, in order, made ahead of their use.
 
     Args:
-        segments: where segments come from.
+        segments: where segments come from, one by one or, already on the device, a batch at a time.
         epoch: from 1.
         steps: ``range(k, n)`` leaves out the first ``k`` batches, as after a resumption.
         batch_size: segments in a batch, over all processes.
@@ -280,10 +317,13 @@ def epoch_batches(
 
     def batch(step: int) -> Batch:
         indices = range(step * batch_size, (step + 1) * batch_size)[share]
+        if isinstance(segments, Batches):
+            return segments.gather(epoch, indices)
         made = collate([segments.segment(epoch, index) for index in indices])
         return made.pinned() if pin else made
 
-    return ahead(batch, steps, num_workers=num_workers)
+    # What is gathered on the device is queued there; a thread beside would only take turns with the steps.
+    return ahead(batch, steps, num_workers=0 if isinstance(segments, Batches) else num_workers)
 
 
 def ahead(make: Callable[[int], Made], numbers: range, *, num_workers: int) -> Iterator[Made]:

@@ -1,14 +1,13 @@
 """Models and training states on disk, whole or not at all, read without running any code.
 
-A model is one ``.safetensors`` file: the weights, and in its metadata the settings that build the network for them. A training
-state is a file of tensors and plain values for torch's restricted loader.
+Both are safetensors files: of a model the weights, and in its metadata the settings, as JSON, that build the network for them; of
+a training state all its tensors, and as JSON the plain values around them.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from pipeline.recipe import Model
 from pipeline.tables import written_whole
 
 FORMAT = "tasnet-pipeline model 1"
+STATE_FORMAT = "tasnet-pipeline training state 1"
 METADATA = "tasnet-pipeline"
 
 
@@ -85,27 +85,57 @@ def _network(metadata: Mapping[str, str], path: Path) -> ConvTasNet:
 
 
 def save_state(state: Mapping[str, Any], path: str | Path) -> None:
-    """Write what a training run needs to go on: tensors and plain values, nested in dictionaries and lists."""
+    """Write what a training run needs to go on: tensors and plain values, nested in dictionaries, lists and tuples."""
+    tensors: dict[str, torch.Tensor] = {}
+    outline = _outline(dict(state), tensors)
     with written_whole(Path(path)) as temporary:
-        torch.save(dict(state), temporary)
+        save_file(tensors, temporary, metadata={METADATA: json.dumps({"format": STATE_FORMAT, "state": outline})})
 
 
-def load_state(path: str | Path, *, device: str | torch.device = "cpu") -> dict[str, Any]:
+def load_state(path: str | Path) -> dict[str, Any]:
     """Read a training state.
 
     Raises:
-        CheckpointError: when the file is missing, damaged, or holds anything but tensors and plain values.
+        CheckpointError: when the file is missing, damaged, or something else.
     """
     path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        with safe_open(path, framework="pt") as file:
+            written = json.loads((file.metadata() or {})[METADATA])
+            if written["format"] != STATE_FORMAT:
+                raise CheckpointError(f"{path}: not a training state of this version")
+            state: dict[str, Any] = _filled(written["state"], file.get_tensor)
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(f"{path}: not a training state, or damaged ({_first_line(error)})") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path}: not a training state")
     return state
+
+
+def _outline(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """A value as JSON that tells dictionaries with any keys, lists and tuples apart; tensors are moved out, and only named."""
+    if isinstance(value, torch.Tensor):
+        name = f"tensor {len(tensors)}"
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"dict": [[key, _outline(inner, tensors)] for key, inner in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_outline(inner, tensors) for inner in value]}
+    return value
+
+
+def _filled(outline: Any, tensor: Callable[[str], torch.Tensor]) -> Any:
+    """The inverse of :func:`_outline`."""
+    if not isinstance(outline, dict):
+        return outline
+    ((kind, content),) = outline.items()
+    if kind == "tensor":
+        return tensor(content)
+    if kind == "dict":
+        return {key: _filled(inner, tensor) for key, inner in content}
+    inner = [_filled(each, tensor) for each in content]
+    return tuple(inner) if kind == "tuple" else inner
 
 
 def _first_line(error: Exception) -> str:

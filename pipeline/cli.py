@@ -6,7 +6,9 @@ What a command needs is imported when it runs: ``tasnet --help`` waits neither f
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +50,15 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 
 Compile = Annotated[str, typer.Option("--compile", help="auto, on or off: compile the network for training.")]
+MicroBatch = Annotated[
+    int | None,
+    typer.Option(
+        "--micro-batch",
+        min=1,
+        help="Segments that go through the network at once, for a batch that exceeds the memory; the result stays the same.",
+        show_default=False,
+    ),
+]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be done.")]
 
 
@@ -59,12 +70,31 @@ def main() -> None:
     try:
         app()
     except TasnetError as error:
+        _leave_the_word_to_the_first()
         for line in str(error).splitlines():
             sys.stderr.write(f"tasnet: {line}\n")
-        sys.exit(2)
+        _end_at_once(2)
     except KeyboardInterrupt:
         sys.stderr.write("tasnet: stopped; the same command continues\n")
         sys.exit(130)
+
+
+def _leave_the_word_to_the_first() -> None:
+    """Most mistakes meet all processes that torchrun has started: the others speak only if the first goes on."""
+    if not _is_first():
+        time.sleep(10)
+
+
+def _end_at_once(code: int) -> None:
+    """Beside other processes without waiting for torch's threads: torchrun ends the others as soon as this one is gone."""
+    if "WORLD_SIZE" in os.environ:
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _version(wanted: bool) -> None:
@@ -94,6 +124,11 @@ def run(
     jobs: Jobs = None,
     device: Device = "auto",
     compile_: Compile = "auto",
+    micro_batch: MicroBatch = None,
+    checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Time between the states that a training keeps.")] = 5.0,
+    checkpoint_steps: Annotated[
+        int | None, typer.Option(min=1, help="Keep a state after so many steps as well.", show_default=False)
+    ] = None,
     force: Annotated[
         list[str] | None, typer.Option("--force", metavar="STAGE", help="Run this stage again, with all that depends on it.")
     ] = None,
@@ -102,7 +137,8 @@ def run(
     """Run a recipe: mixtures, trained systems, scores and a report; what is done already is skipped."""
     from pipeline import console
 
-    options = console.options(work, corpora, corpus, jobs=jobs, device=device, compile=compile_)
+    training = {"micro_batch": micro_batch, "checkpoint_minutes": checkpoint_minutes, "checkpoint_steps": checkpoint_steps}
+    options = console.options(work, corpora, corpus, jobs=jobs, device=device, compile=compile_, **training)
     console.run(recipe, overrides or [], stages or [], options, force=force or [], dry_run=dry_run)
 
 
@@ -170,6 +206,22 @@ def separate(
     from pipeline import console
 
     console.separate(model, files, out, device=device)
+
+
+@app.command("import")
+def import_(
+    origin: Annotated[str, typer.Argument(help="Whose checkpoint it is: asteroid or torchaudio.", metavar="asteroid|torchaudio")],
+    file: Annotated[Path, typer.Argument(help="The checkpoint of a Conv-TasNet.", metavar="FILE")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model to write.")] = Path("model.safetensors"),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="What the file does not say, e.g. --set mask=sigmoid; repeatable."),
+    ] = None,
+) -> None:
+    """Make a model of weights that Asteroid or torchaudio has trained; `tasnet separate` then serves it."""
+    from pipeline import console
+
+    console.import_model(origin, file, out, settings or [])
 
 
 @app.command()
@@ -341,12 +393,14 @@ def bench_train(
     overrides: Set = None,
     device: Device = "auto",
     compile_: Compile = "auto",
+    micro_batch: MicroBatch = None,
     as_json: Json = False,
 ) -> None:
     """Seconds per training step, segments per second, memory, and the share of the measured matrix-product peak."""
     from pipeline import console
 
-    console.bench_train(recipe, overrides or [], system, batch_size, steps, as_json=as_json, device=device, compile=compile_)
+    runtime = {"device": device, "compile": compile_, "micro_batch": micro_batch}
+    console.bench_train(recipe, overrides or [], system, batch_size, steps, as_json=as_json, **runtime)
 
 
 @bench.command("infer")
@@ -367,6 +421,6 @@ def bench_infer(
 
 def _stderr_handler() -> logging.Handler:
     handler = logging.StreamHandler()
-    handler.setLevel(logging.INFO)
+    handler.setLevel(logging.INFO if _is_first() else logging.ERROR)
     handler.setFormatter(logging.Formatter("%(message)s"))
     return handler

@@ -15,9 +15,10 @@ from rich.table import Table
 
 from pipeline import preflight, runner, stages
 from pipeline.errors import CorpusError, DatasetError, RecipeError, ScoreError, TableError
+from pipeline.parallel import rank
 from pipeline.plans import foreign
 from pipeline.plans import lint as linting
-from pipeline.recipe import Recipe, System, load_recipe
+from pipeline.recipe import Recipe, System, load_recipe, parse_settings
 from pipeline.runner import Stage
 from pipeline.stages import Options
 from pipeline.tables import HISTORY, MIXTURES, read_table, written_whole
@@ -46,6 +47,10 @@ def run(
 ) -> None:
     """Run a recipe's stages; the comparison and the report's place go to stdout."""
     recipe = load_recipe(path, overrides)
+    if rank() > 0:  # only there for the trainings; the first process says everything
+        if not dry_run:
+            stages.run(recipe, names, options=options)
+        return
     if dry_run:
         everything = stages.build_stages(recipe, options)
         chosen = runner.ordered(stages.named(everything, names)) if names else everything
@@ -99,6 +104,17 @@ def check(path: Path, overrides: Sequence[str], options: Options) -> None:
     """Say what a run needs and what it costs."""
     for line in preflight.findings(load_recipe(path, overrides), options):
         stdout.out(line, highlight=False)
+
+
+def import_model(origin: str, file: Path, out: Path, settings: Sequence[str]) -> None:
+    """Write another toolkit's network as one of ours; says what it is."""
+    from pipeline import checkpoints, importing, models
+
+    network = importing.import_model(file, origin, given=parse_settings(settings))
+    checkpoints.save_model(network, out)
+    facts = network.settings.model_dump() | models.describe_model(network) | {"sample_rate": network.sample_rate}
+    _print_figures({**facts, "num_sources": network.num_sources}, as_json=False)
+    stdout.out(f"\nModel: {out}", highlight=False)
 
 
 def lint(target: Path, overrides: Sequence[str], options: Options) -> int:
@@ -325,7 +341,7 @@ def _benchmarked(recipe: Recipe, name: str | None) -> tuple[System, dict[str, in
     name = name or next(iter(recipe.systems))
     if name not in recipe.systems:
         raise RecipeError(f"--system {name}: the recipe has {', '.join(recipe.systems)}")
-    return recipe.systems[name], {"num_sources": recipe.plan.num_sources, "sample_rate": recipe.mix.sample_rate}
+    return recipe.systems[name], {"num_sources": recipe.num_outputs, "sample_rate": recipe.mix.sample_rate}
 
 
 def _print_figures(figures: Mapping[str, Any], *, as_json: bool) -> None:

@@ -118,6 +118,13 @@ def _keep_freed_memory() -> None:
         return
 
 
+def choose_loaders(num_workers: int | None, device: torch.device) -> int:
+    """Threads that make batches: one beside a CPU's training, which has use for every core itself, up to eight for a GPU."""
+    if num_workers is not None:
+        return num_workers
+    return max(1, min(8, worker_threads() - 1)) if device.type == "cuda" else 1
+
+
 def synchronise(device: torch.device) -> None:
     """Wait for what the device still has to do; a clock read before this is wrong."""
     if device.type == "cuda":
@@ -156,12 +163,14 @@ def _missing_tool(device: torch.device) -> str:
 class Compiled:
     """A function compiled at its first call, or run as it is where ``enabled`` is false or (unless ``strict``) compiling fails.
 
-    Shapes are taken as fixed: every new shape compiles anew.
+    Shapes are taken as fixed: every new shape compiles anew. ``graphs`` records what runs on a CUDA device and replays it whole,
+    without the host's work for every kernel; a result is then valid until the next call.
     """
 
     function: Callable[..., Any]
     enabled: bool
     strict: bool = False
+    graphs: bool = False
     compiled: bool = False
     """Whether the calls run compiled; known after the first."""
     _ready: Callable[..., Any] | None = None
@@ -178,7 +187,7 @@ class Compiled:
             return self.function(*arguments)
         # It warns of the missing CUDA toolkit even where there is no such device.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-        compiled = torch.compile(self.function, dynamic=False)
+        compiled = torch.compile(self.function, dynamic=False, mode="reduce-overhead" if self.graphs else "default")
         try:
             result = compiled(*arguments)
         except Exception as error:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from types import FrameType
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name))
-KEEPING = tuple(getattr(signal, name) for name in ("SIGUSR1",) if hasattr(signal, name))
+KEEPING = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
 @dataclass
 class Interruptions:
-    """What was asked for: to stop (SIGINT, SIGTERM), or only to keep the state (SIGUSR1, as SLURM sends before it preempts)."""
+    """What was asked for: to stop (SIGINT, SIGTERM), or only to keep the state (SIGUSR1 or SIGUSR2).
+
+    The latter is what ``sbatch --signal`` sends some time before the end.
+    """
 
     stop: signal.Signals | None = None
     keep: bool = False

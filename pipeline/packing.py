@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline.audio import Encoding, quantise, read_audio
-from pipeline.errors import PlanError
-from pipeline.levels import LevelRule
+from pipeline.errors import AudioError, PlanError
+from pipeline.levels import LevelRule, loudness
 from pipeline.mixing import Utterance
 from pipeline.parallel import chunked, map_parallel
+from pipeline.plans.planned import PlannedMixture, planned_mixtures
 from pipeline.recipe import Mix
-from pipeline.renderers.shared import read_voice
+from pipeline.renderers import renderer_of
+from pipeline.renderers.shared import MIXTURES_FILE, SILENT, Inputs, Rendered, read_voice
 from pipeline.shards import Shard, Signal, write_shard
 
 _CHUNK = 16
@@ -46,7 +49,7 @@ def pack_mixtures(
     """
     here = mixtures[mixtures["split"] == split]
     if here.empty:
-        raise PlanError(f"split {split}: has no mixtures to pack; add it to plan.num_mixtures")
+        raise no_mixtures(split)
     columns = ["mixture_path", *(f"source_{k}_path" for k in range(1, int(here["num_sources"].iloc[0]) + 1))]
     rows = list(here[["mixture_id", *columns]].itertuples(index=False, name=None))
     read = partial(_read_rendered, Path(dataset_dir), encoding == "float32")
@@ -63,6 +66,63 @@ def _read_rendered(dataset_dir: Path, as_float: bool, rows: Sequence[tuple[str, 
     return signals
 
 
+def pack_planned(
+    plan: pd.DataFrame,
+    manifest: pd.DataFrame,
+    inputs: Inputs,
+    split: str,
+    path: Path,
+    *,
+    num_workers: int | None = None,
+) -> None:
+    """Pack the mixtures of a split straight from the plan: what :func:`pack_mixtures` would read of them rendered, bit for bit.
+
+    Args:
+        plan: see ``tables.PLAN``.
+        manifest: see ``tables.MANIFEST``, with every utterance of the split.
+        inputs: where the corpora lie; of its rates, modes and types the first are packed.
+        split: train, valid or test.
+        path: of the shard.
+        num_workers: processes.
+
+    Raises:
+        PlanError: the plan has no mixtures of the split, or does not belong to the manifest.
+        AudioError: a file is missing, damaged or silent.
+    """
+    here = plan[plan["split"] == split]
+    if here.empty:
+        raise no_mixtures(split)
+    inputs = replace(inputs, mix=inputs.mix.model_copy(update={"also": []}))
+    mixtures = planned_mixtures(here, manifest, with_noise=inputs.mix.with_noise)
+    chunks = map_parallel(
+        partial(_render_planned, inputs),
+        chunked(mixtures, _CHUNK),
+        num_workers=num_workers,
+        description=f"pack {split}",
+        size=len,
+    )
+    dtype = np.float32 if inputs.mix.encoding == "float32" else np.int16
+    write_shard(path, _flat(chunks), sample_rate=inputs.mix.sample_rate, dtype=dtype)
+
+
+def _render_planned(inputs: Inputs, mixtures: Sequence[PlannedMixture]) -> list[Signal]:
+    renderer = renderer_of(mixtures[0].rule, inputs)
+    return [_packed(renderer.render(mixture), mixture.mixture_id) for mixture in mixtures]
+
+
+def _packed(rendered: Rendered, mixture_id: str) -> Signal:
+    """The mixture and its sources as the table of mixtures names them."""
+    row = rendered.rows[MIXTURES_FILE]
+    samples = {file.path: file.samples for file in rendered.files}
+    columns = ["mixture_path", *(f"source_{k}_path" for k in range(1, row["num_sources"] + 1))]
+    return Signal(mixture_id, np.stack([samples[row[column]] for column in columns]))
+
+
+def no_mixtures(split: str) -> PlanError:
+    """The error of a split that nothing was planned or rendered for."""
+    return PlanError(f"split {split}: has no mixtures to pack; add it to plan.num_mixtures, plan.splits and mix.splits")
+
+
 def pack_utterances(
     manifest: pd.DataFrame,
     corpus_root: Path,
@@ -73,6 +133,7 @@ def pack_utterances(
     level: LevelRule,
     min_seconds: float = 0.0,
     channel: int | None = None,
+    with_loudness: bool = False,
     num_workers: int | None = None,
 ) -> None:
     """Pack the utterances of a split, resampled and measured: the bank that dynamic mixing draws from.
@@ -86,6 +147,7 @@ def pack_utterances(
         level: the plan's level rule; every utterance's level and peak stand beside it.
         min_seconds: shorter utterances are left out.
         channel: of files with several.
+        with_loudness: also keep each utterance's loudness [LUFS] as ``lufs``: noise is levelled against it.
         num_workers: processes.
 
     Raises:
@@ -94,20 +156,66 @@ def pack_utterances(
     long_enough = manifest["num_samples"] >= min_seconds * manifest["sample_rate"]
     # Whoever has no name is noise.
     here = manifest[(manifest["split"] == split) & long_enough & (manifest["speaker_id"] != "")]
-    rows = list(here[["utterance_id", "path"]].itertuples(index=False, name=None))
-    read = partial(_read_utterances, Path(corpus_root), mix.sample_rate, level, channel)
-    chunks = map_parallel(read, chunked(rows, _CHUNK), num_workers=num_workers, description=f"pack {split} utterances", size=len)
-    write_shard(path, _flat(chunks), sample_rate=mix.sample_rate, dtype=np.float32)
+    read = partial(_read_utterances, Path(corpus_root), mix.sample_rate, level, channel, with_loudness)
+    _pack_files(here, read, path, mix.sample_rate, f"pack {split} utterances", num_workers)
+
+
+def pack_noise(
+    manifest: pd.DataFrame, noise_root: Path, split: str, mix: Mix, path: Path, *, num_workers: int | None = None
+) -> None:
+    """Pack the noise clips of a split, resampled, with their loudness [LUFS] as ``level_db`` and their peak.
+
+    Args:
+        manifest: of speech and noise; noise is what has no speaker.
+        noise_root: what its paths are relative to.
+        split: train, valid or test.
+        mix: its sample rate.
+        path: of the shard.
+        num_workers: processes.
+
+    Raises:
+        PlanError: the split has no noise.
+        AudioError: a file is missing, damaged or silent.
+    """
+    here = manifest[(manifest["split"] == split) & (manifest["speaker_id"] == "")]
+    if here.empty:
+        raise PlanError(f"split {split}: there is no noise for it; add some or ask for mix.types = ['mix_clean'] alone")
+    read = partial(_read_utterances, Path(noise_root), mix.sample_rate, "loudness", 0, False)
+    _pack_files(here, read, path, mix.sample_rate, f"pack {split} noise", num_workers)
+
+
+_Files = Sequence[tuple[str, str]]
+"""Name and path of each."""
+
+
+def _pack_files(
+    files: pd.DataFrame,
+    read: Callable[[_Files], list[Signal]],
+    path: Path,
+    sample_rate: int,
+    description: str,
+    num_workers: int | None,
+) -> None:
+    rows = list(files[["utterance_id", "path"]].itertuples(index=False, name=None))
+    chunks = map_parallel(read, chunked(rows, _CHUNK), num_workers=num_workers, description=description, size=len)
+    write_shard(path, _flat(chunks), sample_rate=sample_rate, dtype=np.float32)
 
 
 def _read_utterances(
-    root: Path, sample_rate: int, rule: LevelRule, channel: int | None, rows: Sequence[tuple[str, str]]
+    root: Path, sample_rate: int, rule: LevelRule, channel: int | None, with_loudness: bool, rows: _Files
 ) -> list[Signal]:
-    voices = [(name, read_voice(root / path, [sample_rate], rule, channel)) for name, path in rows]
-    return [
-        Signal(name, voice.signals[sample_rate][np.newaxis], {"level_db": voice.level, "peak": voice.peak})
-        for name, voice in voices
-    ]
+    return [_read_utterance(name, root / path, sample_rate, rule, channel, with_loudness) for name, path in rows]
+
+
+def _read_utterance(name: str, path: Path, sample_rate: int, rule: LevelRule, channel: int | None, with_loudness: bool) -> Signal:
+    voice = read_voice(path, [sample_rate], rule, channel)
+    samples = voice.signals[sample_rate]
+    facts = {"level_db": voice.level, "peak": voice.peak}
+    if with_loudness:
+        facts["lufs"] = loudness(samples, sample_rate)
+        if not np.isfinite(facts["lufs"]):
+            raise AudioError(f"{path}: {SILENT}")
+    return Signal(name, samples[np.newaxis], facts)
 
 
 def _flat(chunks: Iterable[Sequence[Signal]]) -> Iterator[Signal]:

@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline import parallel, runner, stages
 from pipeline.footprint import footprint, free_bytes
 from pipeline.plans.lint import lint
-from pipeline.plans.planned import NOISE
+from pipeline.plans.planned import NOISE, of_splits
 from pipeline.recipe import SPLITS, Recipe, SyntheticCorpus
 from pipeline.stages import Options
 
@@ -27,6 +27,7 @@ def findings(recipe: Recipe, options: Options) -> Iterator[str]:
         TasnetError: for whatever would stop the run at its beginning: every missing input, every unreadable file.
     """
     yield f"recipe    {recipe.name}: systems {', '.join(recipe.systems)}; seed {recipe.seed}"
+    yield from (f"LACKING   {line}" for line in recipe.lacking)
     yield from _about_training(recipe, options)
     every = stages.build_stages(recipe, options)
     scan = next((stage for stage in every if stage.name == "scan"), None)
@@ -55,7 +56,7 @@ def _about_corpus(manifest: pd.DataFrame) -> Iterator[str]:
 
 
 def _about_mixtures(recipe: Recipe, options: Options, plan: pd.DataFrame, manifest: pd.DataFrame) -> Iterator[str]:
-    planned = footprint(plan, manifest, recipe.mix)
+    planned = footprint(of_splits(plan, recipe.mix.splits), manifest, recipe.mix)
     minutes = planned.num_files / FILES_PER_CORE_SECOND / (options.num_workers or parallel.cpu_count()) / 60
     yield f"mixtures  {planned.num_mixtures} mixtures, {planned.seconds / 3600:.2f} h, about {_duration(minutes)} to render"
     free, packed = free_bytes(options.work), _packed_bytes(recipe, plan, manifest)
@@ -73,7 +74,8 @@ def _packed_bytes(recipe: Recipe, plan: pd.DataFrame, manifest: pd.DataFrame) ->
     splits = {"valid"} | ({"train"} if "static" in mixing else set())
     mix = recipe.mix.model_copy(update={"also": [], "types": recipe.mix.types[:1]})
     packed = footprint(plan[plan["split"].isin(splits) & (plan["source"] != NOISE)], manifest, mix).num_bytes
-    voices = manifest[(manifest["split"] == "train") & (manifest["speaker_id"] != "")]
+    with_noise = recipe.mix.types[0] != "mix_clean"
+    voices = manifest[(manifest["split"] == "train") & ((manifest["speaker_id"] != "") | with_noise)]
     seconds = float((voices["num_samples"] / voices["sample_rate"]).sum())
     return packed + (round(seconds * recipe.mix.sample_rate * 4) if "dynamic" in mixing else 0)
 
@@ -84,9 +86,9 @@ def _about_training(recipe: Recipe, options: Options) -> Iterator[str]:
     device = devices.choose_device(options.device)
     devices.prepare(device)
     for name, system in recipe.systems.items():
-        network = models.build_model(system.model, num_sources=recipe.plan.num_sources, sample_rate=recipe.mix.sample_rate)
+        network = models.build_model(system.model, num_sources=recipe.num_outputs, sample_rate=recipe.mix.sample_rate)
         facts = models.describe_model(network)
-        segments = system.train.epochs * (system.train.segments_per_epoch or recipe.plan.num_mixtures["train"])
+        segments = system.train.epochs * (system.train.segments_per_epoch or recipe.plan.num_mixtures.get("train", 0))
         work = segments * system.train.segment_seconds * facts["macs_per_second"] * 2 * PASSES
         precision = devices.choose_precision(system.train.precision, device)
         rate = 1e9 * benchmarking.gemm_gflops_per_second(device, precision)

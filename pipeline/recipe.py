@@ -119,6 +119,11 @@ class RandomPlan(_DrawnPlan):
     """Shorter utterances are not used."""
 
     @property
+    def splits(self) -> list[str]:
+        """Which splits are made."""
+        return list(self.num_mixtures)
+
+    @property
     def drawing(self) -> RandomPlan:
         """The rules by which mixtures are drawn: these."""
         return self
@@ -200,6 +205,11 @@ class WhamPlan(_DrawnPlan):
     """Mixtures are drawn anew for any corpus."""
 
     @property
+    def splits(self) -> list[str]:
+        """Which splits are made."""
+        return list(self.num_mixtures)
+
+    @property
     def level(self) -> Literal["active"]:
         """How sources are levelled."""
         return "active"
@@ -259,6 +269,8 @@ class Mix(_Table):
     """Sample format on disk: 16-bit wav (published datasets), 32-bit float wav, or 16-bit FLAC."""
     types: list[MixType] = ["mix_clean"]
     """Where the plan has noise: speech alone, all speech and noise, the first speaker and noise. The first is trained on."""
+    splits: list[Literal["train", "valid", "test"]] = ["train", "valid", "test"]
+    """Which of the planned splits become files. Systems that mix dynamically need no files of train, and none do of valid."""
     also: list[Variant] = []
     """Further rates and modes to write in the same pass; systems are trained on ``sample_rate`` and ``mode``."""
 
@@ -266,6 +278,8 @@ class Mix(_Table):
     def _no_repeats(self) -> Mix:
         if not self.types or len(set(self.types)) < len(self.types):
             raise ValueError("types must name one or more of mix_clean, mix_both and mix_single, each once")
+        if not self.splits or len(set(self.splits)) < len(self.splits):
+            raise ValueError("splits must name one or more of train, valid and test, each once")
         if len({variant.name for variant in self.variants}) < len(self.variants):
             raise ValueError("also repeats a sample rate and mode")
         return self
@@ -446,18 +460,34 @@ class Recipe(_Table):
             )
         if self.mix.with_noise and self.plan.kind not in ("librimix", "wham"):
             raise ValueError(f"mix.types: plan.kind = {self.plan.kind!r} has no noise; 'librimix' and 'wham' have")
-        dynamic = [name for name, system in self.systems.items() if system.train.mixing == "dynamic"]
-        if dynamic and self.mix.types[0] != "mix_clean":
-            raise ValueError(
-                f"systems.{dynamic[0]}.train.mixing: 'dynamic' mixes speech alone, and mix.types begins with "
-                f"{self.mix.types[0]!r}, which systems are validated on; use 'static', or put 'mix_clean' first"
-            )
         if self.plan.is_partial and any(variant.mode == "min" for variant in self.mix.variants):
             raise ValueError(
                 "mix.mode: 'min' ends a mixture with the source that ends first, and with plan.overlap below 1 others may begin "
                 "after that; use mix.mode = 'max'"
             )
         return self
+
+    @property
+    def num_outputs(self) -> int:
+        """Sources of what systems are trained on: of ``mix_single`` only the first speaker."""
+        return 1 if self.mix.types[0] == "mix_single" else self.plan.num_sources
+
+    @property
+    def lacking(self) -> list[str]:
+        """What keeps the recipe's systems from being trained, a line each; mixtures alone can be made without it."""
+        found = [] if "valid" in self.plan.splits else ["plan: has no mixtures of split valid, and training is validated on them"]
+        for name, system in self.systems.items():
+            if system.train.mixing == "static":
+                missing = [f"plan's {self.plan.splits}"] if "train" not in self.plan.splits else []
+                missing += [f"mix.splits = {self.mix.splits}"] if "train" not in self.mix.splits else []
+                found += [
+                    f"systems.{name}: trains on rendered mixtures, and train is not in {where}; add it, or set "
+                    "train.mixing = 'dynamic'"
+                    for where in missing
+                ]
+            elif "train" not in self.plan.splits and system.train.segments_per_epoch is None:
+                found.append(f"systems.{name}: train.segments_per_epoch is needed where the plan has no mixtures of split train")
+        return found
 
     @property
     def baseline(self) -> str:
@@ -570,6 +600,18 @@ def _finding(location: tuple[int | str, ...], message: str, shared: set[tuple[st
         words.pop(1)
     message = message.removeprefix("Value error, ").replace("Extra inputs are not permitted", "no such setting")
     return f"{'.'.join(words)}: {message}" if words else message
+
+
+def parse_settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """``["mask=relu", "sample_rate=16000"]`` as a dictionary; the value is TOML, or a bare word taken as text.
+
+    Raises:
+        RecipeError: for what is not KEY=VALUE.
+    """
+    raw: dict[str, Any] = {}
+    for override in overrides:
+        _apply(raw, override)
+    return raw
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -82,12 +82,14 @@ class Shard:
         self.shapes = np.array(footer["shapes"], dtype=np.int64).reshape(-1, 2)
         """[signal, (rows, samples)]"""
         sizes = self.shapes.prod(axis=1)
-        self._offsets = np.concatenate([[0], np.cumsum(sizes)])
+        self.offsets = np.concatenate([[0], np.cumsum(sizes)])
+        """Where in the samples each signal begins, and the end."""
         dtype = np.dtype(footer["dtype"])
-        if _HEAD.size + int(self._offsets[-1]) * dtype.itemsize != end:
+        if _HEAD.size + int(self.offsets[-1]) * dtype.itemsize != end:
             raise DatasetError(f"{path}: is damaged (its samples and its footer disagree); remove it and run again")
-        num_values = int(self._offsets[-1])
-        self._samples = np.memmap(path, dtype, "r", _HEAD.size, (num_values,)) if num_values else np.empty(0, dtype)
+        num_values = int(self.offsets[-1])
+        self.samples = np.memmap(path, dtype, "r", _HEAD.size, (num_values,)) if num_values else np.empty(0, dtype)
+        """Of all signals, one after another, row by row."""
 
     def __reduce__(self) -> tuple[type[Shard], tuple[Path]]:
         """Sent to another process as a path, opened again there."""
@@ -104,7 +106,7 @@ class Shard:
     def read(self, index: int, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """A view of one signal's samples [row, time], from ``start`` to before ``stop``; copy it to keep or change it."""
         rows, length = self.shapes[index]
-        whole = self._samples[self._offsets[index] : self._offsets[index + 1]].reshape(rows, length)
+        whole = self.samples[self.offsets[index] : self.offsets[index + 1]].reshape(rows, length)
         return whole[:, start:stop]
 
     def index_of(self) -> dict[str, int]:

@@ -12,9 +12,10 @@ Torch is imported by the stages that train and separate, when they run: building
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,19 +24,23 @@ from pydantic import BaseModel
 
 from pipeline import corpora, cross_checks, packing, rendering, reports, runner, scoring
 from pipeline.corpora import synthetic, wham_noise
-from pipeline.errors import CorpusError, RecipeError
+from pipeline.errors import CorpusError, PlanError, RecipeError
 from pipeline.footprint import footprint, require_room, written_bytes
 from pipeline.mixture_scores import Settings
+from pipeline.parallel import world_size
 from pipeline.plans import making, random
 from pipeline.plans.making import Roots
+from pipeline.plans.planned import of_splits
 from pipeline.provenance import provenance
-from pipeline.recipe import Plan, Recipe, SyntheticCorpus, format_recipe
+from pipeline.recipe import Plan, Recipe, SyntheticCorpus, System, format_recipe
+from pipeline.renderers.shared import Inputs
 from pipeline.runner import Stage
 from pipeline.shards import Shard
 from pipeline.tables import HISTORY, MANIFEST, MIXTURES, PLAN, SCORES, read_table, write_table, written_whole
 
 if TYPE_CHECKING:
     from pipeline.batches import Segments
+    from pipeline.processes import Group
 
 MANIFEST_FILE, PLAN_FILE = "manifest.csv", "plan.csv"
 SHARD = "packed.shard"
@@ -55,6 +60,8 @@ class Options:
         device: ``auto``, ``cpu`` or ``cuda``.
         compile: ``auto``, ``on`` or ``off``: whether the network is compiled for training.
         checkpoint_minutes: time between the training states kept in the middle of an epoch.
+        checkpoint_steps: the same, in steps of the epoch.
+        micro_batch: segments that go through the network at once, of each process; all by default.
     """
 
     work: Path = Path("work")
@@ -64,6 +71,8 @@ class Options:
     device: str = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     checkpoint_minutes: float = 5.0
+    checkpoint_steps: int | None = None
+    micro_batch: int | None = None
 
 
 def build_stages(recipe: Recipe, options: Options | None = None) -> list[Stage]:
@@ -83,8 +92,8 @@ def build_stages(recipe: Recipe, options: Options | None = None) -> list[Stage]:
         scan = _scan(recipe, options, roots, corpus)
         plan = _drawn_plan(recipe, options, scan)
     mix = _mix(recipe, options, roots, scan, plan)
-    packs = _packs(recipe, options, roots, scan, mix)
-    trained = [_train(recipe, options, packs, scan, name) for name in recipe.systems]
+    packs = _packs(recipe, options, roots, scan, plan, mix)
+    trained = [_train(recipe, options, packs, scan, plan, name) for name in recipe.systems]
     separated = [_separate(recipe, options, mix, train) for train in trained]
     scored = [_score(recipe, options, mix, separate) for separate in separated]
     oracles = [_oracles(recipe, options, mix)] if recipe.report.oracles else []
@@ -164,6 +173,8 @@ def run(
 ) -> Run:
     """Run a recipe's stages, skipping what is done.
 
+    Under torchrun, the first process runs them; the others only join it for the trainings, and return after the last.
+
     Args:
         recipe: see :func:`pipeline.load_recipe`.
         stages: names of stages to run with all they need; all by default.
@@ -173,12 +184,51 @@ def run(
     """
     options = options or Options()
     all_stages = build_stages(recipe, options)
-    for stage in reversed(dependents(all_stages, named(all_stages, force))):
-        runner.forget(stage, options.work)
-    for stage in runner.ordered(named(all_stages, stages)) if stages else all_stages:
-        announce(stage, runner.is_done(stage, options.work))
-        runner.run_stage(stage, options.work)
+    chosen = runner.ordered(named(all_stages, stages)) if stages else all_stages
+    if recipe.lacking and any(stage.name == "train" for stage in chosen):
+        raise RecipeError("\n".join(recipe.lacking))
+    with _together(options) as group:
+        if group is not None and not group.first:
+            _follow(group, all_stages, options)
+        else:
+            for stage in reversed(dependents(all_stages, named(all_stages, force))):
+                runner.forget(stage, options.work)
+            _run_stages(chosen, options, group, announce)
     return Run(recipe, {stage.title: stage.folder(options.work) for stage in all_stages})
+
+
+@contextmanager
+def _together(options: Options) -> Iterator[Group | None]:
+    """The processes that torchrun has started for this run; None, without a look at torch, for a run of one."""
+    if world_size() == 1:
+        yield None
+        return
+    from pipeline import devices, processes
+
+    with processes.joined(devices.choose_device(options.device)) as group:
+        yield group
+
+
+def _run_stages(chosen: Sequence[Stage], options: Options, group: Group | None, announce: Callable[[Stage, bool], None]) -> None:
+    """Run stages in order; the other processes are called to every training, and let go after the last."""
+    trainings = [stage for stage in chosen if stage.name == "train"]
+    for stage in chosen:
+        done = runner.is_done(stage, options.work)
+        announce(stage, done)
+        if group is not None and stage.name == "train" and not done:
+            group.tell(stage.title)
+        runner.run_stage(stage, options.work)
+        if group is not None and trainings[-1:] == [stage]:
+            group.tell("")
+    if group is not None and not trainings:
+        group.tell("")
+
+
+def _follow(group: Group, all_stages: Sequence[Stage], options: Options) -> None:
+    """Join process 0 in every training it calls for; all else is its work alone."""
+    called = {stage.title: stage for stage in all_stages}
+    while title := group.hear():
+        called[title].run(called[title].folder(options.work))
 
 
 # ---------------------------------------------------------------------------------------------------- from speech to mixtures
@@ -309,7 +359,9 @@ def _published_plan(recipe: Recipe, options: Options, roots: Roots) -> Stage:
 
 def _mix(recipe: Recipe, options: Options, roots: Roots, scan: Stage, plan: Stage) -> Stage:
     def work(folder: Path) -> None:
-        table, manifest = read_table(plan.folder(options.work) / PLAN_FILE, PLAN), _manifest(scan, options)
+        table, manifest = of_splits(_plan(plan, options), recipe.mix.splits), _manifest(scan, options)
+        if table.empty:
+            raise PlanError(f"mix.splits = {recipe.mix.splits}: the plan has no mixtures of them; it has {recipe.plan.splits}")
         channel, noise, workers = recipe.corpus.channel, roots.noise, options.num_workers
         rendering.check_inputs(table, manifest, roots.speech, recipe.mix, channel=channel, noise_root=noise, num_workers=workers)
         require_room(folder, footprint(table, manifest, recipe.mix).disk_bytes - written_bytes(folder))
@@ -324,61 +376,98 @@ def _mix(recipe: Recipe, options: Options, roots: Roots, scan: Stage, plan: Stag
 # ------------------------------------------------------------------------------------------------- from mixtures to estimates
 
 
-def _packs(recipe: Recipe, options: Options, roots: Roots, scan: Stage, mix: Stage) -> dict[str, Stage]:
-    """What training reads, each packed into one file: ``valid`` mixtures, ``train`` mixtures, and ``utterances`` to mix anew."""
+def _packs(recipe: Recipe, options: Options, roots: Roots, scan: Stage, plan: Stage, mix: Stage) -> dict[str, Stage]:
+    """What training reads, each packed into one file.
 
-    def mixtures(split: str, folder: Path) -> None:
-        table = _mixtures(mix, options)
-        packing.pack_mixtures(
-            mix.folder(options.work), table, split, folder / SHARD, encoding=recipe.mix.encoding, num_workers=options.num_workers
-        )
+    ``valid`` mixtures, straight from the plan; ``train`` mixtures as rendered; ``utterances`` and ``noise`` to mix anew.
+    """
 
-    def utterances(folder: Path) -> None:
-        packing.pack_utterances(
-            _manifest(scan, options),
+    def valid(folder: Path) -> None:
+        table, manifest = of_splits(_plan(plan, options), ["valid"]), _manifest(scan, options)
+        inputs = Inputs(roots.speech, roots.noise, recipe.corpus.channel, recipe.mix)
+        rendering.check_inputs(
+            table,
+            manifest,
             roots.speech,
-            "train",
             recipe.mix,
-            folder / SHARD,
-            level=recipe.plan.level,
-            min_seconds=recipe.plan.min_seconds,
             channel=recipe.corpus.channel,
+            noise_root=roots.noise,
+            num_workers=options.num_workers,
+        )
+        packing.pack_planned(table, manifest, inputs, "valid", folder / SHARD, num_workers=options.num_workers)
+
+    def train(folder: Path) -> None:
+        packing.pack_mixtures(
+            mix.folder(options.work),
+            _mixtures(mix, options),
+            "train",
+            folder / SHARD,
+            encoding=recipe.mix.encoding,
             num_workers=options.num_workers,
         )
 
-    settings = {
-        "sample_rate": recipe.mix.sample_rate,
+    rendered = {"split": "valid", "mix": recipe.mix.model_dump(mode="json", exclude={"splits", "also"})}
+    both = (plan,) if scan is plan else (scan, plan)
+    return {
+        "valid": Stage("pack", 2, {**rendered, "channel": recipe.corpus.channel}, valid, needs=both, label="valid"),
+        "train": Stage("pack", 1, {"split": "train"}, train, needs=(mix,), label="train"),
+        "utterances": _bank(recipe, options, roots, scan),
+        "noise": _noise_bank(recipe, options, roots, scan),
+    }
+
+
+def _bank(recipe: Recipe, options: Options, roots: Roots, scan: Stage) -> Stage:
+    """The training speakers' utterances, measured."""
+    measured: dict[str, Any] = {
         "level": recipe.plan.level,
         "min_seconds": recipe.plan.min_seconds,
         "channel": recipe.corpus.channel,
-    }
-    return {
-        "valid": Stage("pack", 1, {"split": "valid"}, partial(mixtures, "valid"), needs=(mix,), label="valid"),
-        "static": Stage("pack", 1, {"split": "train"}, partial(mixtures, "train"), needs=(mix,), label="train"),
-        "dynamic": Stage("pack", 1, settings, utterances, needs=(scan,), label="utterances"),
+        "with_loudness": recipe.mix.with_noise,
     }
 
+    def work(folder: Path) -> None:
+        manifest, workers = _manifest(scan, options), options.num_workers
+        packing.pack_utterances(manifest, roots.speech, "train", recipe.mix, folder / SHARD, num_workers=workers, **measured)
 
-def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: Stage, name: str) -> Stage:
+    return Stage("pack", 1, {"sample_rate": recipe.mix.sample_rate, **measured}, work, needs=(scan,), label="utterances")
+
+
+def _noise_bank(recipe: Recipe, options: Options, roots: Roots, scan: Stage) -> Stage:
+    """The training split's noise, measured."""
+
+    def work(folder: Path) -> None:
+        assert roots.noise is not None
+        manifest, workers = _manifest(scan, options), options.num_workers
+        packing.pack_noise(manifest, roots.noise, "train", recipe.mix, folder / SHARD, num_workers=workers)
+
+    return Stage("pack", 1, {"sample_rate": recipe.mix.sample_rate}, work, needs=(scan,), label="noise")
+
+
+def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: Stage, plan: Stage, name: str) -> Stage:
     system = recipe.systems[name]
-    source = packs[system.train.mixing]
+    read = [packs[pack] for pack in _read_by(recipe, system)]
 
     def work(folder: Path) -> None:
         from pipeline import batches, training
 
-        valid = Shard(packs["valid"].folder(options.work) / SHARD)
-        segments = _segments(recipe, options, scan, Shard(source.folder(options.work) / SHARD), name)
+        valid, *others = (Shard(pack.folder(options.work) / SHARD) for pack in read)
+        if system.train.mixing == "static":
+            segments: Segments = _static_segments(recipe, name, *others)
+        else:
+            segments = _dynamic_segments(recipe, name, _manifest(scan, options), _plan(plan, options), *others)
         training.train(
             system,
             training.TrainingSets(segments, batches.PackedMixtures(valid)),
             folder,
             seed=recipe.training_seed(name),
-            num_sources=recipe.plan.num_sources,
+            num_sources=recipe.num_outputs,
             sample_rate=recipe.mix.sample_rate,
             options=training.Options(
                 device=options.device,
                 compile=options.compile,
                 checkpoint_minutes=options.checkpoint_minutes,
+                checkpoint_steps=options.checkpoint_steps,
+                micro_batch=options.micro_batch,
                 description=f"train {name}",
             ),
         )
@@ -388,30 +477,49 @@ def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: S
         "model": _settings(system.model),
         "train": system.train.model_dump(mode="json", exclude={"seed", "seeds"}),
         "seed": recipe.training_seed(name),
-        "num_sources": recipe.plan.num_sources,
+        "num_sources": recipe.num_outputs,
         "sample_rate": recipe.mix.sample_rate,
     }
     if system.train.mixing == "dynamic":
-        settings |= {"level": recipe.plan.level, "mode": recipe.mix.mode, "num_mixtures": recipe.plan.num_mixtures["train"]}
+        settings |= {"level": recipe.plan.level, "mode": recipe.mix.mode}
         settings |= {"overlap": recipe.plan.overlap} if recipe.plan.is_partial else {}
-    return Stage("train", 1, settings, work, needs=(packs["valid"], source), label=name)
+    return Stage("train", 1, settings, work, needs=tuple(read), label=name)
 
 
-def _segments(recipe: Recipe, options: Options, scan: Stage, shard: Shard, name: str) -> Segments:
-    """What a system learns from: cuts of the rendered mixtures, or mixtures made on the fly."""
+def _read_by(recipe: Recipe, system: System) -> list[str]:
+    """The packed files that a system's training reads, by name: what it is validated on first."""
+    if system.train.mixing == "static":
+        return ["valid", "train"]
+    return ["valid", "utterances", *(["noise"] if recipe.mix.types[0] != "mix_clean" else [])]
+
+
+def _num_samples(recipe: Recipe, name: str) -> int:
+    return round(recipe.systems[name].train.segment_seconds * recipe.mix.sample_rate)
+
+
+def _static_segments(recipe: Recipe, name: str, mixtures: Shard) -> Segments:
+    """Cuts of the rendered mixtures."""
     from pipeline import batches
 
-    system = recipe.systems[name]
-    num_samples = round(system.train.segment_seconds * recipe.mix.sample_rate)
-    if system.train.mixing == "static":
-        return batches.StaticSegments(batches.PackedMixtures(shard), num_samples=num_samples, seed=recipe.training_seed(name))
+    packed = batches.PackedMixtures(mixtures)
+    return batches.StaticSegments(packed, num_samples=_num_samples(recipe, name), seed=recipe.training_seed(name))
+
+
+def _dynamic_segments(
+    recipe: Recipe, name: str, manifest: pd.DataFrame, plan: pd.DataFrame, bank: Shard, noise: Shard | None = None
+) -> Segments:
+    """Mixtures made on the fly by the plan's rules, as many an epoch as the plan has for training."""
+    from pipeline import batches
+
     return batches.DynamicSegments(
-        shard,
-        random.MixtureSampler(_manifest(scan, options), recipe.plan.drawing, split="train", seed=recipe.training_seed(name)),
+        bank,
+        random.MixtureSampler(manifest, recipe.plan.drawing, split="train", seed=recipe.training_seed(name)),
         mode=recipe.mix.mode,
-        num_samples=num_samples,
-        num_segments=recipe.plan.num_mixtures["train"],
-        speed_percent=system.train.speed_percent,
+        num_samples=_num_samples(recipe, name),
+        num_segments=of_splits(plan, ["train"])["mixture_id"].nunique(),
+        speed_percent=recipe.systems[name].train.speed_percent,
+        noise=noise,
+        first_only=recipe.num_outputs == 1,
     )
 
 
@@ -521,6 +629,10 @@ def _scores(stages: Sequence[Stage], options: Options) -> pd.DataFrame:
 def _settings(table: BaseModel) -> dict[str, Any]:
     """A recipe table as JSON values, its defaults included."""
     return table.model_dump(mode="json")
+
+
+def _plan(plan: Stage, options: Options) -> pd.DataFrame:
+    return read_table(plan.folder(options.work) / PLAN_FILE, PLAN)
 
 
 def _plan_settings(plan: Plan) -> dict[str, Any]:

@@ -2,18 +2,20 @@
 
     train(system, sets, folder, seed=0, num_sources=2, sample_rate=8000)
 
-leaves in ``folder``: ``best.safetensors`` (weights of the best epoch), ``last.pt`` (everything needed to go on),
+leaves in ``folder``: ``best.safetensors`` (weights of the best epoch), ``last.safetensors`` (all that is needed to go on),
 ``history.csv`` (a row per epoch), and ``events`` (the same for TensorBoard, where it is installed). Called again after an
-interruption it goes on from ``last.pt``; called again when it is done it returns at once. On a CPU the interrupted training ends
-with the very bits of an undisturbed one.
+interruption it goes on from ``last.safetensors``; called again when it is done it returns at once. On a CPU the interrupted
+training ends with the very bits of an undisturbed one.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ from pipeline.optimisers import Optimiser
 from pipeline.parallel import Advance, progress_bar
 from pipeline.processes import Group, joined
 from pipeline.recipe import System
+from pipeline.resident import resident
 from pipeline.schedules import Plateau, learning_rate
 from pipeline.tables import HISTORY, write_table
 
@@ -58,16 +61,18 @@ class Options:
     Attributes:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         compile: ``auto``, ``on`` or ``off``.
-        num_workers: threads that make batches ahead of the network; 0 for none.
+        num_workers: threads that make batches ahead of the network, 0 for none; by default as many as the device can use.
         checkpoint_minutes: how often the state is kept in the middle of an epoch.
-        micro_batch: segments that go through the network at once; the gradients of a larger batch are added up.
+        checkpoint_steps: the same, in steps of the epoch.
+        micro_batch: segments that go through the network at once, of each process; the gradients of a batch are added up.
         description: names the progress bar; empty for none.
     """
 
     device: str = "auto"
     compile: devices.Compile = "auto"
-    num_workers: int = 1
+    num_workers: int | None = None
     checkpoint_minutes: float = 5.0
+    checkpoint_steps: int | None = None
     micro_batch: int | None = None
     description: str = "train"
 
@@ -117,7 +122,7 @@ def train(
     Args:
         system: architecture and training settings.
         sets: segments to learn from and mixtures to be validated on.
-        folder: takes ``best.safetensors``, ``last.pt`` and ``history.csv``.
+        folder: takes ``best.safetensors``, ``last.safetensors`` and ``history.csv``.
         seed: of the first weights; the segments bring their own.
         num_sources: sources in every mixture.
         sample_rate: Hz.
@@ -146,6 +151,8 @@ def train(
         training = Training(model.to(device), system, sets, folder, identity, options, group, interruptions)
         if not training.take_up():
             _check_causality(model)
+        if group.most(training.steps_done) != -group.most(-training.steps_done):
+            raise CheckpointError(f"{folder}: not every process sees the same state in it; it must be on a disk that all share")
         training.run()
         return training.history
 
@@ -182,6 +189,9 @@ class Training:
         # Loss and gradient norm of the epoch are summed on the device, so that no step waits for the one before.
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         self.warm = False
+        self.on_device = resident(sets.train, self.device)
+        self.num_workers = devices.choose_loaders(options.num_workers, self.device)
+        self.shared = DistributedDataParallel(model) if group.size > 1 else None
         if self.settings.batch_size < group.size:
             raise ModelError(
                 f"train.batch_size = {self.settings.batch_size} is less than the {group.size} processes that share it"
@@ -223,39 +233,57 @@ class Training:
                 self._train_epoch(network, advance)
                 self._close_epoch()
                 write_events(self.progress.history[-1])
+                self._agree()
                 self.interruptions.obey()
 
     def network(self) -> devices.Compiled:
         """The network as the steps call it: shared between processes, and compiled where that pays."""
-        network: nn.Module = DistributedDataParallel(self.model) if self.group.size > 1 else self.model
+        network: nn.Module = self.shared or self.model
         enabled = devices.choose_compile(self.options.compile, self.device, num_steps=self.num_steps)
-        return devices.Compiled(network, enabled, strict=self.options.compile == "on")
+        # A graph's gradients are overwritten when it runs again, so nothing can be added to them or exchanged while it does.
+        graphs = self.device.type == "cuda" and self.group.size == 1 and self.options.micro_batch is None
+        return devices.Compiled(network, enabled, strict=self.options.compile == "on", graphs=graphs)
 
     def _train_epoch(self, network: Callable[[Tensor], Tensor], advance: Advance) -> None:
         """The steps of this epoch that are left."""
-        batches = epoch_batches(
-            self.sets.train,
-            epoch=self.progress.epoch,
-            steps=range(self.progress.step, self.steps_per_epoch),
-            batch_size=self.settings.batch_size,
-            share=self.group.share,
-            num_workers=self.options.num_workers,
-            pin=self.device.type == "cuda",
-        )
         timer = Timer(self.options.checkpoint_minutes * 60)
-        for batch in batches:
+        for batch in self._batches():
             self.step(network, batch.to(self.device))
             advance(self.settings.batch_size)
             if not self.warm:
                 self._end_warmup(timer)
             if timer.refresh_is_due():
                 advance(0, self._note())
-            if self.interruptions.any or timer.keeping_is_due():
+            self._agree()
+            if self.interruptions.any or timer.keeping_is_due() or self._steps_are_due():
                 self.progress.training_seconds += timer.lap()
                 self.keep()
                 self.interruptions.obey()
         self._mean_loss()
         self.progress.training_seconds += timer.lap()
+
+    def _batches(self) -> Iterator[Batch]:
+        """The batches of this epoch that are left."""
+        return epoch_batches(
+            self.on_device or self.sets.train,
+            epoch=self.progress.epoch,
+            steps=range(self.progress.step, self.steps_per_epoch),
+            batch_size=self.settings.batch_size,
+            share=self.group.share,
+            num_workers=self.num_workers,
+            pin=self.device.type == "cuda",
+        )
+
+    def _agree(self) -> None:
+        """What one process is asked for, all do after the same step."""
+        stop, keep = self.interruptions.stop or 0, int(self.interruptions.keep)
+        if self.group.size > 1:
+            stop, keep = self.group.most(stop), self.group.most(keep)
+        self.interruptions.stop = signal.Signals(stop) if stop else None
+        self.interruptions.keep = bool(keep)
+
+    def _steps_are_due(self) -> bool:
+        return self.options.checkpoint_steps is not None and self.progress.step % self.options.checkpoint_steps == 0
 
     def _note(self) -> str:
         """What stands beside the progress bar."""
@@ -269,7 +297,8 @@ class Training:
         loss = torch.zeros((), device=self.device)
         size = self.options.micro_batch or len(batch)
         for first in range(0, len(batch), size):
-            loss += self._add_gradients(network, batch[first : first + size])
+            with self._alone() if first + size < len(batch) else nullcontext():
+                loss += self._add_gradients(network, batch[first : first + size])
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm or math.inf)
         self._set_learning_rate()
         self.optimiser.step()
@@ -277,6 +306,10 @@ class Training:
         self.progress.step += 1
         self._follow()
         self.sums += torch.stack([self.group.total(loss), norm])
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Gradients stay in this process: only those of a batch's last part are exchanged, with what was added up before."""
+        return self.shared.no_sync() if self.shared is not None else nullcontext()
 
     def _add_gradients(self, network: Callable[[Tensor], Tensor], part: Batch) -> Tensor:
         """Add a part's gradients to those of its batch; returns its share of the batch's loss."""
@@ -342,17 +375,19 @@ class Training:
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
         """Mean loss and mean SI-SNR improvement over the validation mixtures, dB; each process takes its share of them."""
+        if self.group.size > 1:
+            self.keep()  # having different numbers of batches below, several processes can only stop after them
         self.judged.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, loss of the mixture itself, mixtures
         for batch in validation_batches(
             self.sets.valid,
             batch_size=self.settings.batch_size,
             share=self.group.share,
-            num_workers=self.options.num_workers,
+            num_workers=self.num_workers,
             pin=self.device.type == "cuda",
         ):
             sums += _validation_sums(self.judged, batch.to(self.device), self.precision)
-            if self.interruptions.stop:
+            if self.interruptions.stop and self.group.size == 1:
                 self.keep()
                 self.interruptions.obey()
         self.judged.train()
@@ -394,7 +429,7 @@ class Training:
                     "optimiser": self.optimiser.state_dict(),
                     "random": torch.get_rng_state(),
                 },
-                self.folder / "last.pt",
+                self.folder / "last.safetensors",
             )
 
     def take_up(self) -> bool:
@@ -403,7 +438,7 @@ class Training:
         Raises:
             CheckpointError: it belongs to another training, or the best weights beside it are gone.
         """
-        path = self.folder / "last.pt"
+        path = self.folder / "last.safetensors"
         if not path.exists():
             return False
         state = load_state(path)

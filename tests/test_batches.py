@@ -1,6 +1,7 @@
 """Segments and batches: the same whoever asks, in whatever order, and made of the samples they claim."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from pipeline.batches import (
     validation_batches,
 )
 from pipeline.errors import DatasetError
+from pipeline.levels import LevelRule, level_db, loudness
 from pipeline.plans.random import MixtureSampler
 from pipeline.recipe import RandomPlan
 from pipeline.shards import Shard, Signal, write_shard
@@ -181,20 +183,82 @@ def test_leaving_early_leaves_no_thread_behind(segments: Segments) -> None:
     batches.close()  # type: ignore[attr-defined]
 
 
+class Noisy:
+    """Steady noise for speech and noise alike, so that a cut is as loud as the whole; measured as packing measures it."""
+
+    def __init__(self, folder: Path, level: LevelRule) -> None:
+        random = np.random.default_rng(0)
+        self.folder, self.level, self.random = folder, level, random
+        rows = [(f"u{k}", f"s{k % 4}", 8000 + 500 * k) for k in range(8)]
+        manifest = pd.DataFrame(rows, columns=["utterance_id", "speaker_id", "num_samples"]).assign(
+            split="train", sample_rate=RATE
+        )
+        self.bank = self.shard("bank", [(name, 0.01 * (k + 1), length) for k, (name, _, length) in enumerate(rows)], level)
+        plan = RandomPlan(kind="random", level=level, min_seconds=0.4)
+        self.sampler = MixtureSampler(manifest, plan, split="train", seed=3)
+
+    def shard(self, name: str, signals: list[tuple[str, float, int]], level: LevelRule) -> Shard:
+        made = []
+        for key, scale, length in signals:
+            samples = (scale * self.random.standard_normal((1, length))).astype(np.float32)
+            facts = {"level_db": level_db(samples[0], RATE, level), "peak": float(np.abs(samples).max())}
+            made.append(Signal(key, samples, {**facts, "lufs": loudness(samples[0], RATE)}))
+        write_shard(self.folder / f"{name}.shard", made, sample_rate=RATE, dtype="float32")
+        return Shard(self.folder / f"{name}.shard")
+
+    def segments(self, **changes: Any) -> DynamicSegments:
+        arguments: dict[str, Any] = {"mode": "min", "num_samples": 6000, "num_segments": 20} | changes
+        return DynamicSegments(self.bank, self.sampler, **arguments)
+
+
 @pytest.mark.parametrize("clip_samples", [700, 20_000])
-def test_noise_lies_under_the_speech_at_the_levels_of_wham(dynamic: DynamicSegments, tmp_path: Path, clip_samples: int) -> None:
-    clip = (0.3 * np.random.default_rng(5).standard_normal((1, clip_samples))).astype(np.float32)
-    facts = {"level_db": float(10 * np.log10(np.mean(clip**2))), "peak": float(np.abs(clip).max())}
-    write_shard(tmp_path / "noise.shard", [Signal("n", clip, facts)], sample_rate=RATE, dtype="float32")
-    noisy = DynamicSegments(
-        dynamic._bank, dynamic._sampler, mode="min", num_samples=3000, num_segments=20, noise=Shard(tmp_path / "noise.shard")
-    )
-    for index in range(20):
-        segment, clean = noisy.segment(1, index), dynamic.segment(1, index)
-        assert segment.sources.shape == clean.sources.shape
-        # The same speech as without noise, but for the common scale of the peak rule.
-        scale = segment.sources[0, 0] / clean.sources[0, 0]
-        np.testing.assert_allclose(segment.sources, scale * clean.sources, rtol=1e-4, atol=1e-6)
+def test_noise_lies_under_the_first_speaker_as_in_wham(tmp_path: Path, clip_samples: int) -> None:
+    """Loudness of the first speaker U(-3, 6) dB over that of the noise; speech as without noise, but for one common scale."""
+    made = Noisy(tmp_path, "active")
+    noisy, clean = made.segments(noise=made.shard("noise", [("n", 0.3, clip_samples)], "loudness")), made.segments()
+    over = []
+    for index in range(60):
+        segment, quiet = noisy.segment(1, index), clean.segment(1, index)
+        scale = segment.sources[0, 0] / quiet.sources[0, 0]
+        np.testing.assert_allclose(segment.sources, scale * quiet.sources, rtol=1e-4, atol=1e-6)
         noise = segment.mixture - segment.sources.sum(0)
-        ratio_db = 10 * np.log10(np.mean(segment.sources[0].astype(float) ** 2) / np.mean(noise.astype(float) ** 2))
-        assert -4 <= ratio_db <= 7
+        over.append(loudness(segment.sources[0], RATE) - loudness(noise, RATE))
+        assert max(np.abs(segment.mixture).max(), np.abs(noise).max()) <= 0.95 + 1e-6
+    assert -3.5 <= min(over) < -2
+    assert 5 < max(over) <= 6.5
+    assert np.mean(over) == pytest.approx(1.5, abs=1.0)
+
+
+def test_noise_has_the_loudness_of_librimix(tmp_path: Path) -> None:
+    """Speech U(-33, -25) LUFS and noise U(-38, -30) LUFS, before the common scale that keeps the peak at 0.9."""
+    made = Noisy(tmp_path, "loudness")
+    noisy = made.segments(noise=made.shard("noise", [("n", 0.3, 20_000)], "loudness"))
+    levels = []
+    for index in range(60):
+        segment = noisy.segment(1, index)
+        assert np.abs(segment.mixture).max() < 0.9, "no scale at these levels"
+        levels.append([loudness(signal, RATE) for signal in (*segment.sources, segment.mixture - segment.sources.sum(0))])
+    speech, noise = np.array(levels)[:, :2], np.array(levels)[:, 2]
+    assert -33.3 <= speech.min() < -31.5
+    assert -26.5 < speech.max() <= -24.7
+    assert -38.3 <= noise.min() < -37
+    assert -31 < noise.max() <= -29.7
+
+
+@pytest.mark.parametrize("level", ["active", "loudness"])
+def test_one_speaker_in_noise(tmp_path: Path, level: LevelRule) -> None:
+    made = Noisy(tmp_path, level)
+    noise = made.shard("noise", [("n", 0.3, 20_000)], "loudness")
+    alone, both = made.segments(noise=noise, first_only=True), made.segments(noise=noise)
+    for index in range(5):
+        segment, whole = alone.segment(1, index), both.segment(1, index)
+        assert segment.sources.shape == (1, 6000)
+        assert np.corrcoef(segment.sources[0], whole.sources[0])[0, 1] > 0.999999, "the first speaker of the same draw"
+        assert np.abs(segment.mixture - segment.sources[0]).max() > 0.001
+
+
+def test_segments_in_noise_are_the_same_whoever_asks(tmp_path: Path) -> None:
+    made = Noisy(tmp_path, "active")
+    noisy = made.segments(noise=made.shard("noise", [(f"n{k}", 0.3, 9000) for k in range(3)], "loudness"), speed_percent=5)
+    assert equal(drawn(noisy, num_workers=0), drawn(noisy, num_workers=3))
+    assert equal(drawn(noisy)[2:], drawn(noisy, steps=range(2, 5)))

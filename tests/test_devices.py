@@ -110,3 +110,28 @@ def test_errors_of_the_function_itself_are_not_hidden(monkeypatch: pytest.Monkey
 
 def test_peak_memory_is_plausible() -> None:
     assert 0.05 < devices.peak_memory_gib(CPU) < 1000
+
+
+@pytest.mark.parametrize(("graphs", "mode"), [(False, "default"), (True, "reduce-overhead")])
+def test_graphs_are_asked_of_the_compiler(monkeypatch: pytest.MonkeyPatch, graphs: bool, mode: str) -> None:
+    asked: list[dict[str, object]] = []
+
+    def compile_(function: object, **options: object) -> object:
+        asked.append(options)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    double = devices.Compiled(lambda x: 2 * x, enabled=True, graphs=graphs)
+    assert (double(1), double(2)) == (2, 4)
+    assert asked == [{"dynamic": False, "mode": mode}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "cores", "expected"),
+    [(None, "cpu", 16, 1), (None, "cuda", 16, 8), (None, "cuda", 4, 3), (0, "cuda", 16, 0)],
+)
+def test_batches_are_made_by_as_many_threads_as_the_device_can_use(
+    monkeypatch: pytest.MonkeyPatch, asked: int | None, kind: str, cores: int, expected: int
+) -> None:
+    monkeypatch.setattr(devices, "worker_threads", lambda: cores)
+    assert devices.choose_loaders(asked, torch.device(kind)) == expected

@@ -163,8 +163,8 @@ def some(work: Path, pattern: str) -> Callable[[], bool]:
 def test_a_run_killed_anywhere_ends_the_same(place: Path, finished: subprocess.CompletedProcess[str], tmp_path: Path) -> None:
     places = {
         "mix": "mix/*/**/tr/mix/*.wav",
-        "train": "train/noncausal-*/last.pt",
-        "later training": "train/causal-*/last.pt",
+        "train": "train/noncausal-*/last.safetensors",
+        "later training": "train/causal-*/last.safetensors",
         "separate": "separate/causal-*/s1/*.wav",
         "score": "score/noncausal-*/started.json",
     }

@@ -105,14 +105,6 @@ def test_ratios_take_turns_and_full_overlap_changes_nothing(audio):
     assert with_overlap(full, manifest, [1.0], seed=0) is full
 
 
-def test_noise_is_not_left_out_of_training_unsaid():
-    raw = {"name": "x", "corpus": {"kind": "folder"}, "plan": {"kind": "wham"}, "systems": {"a": {}}}
-    noisy = raw | {"mix": {"types": ["mix_both"]}}
-    assert parse_recipe(noisy).mix.with_noise
-    with pytest.raises(RecipeError, match="'dynamic' mixes speech alone"):
-        parse_recipe(noisy | {"train": {"mixing": "dynamic"}})
-
-
 def test_wrong_overlap_is_refused_at_load():
     plan = {"kind": "random", "overlap": [0.5]}
     raw = {"name": "x", "corpus": {"kind": "folder"}, "plan": plan, "systems": {"a": {}}}

@@ -47,6 +47,7 @@ ALL = BOTH | {"scan", "plan", "mix", "pack valid", "pack train", "oracles"}
         ({"systems": {"causal": {"causal": True, "train": {"epochs": 2}}}}, CAUSAL),
         ({"train": {"learning_rate": 0.1}}, BOTH),
         ({"model": {"mask": "relu"}}, BOTH),
+        ({"train": {"seed": 1}}, BOTH),
         ({"mix": {"mode": "max"}}, ALL - {"scan", "plan"}),
         ({"plan": {"level": "rms"}}, ALL - {"scan"}),
         ({"seed": 1}, ALL),
@@ -55,7 +56,20 @@ ALL = BOTH | {"scan", "plan", "mix", "pack valid", "pack train", "oracles"}
         ({"report": {"oracles": False}}, {"report"}),
         ({"train": {"mixing": "dynamic"}}, BOTH | {"pack utterances"}),
     ],
-    ids=["nothing", "one-system", "train", "model", "mix", "plan", "seed", "score", "report", "oracles", "dynamic"],
+    ids=[
+        "nothing",
+        "one-system",
+        "train",
+        "model",
+        "train-seed",
+        "mix",
+        "plan",
+        "seed",
+        "score",
+        "report",
+        "oracles",
+        "dynamic",
+    ],
 )
 def test_only_what_depends_on_a_change_reruns(options: Options, changes: dict[str, Any], titles: set[str]) -> None:
     assert changed(options, **changes) == titles

@@ -21,6 +21,7 @@ from pipeline.errors import CheckpointError, ModelError, TrainingError
 from pipeline.losses import pit_loss
 from pipeline.recipe import Model, System, Train
 from pipeline.training import Options, TrainingSets, train
+from tests.test_batches import Noisy
 
 TINY = Model(
     num_filters=16,
@@ -67,12 +68,19 @@ def system(**changes: object) -> System:
     return System(model=TINY, train=Train.model_validate(values | changes))
 
 
+EVERYTHING = system(
+    epochs=50, ema_decay=0.9, schedule="plateau", plateau_epochs=1, learning_rate=0.05, mixing="dynamic", speed_percent=10
+)
+
+
 def weights(folder: Path) -> bytes:
-    """All bits of the last weights and of the optimiser."""
-    state = load_state(folder / "last.pt")
+    """All bits of the last weights, of their average and of the optimiser."""
+    state = load_state(folder / "last.safetensors")
     parts = state["optimiser"].values()
     moments = [value for part in parts for moment in part["state"].values() for value in moment.values()]
-    return b"".join(tensor.numpy().tobytes() for tensor in [*state["model"].values(), *moments])
+    return b"".join(
+        tensor.numpy().tobytes() for tensor in [*state["model"].values(), *(state["average"] or {}).values(), *moments]
+    )
 
 
 def assert_same_training(one: Path, other: Path) -> None:
@@ -142,24 +150,27 @@ def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
 
 
 SCRIPT = """
-    import sys
     from pathlib import Path
-    sys.path.insert(0, {tests!r})
-    from test_training import SETS, Options, system, train
+    from tests.test_training import EVERYTHING, Options, spoken, train
     options = Options(device="cpu", compile="off", checkpoint_minutes=0.0, description="")
-    train(system(epochs=60), SETS, Path({folder!r}), seed=1, options=options)
+    train(EVERYTHING, spoken(Path({speech!r})), Path({folder!r}), seed=1, options=options)
 """
 
 
+def spoken(folder: Path) -> TrainingSets:
+    """New mixtures on the fly, at another speed every time."""
+    return TrainingSets(Noisy(folder, "rms").segments(num_samples=800, num_segments=12, speed_percent=10), Tones(5))
+
+
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    script = textwrap.dedent(SCRIPT).format(tests=str(Path(__file__).parent), folder=str(folder))
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    script = textwrap.dedent(SCRIPT).format(speech=str(folder.parent), folder=str(folder))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
     return subprocess.Popen([sys.executable, "-c", script], env=environment)
 
 
 def killed_once_there_is(folder: Path, number: signal.Signals, seconds: float) -> int:
     """Start a training, send it a signal some time after the first state it keeps, and return its exit code."""
-    path = folder / "last.pt"
+    path = folder / "last.safetensors"
     earlier = path.stat().st_mtime_ns if path.exists() else 0
     with start(folder) as child:
         deadline = time.monotonic() + 600
@@ -173,14 +184,18 @@ def killed_once_there_is(folder: Path, number: signal.Signals, seconds: float) -
 
 
 @pytest.mark.slow
-def test_kill_9_and_sigterm_of_a_real_process_lose_nothing(tmp_path: Path) -> None:
-    train(system(epochs=60), SETS, tmp_path / "whole", seed=1, options=QUIET)
-    assert killed_once_there_is(tmp_path / "killed", signal.SIGKILL, 0.13) == -signal.SIGKILL
-    before = load_state(tmp_path / "killed" / "last.pt")["progress"]
-    assert killed_once_there_is(tmp_path / "killed", signal.SIGTERM, 0.0) == 128 + signal.SIGTERM
-    after = load_state(tmp_path / "killed" / "last.pt")["progress"]
-    assert (before["epoch"], before["step"]) <= (after["epoch"], after["step"]) < (41, 0)
-    train(system(epochs=60), SETS, tmp_path / "killed", seed=1, options=QUIET)
+def test_kill_9_again_and_again_and_sigterm_of_a_real_process_lose_nothing(tmp_path: Path) -> None:
+    """With all that has a state or draws at random: averaged weights, plateau, dynamic mixing, speed perturbation."""
+    train(EVERYTHING, spoken(tmp_path), tmp_path / "whole", seed=1, options=QUIET)
+    reached = [(0, 0)]
+    for number, seconds in [(signal.SIGKILL, 0.13), (signal.SIGKILL, 0.02), (signal.SIGTERM, 0.0)]:
+        code = killed_once_there_is(tmp_path / "killed", number, seconds)
+        assert code == (-number if number == signal.SIGKILL else 128 + number)
+        progress = load_state(tmp_path / "killed" / "last.safetensors")["progress"]
+        reached.append((progress["epoch"], progress["step"]))
+    assert reached == sorted(reached)
+    assert reached[-1] < (EVERYTHING.train.epochs, 0)
+    train(EVERYTHING, spoken(tmp_path), tmp_path / "killed", seed=1, options=QUIET)
     assert_same_training(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -199,7 +214,7 @@ def test_ctrl_c_keeps_the_state_and_stops(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(KeyboardInterrupt):
             train(system(), SETS, tmp_path / "stopped", seed=1, options=QUIET)
     assert signal.getsignal(signal.SIGINT) is handler
-    progress = load_state(tmp_path / "stopped" / "last.pt")["progress"]
+    progress = load_state(tmp_path / "stopped" / "last.safetensors")["progress"]
     assert (progress["epoch"], progress["step"]) == (2, 2)
     train(system(), SETS, tmp_path / "whole", seed=1, options=QUIET)
     train(system(), SETS, tmp_path / "stopped", seed=1, options=QUIET)
@@ -239,7 +254,7 @@ def test_a_done_training_returns_its_history_without_a_step(tmp_path: Path, monk
 
 def test_state_of_another_training_is_refused(tmp_path: Path) -> None:
     train(system(epochs=1), SETS, tmp_path, seed=1, options=QUIET)
-    with pytest.raises(CheckpointError, match=r"last\.pt: belongs to a different training \(train\.batch_size 3 → 4\)"):
+    with pytest.raises(CheckpointError, match=r"last\.safetensors: belongs to a different training \(train\.batch_size 3 → 4\)"):
         train(system(epochs=1, batch_size=4), SETS, tmp_path, seed=1, options=QUIET)
     with pytest.raises(CheckpointError, match=r"data\.seed 1 → 2"):
         train(system(epochs=1), SETS, tmp_path, seed=2, options=QUIET)
@@ -262,8 +277,8 @@ def test_best_is_of_the_best_epoch_and_last_of_the_last(tmp_path: Path, monkeypa
     losses = iter([-1.0, -5.0])
     train(system(epochs=2), SETS, tmp_path / "short", seed=1, options=QUIET)
     best = load_model(tmp_path / "long" / "best.safetensors").state_dict()
-    second_epoch = load_state(tmp_path / "short" / "last.pt")["model"]
-    last = load_state(tmp_path / "long" / "last.pt")["model"]
+    second_epoch = load_state(tmp_path / "short" / "last.safetensors")["model"]
+    last = load_state(tmp_path / "long" / "last.safetensors")["model"]
     assert all(torch.equal(best[name], second_epoch[name]) for name in best)
     assert not all(torch.equal(best[name], last[name]) for name in best)
 
@@ -278,7 +293,7 @@ def test_a_loss_that_runs_away_is_an_error_and_nothing_bad_is_kept(tmp_path: Pat
 
     with pytest.raises(TrainingError, match=r"stopped being a finite number in epoch 2 .*; lower train\.learning_rate"):
         train(system(), TrainingSets(Broken(), Tones(5)), tmp_path, seed=1, options=QUIET)
-    state = load_state(tmp_path / "last.pt")
+    state = load_state(tmp_path / "last.safetensors")
     assert (state["progress"]["epoch"], state["progress"]["step"]) == (2, 0)
     assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
 

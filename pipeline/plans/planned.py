@@ -86,6 +86,11 @@ def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: 
     return mixtures
 
 
+def of_splits(plan: pd.DataFrame, splits: Sequence[str]) -> pd.DataFrame:
+    """The plan's rows of these splits."""
+    return plan[plan["split"].isin(splits)].reset_index(drop=True)
+
+
 def needed_rows(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: bool) -> pd.DataFrame:
     """The plan's rows, those of noise only if asked for.
 

@@ -7,7 +7,7 @@ The published files are 32-bit floats: ``mix.encoding = "float32"``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -71,11 +71,31 @@ class WhamRenderer:
             v.sample_rate: resample(samples, own_rate, v.sample_rate).astype(np.float32) for v in self._inputs.mix.variants
         }
         rate = self._inputs.mix.sample_rate
-        over_noise_db = loudness(first.signals[rate], rate) - loudness(signals[rate], rate)
-        if not np.isfinite(over_noise_db):
+        gain = noise_gain(
+            speech_lufs=loudness(first.signals[rate], rate) + mixture.sources[0].level - first.level,
+            noise_lufs=loudness(signals[rate], rate),
+            over_noise_db=mixture.noise.level,
+        )
+        if not 0 < gain < np.inf:
             raise AudioError(f"{path}: {SILENT}")
-        speech_gain_db = mixture.sources[0].level - first.level
-        return signals, float(10 ** ((over_noise_db + speech_gain_db - mixture.noise.level) / 20))
+        return signals, gain
+
+
+def noise_gain(*, speech_lufs: float, noise_lufs: float, over_noise_db: float) -> float:
+    """The linear gain after which a noise lies so many dB below the first speaker.
+
+    Args:
+        speech_lufs: loudness of the first speaker at its level, before the peak rule.
+        noise_lufs: loudness of the noise as it is.
+        over_noise_db: the speaker's loudness over that of the noise.
+    """
+    return float(10 ** ((speech_lufs - noise_lufs - over_noise_db) / 20))
+
+
+def peak_scale(signals: Iterable[Array]) -> float:
+    """The linear factor that keeps every signal of a mixture within 0.95; 1 where they are."""
+    peak = max(float(np.abs(samples).max(initial=0)) for samples in signals)
+    return min(1.0, PEAK / peak) if peak > 0 else 1.0
 
 
 def _excerpt(samples: Array, noise: PlannedSource, num_samples: int, sample_rate: int) -> Array:
@@ -97,8 +117,7 @@ def _add(
     num_sources = len(mixture.sources)
     mixtures: dict[MixType, Array] = {kind: summed([parts[n] for n in names_in(kind, num_sources)]) for kind in mix.types}
     signals = {**parts, **{str(kind): samples for kind, samples in mixtures.items()}}
-    peak = max(float(np.abs(samples).max()) for samples in signals.values())
-    scale = min(1.0, PEAK / peak) if peak > 0 else 1.0
+    scale = peak_scale(signals.values())
     top = f"{variant.name}/{FOLDERS[mixture.split]}"
     paths = {name: f"{top}/{name}/{mixture.mixture_id}{suffix(mix)}" for name in signals}
     for name, samples in signals.items():
