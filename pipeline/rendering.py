@@ -47,7 +47,7 @@ FILES = Schema(
 
 JOURNAL_FILE = "journal.jsonl"
 FILES_FILE = "files.csv"
-_CHUNK = 16
+_CHUNK = 8
 _HEADER_CHUNK = 64
 
 

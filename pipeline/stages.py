@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from pydantic import BaseModel
 
-from pipeline import corpora, packing, rendering, reports, runner, scoring
+from pipeline import corpora, packing, rendering, runner, scoring
 from pipeline.corpora import synthetic, wham_noise
 from pipeline.errors import CorpusError, RecipeError
 from pipeline.footprint import footprint, require_room, written_bytes
@@ -455,6 +455,8 @@ def _report(
     recipe: Recipe, options: Options, mix: Stage, trained: Sequence[Stage], separated: Sequence[Stage], scored: Sequence[Stage]
 ) -> Stage:
     def work(folder: Path) -> None:
+        from pipeline import reports
+
         mixtures = _mixtures(mix, options)
         scores = pd.concat([read_table(stage.folder(options.work) / "scores.csv", SCORES) for stage in scored], ignore_index=True)
         write_table(scores, folder / "scores.csv", SCORES)
