@@ -7,6 +7,7 @@ give equal bytes.
 from __future__ import annotations
 
 import io
+import os
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +28,8 @@ Encoding = Literal["pcm16", "float32", "flac"]
 FULL_SCALE = 2**15
 _HALF_TAPS = 10  # of resample_poly's filter on either side, in samples of the lower rate
 _UNKNOWN_LENGTH = 2**63 - 1
+_HEAD_BYTES = 16384  # hold what stands before the samples of nearly every file
+_WAV_HEAD = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,53 @@ def read_header(path: str | Path) -> AudioHeader:
     """
     path = Path(path)
     try:
-        with soundfile.SoundFile(path) as file:
-            header = _header_of(file)
+        header = _common_header(path)
+        if header is None:
+            with soundfile.SoundFile(path) as file:
+                header = _header_of(file)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(_why_unreadable(path, error)) from None
     _check_length(path, header)
     return header
+
+
+def _common_header(path: Path) -> AudioHeader | None:
+    """The header of the two kinds of files that corpora consist of, read in a tenth of libsndfile's time; None for all others."""
+    with path.open("rb", buffering=0) as file:
+        start = file.read(_HEAD_BYTES)
+        if start.startswith(b"fLaC"):
+            return _flac_header(start)
+        return _wav_header(start, os.fstat(file.fileno()).st_size)
+
+
+def _flac_header(start: bytes) -> AudioHeader | None:
+    """What STREAMINFO says, the first block of a FLAC file: from bit 80 on rate (20 bits), channels, bits, length (36 bits)."""
+    if not _holds_a_frame(start):
+        return None
+    facts = int.from_bytes(start[18:26], "big")
+    rate, num_channels, bits, num_samples = facts >> 44, (facts >> 41 & 7) + 1, (facts >> 36 & 31) + 1, facts & (2**36 - 1)
+    # Length 0 means that it is not known.
+    return AudioHeader(rate, num_samples, num_channels, f"PCM_{bits}") if bits in (16, 24) and num_samples else None
+
+
+def _holds_a_frame(start: bytes) -> bool:
+    """Whether the blocks before the first frame are whole, STREAMINFO first, and something follows them."""
+    position, is_last = 4, start[4:8] != b"\x00\x00\x00\x22"
+    while not is_last and position + 4 <= len(start):
+        is_last = start[position] >= 0x80
+        position += 4 + int.from_bytes(start[position + 1 : position + 4], "big")
+    return is_last and 42 < position < len(start)
+
+
+def _wav_header(start: bytes, num_bytes: int) -> AudioHeader | None:
+    """What a wav file of 16 bits says that has nothing but its format before its samples, and all of these."""
+    if len(start) < _WAV_HEAD.size:
+        return None
+    riff, _, wave, fmt, fmt_size, tag, num_channels, rate, _, frame, bits, data, data_size = _WAV_HEAD.unpack_from(start)
+    if (riff, wave, fmt, fmt_size, tag, bits, data) != (b"RIFF", b"WAVE", b"fmt ", 16, 1, 16, b"data"):
+        return None
+    whole = frame == 2 * num_channels and 0 < data_size <= num_bytes - _WAV_HEAD.size
+    return AudioHeader(rate, data_size // frame, num_channels, "PCM_16") if whole else None
 
 
 def read_audio(

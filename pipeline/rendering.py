@@ -48,7 +48,7 @@ FILES = Schema(
 JOURNAL_FILE = "journal.jsonl"
 FILES_FILE = "files.csv"
 _CHUNK = 8
-_HEADER_CHUNK = 64
+_HEADER_CHUNK = 2048  # headers take microseconds
 
 
 # ---------------------------------------------------------------------------------------------------------------- inputs
