@@ -7,6 +7,7 @@ give equal bytes.
 from __future__ import annotations
 
 import io
+import os
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,14 +21,15 @@ import soundfile
 from scipy.signal import firwin, resample_poly
 
 from pipeline.errors import AudioError
-from pipeline.tables import written_whole
+from pipeline.tables import write_quickly
 
 Encoding = Literal["pcm16", "float32", "flac"]
 
 FULL_SCALE = 2**15
 _HALF_TAPS = 10  # of resample_poly's filter on either side, in samples of the lower rate
-_FLOATING = ("FLOAT", "DOUBLE")
 _UNKNOWN_LENGTH = 2**63 - 1
+_HEAD_BYTES = 16384  # hold what stands before the samples of nearly every file
+_WAV_HEAD = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,53 @@ def read_header(path: str | Path) -> AudioHeader:
     """
     path = Path(path)
     try:
-        with soundfile.SoundFile(path) as file:
-            header = _header_of(file)
+        header = _common_header(path)
+        if header is None:
+            with soundfile.SoundFile(path) as file:
+                header = _header_of(file)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(_why_unreadable(path, error)) from None
     _check_length(path, header)
     return header
+
+
+def _common_header(path: Path) -> AudioHeader | None:
+    """The header of the two kinds of files that corpora consist of, read in a tenth of libsndfile's time; None for all others."""
+    with path.open("rb", buffering=0) as file:
+        start = file.read(_HEAD_BYTES)
+        if start.startswith(b"fLaC"):
+            return _flac_header(start)
+        return _wav_header(start, os.fstat(file.fileno()).st_size)
+
+
+def _flac_header(start: bytes) -> AudioHeader | None:
+    """What STREAMINFO says, the first block of a FLAC file: from bit 80 on rate (20 bits), channels, bits, length (36 bits)."""
+    if not _holds_a_frame(start):
+        return None
+    facts = int.from_bytes(start[18:26], "big")
+    rate, num_channels, bits, num_samples = facts >> 44, (facts >> 41 & 7) + 1, (facts >> 36 & 31) + 1, facts & (2**36 - 1)
+    # Length 0 means that it is not known.
+    return AudioHeader(rate, num_samples, num_channels, f"PCM_{bits}") if bits in (16, 24) and num_samples else None
+
+
+def _holds_a_frame(start: bytes) -> bool:
+    """Whether the blocks before the first frame are whole, STREAMINFO first, and something follows them."""
+    position, is_last = 4, start[4:8] != b"\x00\x00\x00\x22"
+    while not is_last and position + 4 <= len(start):
+        is_last = start[position] >= 0x80
+        position += 4 + int.from_bytes(start[position + 1 : position + 4], "big")
+    return is_last and 42 < position < len(start)
+
+
+def _wav_header(start: bytes, num_bytes: int) -> AudioHeader | None:
+    """What a wav file of 16 bits says that has nothing but its format before its samples, and all of these."""
+    if len(start) < _WAV_HEAD.size:
+        return None
+    riff, _, wave, fmt, fmt_size, tag, num_channels, rate, _, frame, bits, data, data_size = _WAV_HEAD.unpack_from(start)
+    if (riff, wave, fmt, fmt_size, tag, bits, data) != (b"RIFF", b"WAVE", b"fmt ", 16, 1, 16, b"data"):
+        return None
+    whole = frame == 2 * num_channels and 0 < data_size <= num_bytes - _WAV_HEAD.size
+    return AudioHeader(rate, data_size // frame, num_channels, "PCM_16") if whole else None
 
 
 def read_audio(
@@ -92,7 +135,8 @@ def read_audio(
             _check_length(path, header)
             column = choose_channel(path, header, channel)
             expected = max((header.num_samples if stop is None else min(stop, header.num_samples)) - start, 0)
-            file.seek(min(start, header.num_samples))
+            if start:
+                file.seek(min(start, header.num_samples))
             samples = file.read(expected, dtype=dtype, always_2d=True)[:, column]
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(_why_unreadable(path, error)) from None
@@ -129,7 +173,8 @@ def _check_samples(path: Path, samples: npt.NDArray[Any], expected: int, header:
         raise AudioError(
             f"{path}: is cut short: {expected - len(samples)} of {header.num_samples} samples are missing; copy it anew"
         )
-    if finite_only and not np.isfinite(samples).all():
+    # Integers are always numbers.
+    if finite_only and not header.subtype.startswith("PCM") and not np.isfinite(samples).all():
         raise AudioError(f"{path}: holds samples that are no numbers (NaN or infinite); remove it or convert it anew")
 
 
@@ -166,32 +211,33 @@ def write_audio(path: str | Path, samples: npt.NDArray[Any], sample_rate: int, e
         WorkError: the folder cannot be written, or the disk is full.
     """
     encoded = encode(samples, sample_rate, encoding)
-    with written_whole(Path(path), durable=False) as temporary:
-        temporary.write_bytes(encoded)
+    write_quickly(Path(path), encoded)
     return len(encoded)
 
 
 def encode(samples: npt.NDArray[Any], sample_rate: int, encoding: Encoding = "pcm16") -> bytes:
     """The bytes of a mono file: see :func:`write_audio`."""
     if encoding == "float32":
-        return _wav(dequantise(samples).astype("<f4").tobytes(), sample_rate, format_tag=3, sample_bytes=4)
+        return _wav(dequantise(samples).astype("<f4", copy=False), sample_rate, format_tag=3, sample_bytes=4)
     quantised = quantise(samples)
     if encoding == "pcm16":
-        return _wav(quantised.astype("<i2", copy=False).tobytes(), sample_rate, format_tag=1, sample_bytes=2)
+        return _wav(quantised.astype("<i2", copy=False), sample_rate, format_tag=1, sample_bytes=2)
     file = io.BytesIO()
     soundfile.write(file, quantised, sample_rate, format="FLAC", subtype="PCM_16")
     return file.getvalue()
 
 
-def _wav(payload: bytes, sample_rate: int, *, format_tag: int, sample_bytes: int) -> bytes:
+def _wav(samples: npt.NDArray[Any], sample_rate: int, *, format_tag: int, sample_bytes: int) -> bytes:
     """A RIFF file around little-endian samples; libsndfile's own would carry a time stamp when the samples are floats."""
+    payload = np.ascontiguousarray(samples).data
     chunks = struct.pack(
         "<4sIHHIIHH", b"fmt ", 16, format_tag, 1, sample_rate, sample_rate * sample_bytes, sample_bytes, 8 * sample_bytes
     )
     if format_tag == 3:
-        chunks += struct.pack("<4sII", b"fact", 4, len(payload) // sample_bytes)
-    chunks += struct.pack("<4sI", b"data", len(payload))
-    return struct.pack("<4sI4s", b"RIFF", 4 + len(chunks) + len(payload), b"WAVE") + chunks + payload
+        chunks += struct.pack("<4sII", b"fact", 4, len(samples))
+    chunks += struct.pack("<4sI", b"data", payload.nbytes)
+    riff = struct.pack("<4sI4s", b"RIFF", 4 + len(chunks) + payload.nbytes, b"WAVE")
+    return b"".join((riff, chunks, payload))
 
 
 def quantise(samples: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
@@ -208,7 +254,8 @@ def quantise_down(samples: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
 
     LibriMix was written like this; mind that it moves every file by half a step.
     """
-    scaled = np.rint(samples * samples.dtype.type(2**31))
+    scaled = samples * samples.dtype.type(2**31)
+    np.rint(scaled, out=scaled)
     # 2^31 - 128 is the largest float32 that int32 holds; its upper half is the largest of all.
     np.clip(scaled, -(2**31), 2**31 - 128, out=scaled)
     quantised: npt.NDArray[np.int16] = (scaled.astype(np.int32) >> 16).astype(np.int16)

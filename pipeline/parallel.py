@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache
+from contextlib import closing, contextmanager
 from itertools import takewhile
-from threading import Thread
 from typing import Protocol, TypeVar
 
 import joblib
@@ -28,6 +26,7 @@ from rich.text import Text
 from threadpoolctl import threadpool_limits
 
 from pipeline.errors import TasnetError, WorkError
+from pipeline.forks import KILLED, can_fork, end_with, forked
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -53,13 +52,15 @@ def map_parallel(
     Args:
         function: defined at module level (or a functools.partial of such).
         arguments: one per call; keep them coarse enough, 10 ms or more each.
-        num_workers: processes; by default one per core. With 1 everything runs in this process.
+        num_workers: processes; by default one per core. With 1 everything runs in this process. They are its forks where that
+            is sound, and start in no time; otherwise joblib starts fresh ones, which import everything anew.
         description: names the progress bar on stderr; empty for none.
         size: steps of the progress bar that an argument is worth; ``len`` for the pieces of :func:`chunked`.
     """
     num_workers = min(num_workers or cpu_count(), max(len(arguments), 1))
-    with progress_bar(description, sum(map(size, arguments))) as advance:
-        for argument, result in zip(arguments, _results(function, arguments, num_workers), strict=True):
+    # The bar runs in a thread, which must not be there yet when this process forks.
+    with _results(function, arguments, num_workers) as results, progress_bar(description, sum(map(size, arguments))) as advance:
+        for argument, result in zip(arguments, results, strict=True):
             yield result
             advance(size(argument))
 
@@ -69,11 +70,24 @@ def chunked(arguments: Sequence[Argument], size: int) -> list[Sequence[Argument]
     return [arguments[start : start + size] for start in range(0, len(arguments), size)]
 
 
-def _results(function: Callable[[Argument], Result], arguments: Sequence[Argument], num_workers: int) -> Iterator[Result]:
+@contextmanager
+def _results(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], num_workers: int
+) -> Iterator[Iterator[Result]]:
     if num_workers == 1:
         with threadpool_limits(1):
-            yield from map(function, arguments)
-        return
+            yield map(function, arguments)
+    elif can_fork():
+        with forked(function, arguments, num_workers) as results:
+            yield results
+    else:
+        with closing(_from_joblib(function, arguments, num_workers)) as results:
+            yield results
+
+
+def _from_joblib(
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], num_workers: int
+) -> Generator[Result, None, None]:
     pool = joblib.Parallel(n_jobs=num_workers, return_as="generator", batch_size="auto", pre_dispatch="4*n_jobs")
     failures: list[BaseException] = []
     waiting = takewhile(lambda argument: not failures, arguments)
@@ -90,34 +104,19 @@ def _results(function: Callable[[Argument], Result], arguments: Sequence[Argumen
         deque(results, maxlen=0)
         raise
     except BrokenProcessPool as error:
-        raise WorkError(
-            "a worker process was ended from outside, perhaps for want of memory; the same command continues, and -j 1 needs less"
-        ) from error
+        raise WorkError(KILLED) from error
     if failures:
         raise failures[0]
 
 
 def _work(master: int, function: Callable[[Argument], Result], argument: Argument) -> Result | TasnetError:
     """One call in a worker process, on one thread; an error of the user's is a result."""
-    _end_with(master)
+    end_with(master)
     try:
         with threadpool_limits(1):
             return function(argument)
     except TasnetError as error:
         return error
-
-
-@lru_cache
-def _end_with(master: int) -> None:
-    """Let this worker end soon after the process it works for: when that is killed, nothing may go on writing behind its back."""
-    if os.getppid() == master:  # else it is nobody's child here, but another machine's
-        Thread(target=_watch, args=(master,), daemon=True).start()
-
-
-def _watch(master: int) -> None:
-    while os.getppid() == master:
-        time.sleep(0.2)
-    os._exit(1)
 
 
 class _Rate(ProgressColumn):

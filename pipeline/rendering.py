@@ -3,14 +3,15 @@
 dataset/2speakers/… or dataset/Libri2Mix/…    the published trees: see ``renderers``
 dataset/mixtures.csv                          written last: with it the dataset is whole
 dataset/files.csv                             length, peak and checksum of every file
-dataset/.journal.jsonl                        what is already there, while it is being made
+dataset/journal.jsonl                         what is already there, while it is being made
 """
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ import pandas as pd
 
 from pipeline.audio import choose_channel, read_header, write_audio
 from pipeline.errors import AudioError, PlanError
-from pipeline.journals import Journal, Record
+from pipeline.journals import Entry, Journal, Record, read_records
 from pipeline.parallel import chunked, map_parallel
 from pipeline.plans.planned import NOISE, PlannedMixture, needed_rows, planned_mixtures
 from pipeline.recipe import Mix
 from pipeline.renderers import renderer_of
 from pipeline.renderers.shared import MIXTURES_FILE, AudioFile, Inputs, Renderer
-from pipeline.tables import MIXTURES, Column, Schema, remove_temporaries, write_table, written_whole
+from pipeline.tables import MIXTURES, Column, Schema, read_table, remove_temporaries, table_writer
 
 VERSION = 1
 """Raised when the same plan would give other samples."""
@@ -45,8 +46,9 @@ FILES = Schema(
 )
 
 JOURNAL_FILE = "journal.jsonl"
-_CHUNK = 16
-_HEADER_CHUNK = 64
+FILES_FILE = "files.csv"
+_CHUNK = 8
+_HEADER_CHUNK = 2048  # headers take microseconds
 
 
 # ---------------------------------------------------------------------------------------------------------------- inputs
@@ -150,17 +152,16 @@ def render(
     inputs = Inputs(Path(corpus_root), _noise_root(noise_root, mix), channel, mix)
     dataset_dir = Path(dataset_dir)
     (dataset_dir / MIXTURES_FILE).unlink(missing_ok=True)
-    journal = Journal(dataset_dir / JOURNAL_FILE, _identity(mixtures, mix, channel))
-    done = {_key(record): record for record in journal.resume(partial(_files_are_there, dataset_dir))}
+    journal = Journal(dataset_dir / JOURNAL_FILE, _identity(mixtures, mix, channel), ("split", "mixture_id"))
+    journal.resume(partial(_files_are_there, dataset_dir))
     remove_temporaries(dataset_dir)
     # Mixtures of one utterance stand together, so that a worker finds it remembered.
-    todo = sorted((m for m in mixtures if (m.split, m.mixture_id) not in done), key=lambda m: [s.path for s in m.sources])
-    for written in _write_all(todo, inputs, dataset_dir, num_workers):
+    todo = sorted((m for m in mixtures if (m.split, m.mixture_id) not in journal), key=lambda m: [s.path for s in m.sources])
+    for written in _write_all(todo, inputs, dataset_dir, journal, num_workers):
         journal.append(written)
-        done |= {_key(record): record for record in written}
-    records = [done[m.split, m.mixture_id] for m in mixtures]
-    journal.settle(records)
-    return write_tables(records, dataset_dir)
+    journal.settle((m.split, m.mixture_id) for m in mixtures)
+    write_tables(dataset_dir / JOURNAL_FILE, dataset_dir)
+    return read_table(dataset_dir / MIXTURES_FILE, MIXTURES)
 
 
 def _check_modes(mixtures: Sequence[PlannedMixture], mix: Mix) -> None:
@@ -172,10 +173,6 @@ def _check_modes(mixtures: Sequence[PlannedMixture], mix: Mix) -> None:
         )
 
 
-def _key(record: Record) -> tuple[str, str]:
-    return record["split"], record["mixture_id"]
-
-
 def _identity(mixtures: Sequence[PlannedMixture], mix: Mix, channel: int | None) -> str:
     """A digest of all that decides the bytes, the utterances' own content apart."""
     digest = hashlib.sha256(f"{VERSION} {mix.model_dump_json()} {channel}\n".encode())
@@ -185,20 +182,22 @@ def _identity(mixtures: Sequence[PlannedMixture], mix: Mix, channel: int | None)
 
 
 def _write_all(
-    mixtures: Sequence[PlannedMixture], inputs: Inputs, dataset_dir: Path, num_workers: int | None
-) -> Iterable[list[Record]]:
-    """Render and write mixtures in parallel; yields their records in order."""
+    mixtures: Sequence[PlannedMixture], inputs: Inputs, dataset_dir: Path, journal: Journal, num_workers: int | None
+) -> Iterable[list[Entry]]:
+    """Render and write mixtures in parallel; yields what the journal shall say of them, in order."""
     session = uuid.uuid4().hex
-    write = partial(_write_chunk, session, inputs, dataset_dir)
+    write = partial(_write_chunk, session, inputs, dataset_dir, journal.entry)
     try:
         yield from map_parallel(write, chunked(mixtures, _CHUNK), num_workers=num_workers, description="mix")
     finally:
         _renderers.pop(session, None)
 
 
-def _write_chunk(session: str, inputs: Inputs, dataset_dir: Path, mixtures: Sequence[PlannedMixture]) -> list[Record]:
+def _write_chunk(
+    session: str, inputs: Inputs, dataset_dir: Path, entry: Callable[[Record], Entry], mixtures: Sequence[PlannedMixture]
+) -> list[Entry]:
     renderer = _renderer(session, mixtures[0].rule, inputs)
-    return [_write_mixture(renderer, mixture, inputs, dataset_dir) for mixture in mixtures]
+    return [entry(_write_mixture(renderer, mixture, inputs, dataset_dir)) for mixture in mixtures]
 
 
 _renderers: dict[str, Renderer] = {}
@@ -250,22 +249,32 @@ def _files_are_there(dataset_dir: Path, record: Record) -> bool:
         return False
 
 
-def write_tables(records: Sequence[Record], dataset_dir: Path) -> pd.DataFrame:
-    """Write all tables of a dataset from the records of its mixtures, ``mixtures.csv`` last; returns that one."""
-    files = [{**file, "mixture_id": r["mixture_id"], "split": r["split"]} for r in records for file in r["files"]]
-    write_table(pd.DataFrame(files).drop(columns="num_bytes"), dataset_dir / "files.csv", FILES)
-    tables: dict[str, list[dict[str, Any]]] = {}
+def write_tables(journal: Path, dataset_dir: Path) -> None:
+    """Write all tables of a dataset from its journal, record after record, ``mixtures.csv`` last."""
+    columns = _columns_of_tables(read_records(journal))
+    with ExitStack() as stack:
+        # What is opened first is finished last.
+        tables = {
+            path: stack.enter_context(table_writer(dataset_dir / path, columns[path], _schema_of(path)))
+            for path in sorted(columns, key=lambda path: path != MIXTURES_FILE)
+        }
+        write_file_row = stack.enter_context(table_writer(dataset_dir / FILES_FILE, FILES.required(), FILES))
+        for record in read_records(journal):
+            for file in record["files"]:
+                write_file_row({name: file.get(name, record.get(name)) for name in FILES.required()})
+            for path, row in record["rows"].items():
+                tables[path](row)
+
+
+def _columns_of_tables(records: Iterable[Record]) -> dict[str, list[str]]:
+    """The columns of every table, in the order in which rows have them."""
+    columns: dict[str, dict[str, None]] = {}
     for record in records:
         for path, row in record["rows"].items():
-            tables.setdefault(path, []).append(row)
-    for path in sorted(tables, key=lambda path: path == MIXTURES_FILE):
-        _write_rows(pd.DataFrame(tables[path]), dataset_dir / path)
-    return pd.DataFrame(tables[MIXTURES_FILE])
+            columns.setdefault(path, {}).update(dict.fromkeys(row))
+    return {path: list(names) for path, names in columns.items()}
 
 
-def _write_rows(table: pd.DataFrame, path: Path) -> None:
-    if path.name.startswith("mixtures"):
-        write_table(table, path, MIXTURES)
-        return
-    with written_whole(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+def _schema_of(path: str) -> Schema | None:
+    """Our own tables have one, those that LibriMix publishes have none."""
+    return MIXTURES if Path(path).name.startswith("mixtures") else None

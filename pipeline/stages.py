@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 from pydantic import BaseModel
 
-from pipeline import corpora, cross_checks, packing, rendering, reports, runner, scoring
+from pipeline import corpora, cross_checks, packing, rendering, runner, scoring
 from pipeline.corpora import synthetic, wham_noise
 from pipeline.errors import CorpusError, PlanError, RecipeError
 from pipeline.footprint import footprint, require_room, written_bytes
@@ -594,6 +594,8 @@ def _report(
     oracles: Sequence[Stage],
 ) -> Stage:
     def work(folder: Path) -> None:
+        from pipeline import reports
+
         mixtures = _mixtures(mix, options)
         scores = _scores(scored, options)
         write_table(scores, folder / SCORES_FILE, SCORES)

@@ -6,12 +6,13 @@ bits; a file appears under its name only when it is complete.
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -153,10 +154,40 @@ HISTORY = Schema(
 def write_table(table: pd.DataFrame, path: Path, schema: Schema) -> None:
     """Check a table against its schema and write it as CSV, whole or not at all."""
     check_table(table, schema, origin=str(path))
-    rest = [name for name in table.columns if schema.kind_of(str(name)) is None]
-    ordered = table[[c.name for c in schema.columns if c.name in table.columns] + rest]
+    ordered = table[_ordered(list(table.columns), schema)]
     with written_whole(path) as temporary:
         ordered.to_csv(temporary, index=False, lineterminator="\n", na_rep="")
+
+
+@contextmanager
+def table_writer(
+    path: Path, columns: Sequence[str], schema: Schema | None = None
+) -> Iterator[Callable[[Mapping[str, Any]], object]]:
+    """Write a table row by row, so that it need not fit in memory: the bytes of :func:`write_table`, whole or not at all.
+
+    Args:
+        path: the final name.
+        columns: all that rows may have; cells that a row lacks stay empty.
+        schema: what the table must hold; without one it is another tool's.
+
+    Yields:
+        What takes the next row.
+
+    Raises:
+        TableError: columns of the schema are missing.
+    """
+    if schema is not None:
+        _check_columns(columns, schema, origin=str(path))
+        columns = _ordered(columns, schema)
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        yield writer.writerow
+
+
+def _ordered(columns: Sequence[str], schema: Schema) -> list[str]:
+    """The schema's columns first, the others after them."""
+    return [c.name for c in schema.columns if c.name in columns] + [name for name in columns if schema.kind_of(name) is None]
 
 
 def read_table(path: Path, schema: Schema) -> pd.DataFrame:
@@ -171,9 +202,7 @@ def read_table(path: Path, schema: Schema) -> pd.DataFrame:
         raise TableError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise TableError(f"{path}: not a readable CSV file ({error})") from error
-    missing = [name for name in schema.required() if name not in raw.columns]
-    if missing:
-        raise TableError(f"{path}: a {schema.name} needs the columns {', '.join(missing)}; found {', '.join(raw.columns)}")
+    _check_columns(list(raw.columns), schema, origin=str(path))
     for name in raw.columns:
         raw[name] = _typed(raw[name], schema.kind_of(name), path)
     return raw
@@ -181,14 +210,16 @@ def read_table(path: Path, schema: Schema) -> pd.DataFrame:
 
 def check_table(table: pd.DataFrame, schema: Schema, *, origin: str) -> None:
     """Raise TableError unless the table has every required column and no empty integer or flag."""
-    missing = [name for name in schema.required() if name not in table.columns]
-    if missing:
-        raise TableError(
-            f"{origin}: a {schema.name} needs the columns {', '.join(missing)}; found {', '.join(map(str, table.columns))}"
-        )
+    _check_columns([str(name) for name in table.columns], schema, origin=origin)
     for column in schema.columns:
         if column.name in table.columns and column.kind in ("integer", "flag") and table[column.name].isna().any():
             raise TableError(f"{origin}: column {column.name} has empty cells")
+
+
+def _check_columns(columns: Sequence[str], schema: Schema, *, origin: str) -> None:
+    missing = [name for name in schema.required() if name not in columns]
+    if missing:
+        raise TableError(f"{origin}: a {schema.name} needs the columns {', '.join(missing)}; found {', '.join(columns)}")
 
 
 _TO: dict[Kind, Callable[[pd.Series], pd.Series]] = {
@@ -221,27 +252,50 @@ def remove_temporaries(folder: Path) -> None:
 
 
 @contextmanager
-def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place, flushed to disk, when the block ends well.
 
     Args:
         path: the final name; its folder is made.
-        durable: wait until the bytes are on the disk. Without it a killed process still leaves no half file, but a power cut may:
-            for files by the thousand, whose length and checksum are recorded elsewhere.
 
     Raises:
         WorkError: when the folder cannot be written or the disk is full; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        if durable:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def write_quickly(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, without waiting for the disk: for files by the thousand that are recorded elsewhere.
+
+    A killed process leaves no half file; a power cut may.
+
+    Raises:
+        WorkError: when the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    temporary = _temporary(path)
+    try:
+        try:
+            temporary.write_bytes(content)
+        except FileNotFoundError:  # only the first file of a folder misses it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -49,14 +49,14 @@ def verify(dataset_dir: Path, *, num_workers: int | None = None) -> list[Finding
         DatasetError: the folder holds no record of a generation.
     """
     dataset_dir = Path(dataset_dir)
-    records = read_records(dataset_dir / JOURNAL_FILE)
+    records = list(read_records(dataset_dir / JOURNAL_FILE))
     look = partial(_record_findings, dataset_dir)
     chunks = map_parallel(look, chunked(records, _CHUNK), num_workers=num_workers, description="verify")
     findings = [finding for chunk in chunks for finding in chunk]
     if not (dataset_dir / MIXTURES_FILE).exists():
         findings.append(Finding(MIXTURES_FILE, "is missing: the generation did not end; run it again"))
     else:
-        findings += _table_findings(dataset_dir, records)
+        findings += _table_findings(dataset_dir)
     return findings + _strays(dataset_dir, records)
 
 
@@ -83,10 +83,10 @@ def repair(dataset_dir: Path, findings: Sequence[Finding], generate: Callable[[]
         raise DatasetError(f"{dataset_dir}: {len(left)} findings are left after the repair, the first: {left[0]}")
 
 
-def _table_findings(dataset_dir: Path, records: Sequence[Record]) -> list[Finding]:
+def _table_findings(dataset_dir: Path) -> list[Finding]:
     """Tables that are missing, or are not those that the record makes."""
     with TemporaryDirectory() as scratch:
-        write_tables(records, Path(scratch))
+        write_tables(dataset_dir / JOURNAL_FILE, Path(scratch))
         derived = {path.relative_to(scratch): path.read_bytes() for path in sorted(Path(scratch).rglob("*.csv"))}
     there = {path: dataset_dir / path for path in derived}
     return [

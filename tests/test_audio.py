@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.signal import resample_poly
 
 from pipeline.audio import (
+    AudioHeader,
     deciding_length,
     encode,
     quantise,
@@ -116,6 +117,42 @@ def test_a_part_of_a_file(tmp_path, tone):
     tail, _ = read_audio(tmp_path / "tone.wav", start=RATE - 10, stop=2 * RATE)
     assert np.array_equal(part, whole[100:200])
     assert np.array_equal(tail, whole[-10:])
+
+
+FORMATS = [
+    (kind, subtype)
+    for kind in ("FLAC", "WAV", "WAVEX", "RF64", "W64")
+    for subtype in ("PCM_16", "PCM_24", "PCM_S8", "PCM_U8", "FLOAT")
+    if soundfile.check_format(kind, subtype)
+]
+
+
+@pytest.mark.parametrize(("kind", "subtype"), FORMATS)
+@pytest.mark.parametrize("num_channels", [1, 2, 6])
+def test_headers_are_what_libsndfile_reads(tmp_path, kind, subtype, num_channels):
+    path = tmp_path / f"x.{kind.lower()}"
+    soundfile.write(path, np.zeros((123, num_channels)), 22050, format=kind, subtype=subtype)
+    told = soundfile.info(path)
+    expected = AudioHeader(told.samplerate, told.frames, told.channels, told.subtype)
+    assert read_header(path) == expected == AudioHeader(22050, 123, num_channels, subtype)
+
+
+@pytest.mark.parametrize("num_bytes", range(0, 260, 13))
+@pytest.mark.parametrize("suffix", ["flac", "wav"])
+def test_headers_of_files_cut_short(tmp_path, suffix, num_bytes):
+    """A file is refused where libsndfile refuses it, or read as libsndfile reads it."""
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 200), 16000)
+    path.write_bytes(path.read_bytes()[:num_bytes])
+    try:
+        told = soundfile.info(path)
+    except soundfile.LibsndfileError:
+        told = None
+    if told is None or not told.frames:
+        with pytest.raises(AudioError):
+            read_header(path)
+    else:
+        assert read_header(path).num_samples == told.frames
 
 
 def test_one_channel_of_two(tmp_path, tone):

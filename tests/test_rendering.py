@@ -316,8 +316,8 @@ def test_a_full_disk_is_one_line_and_no_half_file(corpus, dataset, tmp_path, mon
     written = []
 
     def full_after_seven(path, content):
-        written.append(path)
         with path.open("wb") as file:
+            written.append(path)
             if len(written) > 7:
                 file.write(content[:100])
                 raise OSError(28, "No space left on device")

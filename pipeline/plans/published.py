@@ -14,7 +14,7 @@ from pipeline.errors import AudioError, PlanError
 from pipeline.parallel import chunked, map_parallel
 from pipeline.tables import MANIFEST
 
-_CHUNK = 64
+_CHUNK = 2048  # headers take microseconds
 _ENDINGS = (".flac", ".wav", ".wv1")
 
 

@@ -8,7 +8,7 @@ Gains apply to the raw files, in single precision; nothing is scaled afterwards,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.audio import deciding_length, quantise_down, read_audio, resample, resampled_length
 from pipeline.errors import AudioError
-from pipeline.mixing import extended, fade_length, fit_length
+from pipeline.mixing import Mode, extended, fade_length, fit_length
 from pipeline.plans.planned import NOISE, PlannedMixture, PlannedSource
 from pipeline.recipe import Mix, MixType, Variant
 from pipeline.renderers.shared import (
@@ -37,7 +37,7 @@ from pipeline.renderers.shared import (
 _EPSILON = 1e-10
 
 Components = Mapping[str, Array]
-"""Signals [time] by name: s1, s2, …, and noise where there is any."""
+"""Signals [time] by name: s1, s2, …, noise where there is any, and the types of mixtures where they are made."""
 
 
 class LibriMixRenderer:
@@ -49,34 +49,49 @@ class LibriMixRenderer:
 
     def render(self, mixture: PlannedMixture) -> Rendered:
         """Every variant and type of one mixture."""
-        raw = self._components(mixture)
-        planned = [source for source in (*mixture.sources, mixture.noise) if source is not None and source.name in raw]
+        mix = self._inputs.mix
+        raw = self._components(mixture, _heard(mixture, mix.variants))
+        planned = [source for source in _components_of(mixture) if source.name in raw]
         gained = {source.name: raw[source.name] * float(source.level) for source in planned}
         rendered = Rendered()
-        for rate, variants in groupby(sorted(self._inputs.mix.variants, key=_rate), _rate):
+        for rate, variants in groupby(sorted(mix.variants, key=_rate), _rate):
             asked = list(variants)
-            heard = _heard(gained, mixture, rate) if all(variant.mode == "min" for variant in asked) else gained
-            resampled = {source.name: resample(heard[source.name], source.sample_rate, rate) for source in planned}
+            heard = _heard(mixture, asked)
+            resampled = {s.name: resample(gained[s.name][: heard[s.name]], s.sample_rate, rate) for s in planned}
             placed = _placed(resampled, mixture, rate)
+            signals = with_mixtures(fitted(placed, _longest(asked)), mix, len(mixture.sources))
+            # What is cut to the shortest is the beginning of what is not, also once it is added up and quantised.
+            stored = {name: _stored(samples, mix) for name, samples in signals.items()}
             for variant in asked:
-                _add(rendered, mixture, fitted(placed, variant.mode), variant, self._inputs.mix)
+                length = _length(placed.values(), variant.mode)
+                _add(rendered, mixture, _beginnings(signals, length), _beginnings(stored, length), variant, mix)
         return rendered
 
-    def _components(self, mixture: PlannedMixture) -> dict[str, Array]:
-        """The raw signals, noise as long as the speech of all."""
-        raw = {source.name: self._voices.get(source.path, partial(self._read, source)) for source in mixture.sources}
-        components = {source.name: raw[source.name].signals[source.sample_rate] for source in mixture.sources}
+    def _components(self, mixture: PlannedMixture, heard: Mapping[str, int | None]) -> dict[str, Array]:
+        """The raw signals as far as they are heard, noise as long as the speech of all."""
+        components = {source.name: self._speech(source, heard[source.name]) for source in mixture.sources}
         if self._inputs.mix.with_noise and mixture.noise is not None:
-            components[NOISE] = self._read_noise(mixture.noise, round(mixture.seconds * mixture.noise.sample_rate))
+            longest = round(mixture.seconds * mixture.noise.sample_rate)
+            components[NOISE] = self._read_noise(mixture.noise, longest, heard[NOISE])
         return components
 
-    def _read(self, source: PlannedSource, _: float | None) -> Voice:
-        samples, own_rate = read_audio(self._inputs.corpus_root / source.path, channel=self._inputs.channel, dtype="float32")
+    def _speech(self, source: PlannedSource, heard: int | None) -> Array:
+        """The beginning of an utterance; another mixture may have heard more or less of it."""
+        wanted = source.num_samples if heard is None else min(heard, source.num_samples)
+        read = partial(self._read, source, heard)
+        voice = self._voices.get(source.path, read, lambda known: len(known.signals[source.sample_rate]) >= wanted)
+        return voice.signals[source.sample_rate]
+
+    def _read(self, source: PlannedSource, heard: int | None, _: float | None) -> Voice:
+        path = self._inputs.corpus_root / source.path
+        samples, own_rate = read_audio(path, channel=self._inputs.channel, stop=heard, dtype="float32")
         return Voice({own_rate: samples})
 
-    def _read_noise(self, noise: PlannedSource, num_samples: int) -> Array:
+    def _read_noise(self, noise: PlannedSource, longest: int, heard: int | None) -> Array:
         assert self._inputs.noise_root is not None, "render() asks for it"
         path = self._inputs.noise_root / noise.path
+        # Noise that is repeated becomes double precision, and that is heard from its first sample on.
+        num_samples = longest if heard is None or noise.num_samples < longest else min(heard, longest)
         samples, own_rate = read_audio(path, channel=0, stop=num_samples, dtype="float32")
         if len(samples) < num_samples and len(samples) <= fade_length(own_rate):
             raise AudioError(f"{path}: is shorter than the half second that joins its repetitions; use longer noise")
@@ -87,11 +102,22 @@ def _rate(variant: Variant) -> int:
     return variant.sample_rate
 
 
-def _heard(components: Components, mixture: PlannedMixture, rate: int) -> dict[str, Array]:
-    """The components without what a mixture cut to the shortest source does not hold."""
-    shortest = min(resampled_length(source.num_samples, source.sample_rate, rate) for source in mixture.sources)
-    rates = {source.name: source.sample_rate for source in (*mixture.sources, mixture.noise) if source is not None}
-    return {name: samples[: deciding_length(shortest, rates[name], rate)] for name, samples in components.items()}
+def _components_of(mixture: PlannedMixture) -> list[PlannedSource]:
+    return [*mixture.sources, *([] if mixture.noise is None else [mixture.noise])]
+
+
+def _heard(mixture: PlannedMixture, variants: Sequence[Variant]) -> dict[str, int | None]:
+    """How many samples of every component, from the first on, decide the variants; None for all of them."""
+    if _longest(variants) == "max":
+        return {source.name: None for source in _components_of(mixture)}
+    shortest = {
+        rate: min(resampled_length(source.num_samples, source.sample_rate, rate) for source in mixture.sources)
+        for rate in map(_rate, variants)
+    }
+    return {
+        source.name: max(deciding_length(length, source.sample_rate, rate) for rate, length in shortest.items())
+        for source in _components_of(mixture)
+    }
 
 
 def _placed(components: Components, mixture: PlannedMixture, rate: int) -> dict[str, Array]:
@@ -107,12 +133,30 @@ def begun(samples: Array, start: int) -> Array:
     return np.concatenate([np.zeros(start, samples.dtype), samples]) if start else samples
 
 
-def fitted(components: Components, mode: str) -> dict[str, Array]:
+def _longest(variants: Sequence[Variant]) -> Mode:
+    return "min" if all(variant.mode == "min" for variant in variants) else "max"
+
+
+def _length(signals: Iterable[Array], mode: Mode) -> int:
+    return (min if mode == "min" else max)(map(len, signals))
+
+
+def _beginnings(signals: Components, length: int) -> dict[str, Array]:
+    return {name: samples[:length] for name, samples in signals.items()}
+
+
+def fitted(components: Components, mode: Mode) -> dict[str, Array]:
     """The components cut to the shortest, or padded with zeros to the longest."""
-    lengths = [len(samples) for samples in components.values()]
+    length = _length(components.values(), mode)
     if mode == "min":
-        return {name: samples[: min(lengths)] for name, samples in components.items()}
-    return {name: np.pad(samples, (0, max(lengths) - len(samples))) for name, samples in components.items()}
+        return _beginnings(components, length)
+    return {name: np.pad(samples, (0, length - len(samples))) for name, samples in components.items()}
+
+
+def with_mixtures(components: Components, mix: Mix, num_sources: int) -> dict[str, Array]:
+    """The components, and beside them their mixtures of every type."""
+    mixtures = {str(kind): summed([components[name] for name in names_in(kind, num_sources)]) for kind in mix.types}
+    return {**components, **mixtures}
 
 
 def names_in(mix_type: MixType, num_sources: int) -> list[str]:
@@ -129,23 +173,21 @@ def summed(components: Sequence[Array]) -> Array:
     return total
 
 
-def _add(rendered: Rendered, mixture: PlannedMixture, components: Components, variant: Variant, mix: Mix) -> None:
+def _add(
+    rendered: Rendered, mixture: PlannedMixture, signals: Components, stored: Components, variant: Variant, mix: Mix
+) -> None:
     """Add the files and rows of one variant."""
     num_sources = len(mixture.sources)
     top = f"Libri{num_sources}Mix/{variant.name}/{mixture.subset}"
-    mixtures: dict[MixType, Array] = {
-        kind: summed([components[name] for name in names_in(kind, num_sources)]) for kind in mix.types
-    }
-    signals = {**components, **{str(kind): samples for kind, samples in mixtures.items()}}
+    metadata = f"Libri{num_sources}Mix/{variant.name}/metadata"
     paths = {name: f"{top}/{name}/{mixture.mixture_id}{suffix(mix)}" for name in signals}
-    rendered.files.extend(AudioFile(paths[name], _stored(signals[name], mix), variant.sample_rate) for name in signals)
-    for kind, samples in mixtures.items():
-        names = names_in(kind, num_sources)
-        metadata = f"Libri{num_sources}Mix/{variant.name}/metadata"
+    rendered.files.extend(AudioFile(paths[name], samples, variant.sample_rate) for name, samples in stored.items())
+    for kind in mix.types:
+        names, length = names_in(kind, num_sources), len(signals[kind])
         ending = f"{mixture.subset}_{kind}.csv"
-        rendered.rows[f"{metadata}/mixture_{ending}"] = _path_row(mixture, kind, paths, names, len(samples))
-        rendered.rows[f"{metadata}/metrics_{ending}"] = _snr_row(mixture, samples, components, names)
-        rendered.rows[table_of_type(kind, variant, mix)] = _mixture_row(mixture, kind, paths, variant, len(samples))
+        rendered.rows[f"{metadata}/mixture_{ending}"] = _path_row(mixture, kind, paths, names, length)
+        rendered.rows[f"{metadata}/metrics_{ending}"] = _snr_row(mixture, signals[kind], signals, names)
+        rendered.rows[table_of_type(kind, variant, mix)] = _mixture_row(mixture, kind, paths, variant, length)
 
 
 def _stored(samples: Array, mix: Mix) -> Array:

@@ -93,8 +93,12 @@ class Voices:
         self._max_bytes = max_bytes
         self._num_bytes = 0
 
-    def get(self, path: str, make: Callable[[float | None], Voice]) -> Voice:
-        """The voice of a path; if it is not remembered it is made, from the level if that is known."""
+    def get(
+        self, path: str, make: Callable[[float | None], Voice], suffices: Callable[[Voice], bool] = lambda voice: True
+    ) -> Voice:
+        """The voice of a path; if it is not remembered, or does not suffice, it is made, from the level if that is known."""
+        if path in self._voices and not suffices(self._voices[path]):
+            self._num_bytes -= self._voices.pop(path).num_bytes
         if path not in self._voices:
             self._voices[path] = make(self._levels.get(path))
             self._levels[path] = self._voices[path].level
