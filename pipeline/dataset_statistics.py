@@ -91,7 +91,9 @@ def source_rows(mixtures: pd.DataFrame) -> pd.DataFrame:
 def measure_levels(mixtures: pd.DataFrame, dataset_dir: Path, *, num_workers: int | None = None) -> pd.DataFrame:
     """A row per source: ``split, mixture_id, source``, ``level_db`` (RMS re full scale), ``snr_db`` (re the rest)."""
     chunks = chunked(mixtures.to_dict("records"), MIXTURES_PER_CHUNK)
-    measured = map_parallel(partial(_measure_chunk, dataset_dir), chunks, num_workers=num_workers, description="measure")
+    measured = map_parallel(
+        partial(_measure_chunk, dataset_dir), chunks, num_workers=num_workers, description="measure", size=len
+    )
     return pd.DataFrame([row for chunk in measured for row in chunk])
 
 

@@ -79,7 +79,7 @@ def check_inputs(
         for path, num, n in zip(needed["path"], needed["num_samples"], noisy, strict=True)
     ]
     look = partial(_header_findings, max(variant.sample_rate for variant in mix.variants))
-    chunks = map_parallel(look, chunked(rows, _HEADER_CHUNK), num_workers=num_workers, description="check inputs")
+    chunks = map_parallel(look, chunked(rows, _HEADER_CHUNK), num_workers=num_workers, description="check inputs", size=len)
     findings = [finding for chunk in chunks for finding in chunk]
     if findings:
         raise AudioError("\n".join(findings))
@@ -188,7 +188,7 @@ def _write_all(
     session = uuid.uuid4().hex
     write = partial(_write_chunk, session, inputs, dataset_dir, journal.entry)
     try:
-        yield from map_parallel(write, chunked(mixtures, _CHUNK), num_workers=num_workers, description="mix")
+        yield from map_parallel(write, chunked(mixtures, _CHUNK), num_workers=num_workers, description="mix", size=len)
     finally:
         _renderers.pop(session, None)
 

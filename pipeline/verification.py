@@ -51,7 +51,7 @@ def verify(dataset_dir: Path, *, num_workers: int | None = None) -> list[Finding
     dataset_dir = Path(dataset_dir)
     records = list(read_records(dataset_dir / JOURNAL_FILE))
     look = partial(_record_findings, dataset_dir)
-    chunks = map_parallel(look, chunked(records, _CHUNK), num_workers=num_workers, description="verify")
+    chunks = map_parallel(look, chunked(records, _CHUNK), num_workers=num_workers, description="verify", size=len)
     findings = [finding for chunk in chunks for finding in chunk]
     if not (dataset_dir / MIXTURES_FILE).exists():
         findings.append(Finding(MIXTURES_FILE, "is missing: the generation did not end; run it again"))

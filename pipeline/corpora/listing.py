@@ -67,7 +67,8 @@ def read_headers(root: Path, paths: Sequence[str], *, channel: int | None, num_w
     """
     chunks = chunked(paths, FILES_PER_CHUNK)
     read = partial(_read_chunk, root, channel)
-    outcomes = [outcome for chunk in map_parallel(read, chunks, num_workers=num_workers, description="scan") for outcome in chunk]
+    answers = map_parallel(read, chunks, num_workers=num_workers, description="scan", size=len)
+    outcomes = [outcome for chunk in answers for outcome in chunk]
     raise_findings(outcome for outcome in outcomes if isinstance(outcome, str))
     return [outcome for outcome in outcomes if isinstance(outcome, AudioHeader)]
 

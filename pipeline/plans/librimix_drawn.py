@@ -113,7 +113,9 @@ def draw_lists(
         for combination in combine(manifest, plan, split=split, seed=reading.seed, noises=noises)[: plan.limit]
     ]
     gains_of = partial(_all_gains, reading)
-    chunks = map_parallel(gains_of, chunked(combinations, _CHUNK), num_workers=num_workers, description="measure loudness")
+    chunks = map_parallel(
+        gains_of, chunked(combinations, _CHUNK), num_workers=num_workers, description="measure loudness", size=len
+    )
     gains = [each for chunk in chunks for each in chunk]
     rows = [row for pair in zip(combinations, gains, strict=True) for row in _plan_rows(*pair)]
     return pd.DataFrame(rows, columns=[*PLAN.required(), *(["overlap"] if plan.is_partial else []), "subset"])

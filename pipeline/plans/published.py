@@ -49,6 +49,7 @@ def listed_manifest(utterances: pd.DataFrame, root: Path, *, num_workers: int | 
         chunked(list(utterances["path"]), _CHUNK),
         num_workers=num_workers,
         description="look at inputs",
+        size=len,
     )
     looks = [look for chunk in chunks for look in chunk]
     findings = [look for look in looks if isinstance(look, str)]
