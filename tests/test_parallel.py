@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from pipeline.errors import WorkError
 from pipeline.parallel import map_parallel
 
 PROGRAM = """
-import os, pathlib, sys, time
+import os, pathlib, sys, threading, time
+from pipeline.forks import can_fork
 from pipeline.parallel import map_parallel
 
 def work(number):
@@ -22,8 +24,20 @@ def work(number):
     time.sleep(0.05)
 
 if __name__ == "__main__":
+    if sys.argv[2] == "joblib":
+        threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    assert can_fork() == (sys.argv[2] == "forks")
     list(map_parallel(work, range(10_000), num_workers=2))
 """
+
+
+@pytest.fixture(params=["forks", "joblib"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways to processes, whatever else runs in this one."""
+    if request.param == "forks" and not sys.platform.startswith("linux"):
+        pytest.skip("forks are for Linux")
+    monkeypatch.setattr("pipeline.parallel.can_fork", lambda: request.param == "forks")
+    return request.param
 
 
 def _is_alive(pid: int) -> bool:
@@ -40,11 +54,11 @@ def test_results_come_in_the_order_of_the_arguments(num_workers):
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc to see processes")
-def test_workers_end_with_the_process_they_work_for(tmp_path):
+def test_workers_end_with_the_process_they_work_for(tmp_path, way):
     (tmp_path / "program.py").write_text(PROGRAM)
     seen = tmp_path / "seen"
     seen.mkdir()
-    running = subprocess.Popen([sys.executable, tmp_path / "program.py", seen])
+    running = subprocess.Popen([sys.executable, tmp_path / "program.py", seen, way])
     while len(list(seen.iterdir())) < 2:
         assert running.poll() is None
         time.sleep(0.02)
@@ -94,3 +108,30 @@ def test_a_worker_that_is_killed_is_one_line():
     with pytest.raises(WorkError, match="ended from outside"):
         list(map_parallel(_is_killed, range(4), num_workers=2))
     assert list(map_parallel(abs, range(-3, 0), num_workers=2)) == [3, 2, 1]
+
+
+def _raises(number):
+    raise ZeroDivisionError(f"of {number}")
+
+
+def test_an_error_of_ours_keeps_its_kind_and_its_traceback():
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(map_parallel(_raises, range(4), num_workers=2))
+    assert "_raises" in "".join(traceback.format_exception(caught.value))
+
+
+def _long(number):
+    return bytes([number]) * 3_000_000
+
+
+def test_results_larger_than_a_pipe_holds():
+    assert all(result == _long(k) for k, result in enumerate(map_parallel(_long, range(30), num_workers=3)))
+
+
+def test_a_call_that_takes_long_holds_nobody_up():
+    assert list(map_parallel(_sleepy, range(12), num_workers=2)) == list(range(12))
+
+
+def _sleepy(number):
+    time.sleep(0.2 if number == 0 else 0.001)
+    return number

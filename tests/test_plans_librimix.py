@@ -158,6 +158,26 @@ def test_fewer_variants_give_the_same_files(tmp_path, variants):
     assert all((tmp_path / "some" / path).read_bytes() == (tmp_path / "all" / path).read_bytes() for path in written)
 
 
+def test_an_utterance_heard_for_longer_than_before(tmp_path):
+    """Only what is heard is decoded and remembered: the same utterance beside shorter and longer ones, in any order."""
+    lists, speech, wham, rows = _published(tmp_path, 2, num_rows=3)
+    shared = {"source_1_path": rows[0]["source_1_path"]}
+    for number, length in enumerate((9001, 31000, 15002)):
+        _surrogate(speech / rows[number]["source_2_path"], length, number)
+        rows[number] |= shared
+    pd.DataFrame(rows).to_csv(lists / "Libri2Mix/libri2mix_test-clean.csv", index=False)
+    plan, utterances, noises = librimix.read_lists(lists, _plan(2), _subsets)
+    manifest = pd.concat([listed_manifest(utterances, speech, num_workers=1), listed_manifest(noises, wham, num_workers=1)])
+    mix = _mix(variants=[(8000, "min"), (16000, "min")])
+    render(plan, manifest, speech, tmp_path / "out", mix, noise_root=wham, num_workers=1)
+    for row in rows:
+        for rate in (8000, 16000):
+            for name, samples in _straightforward(row, 2, speech, wham, rate, "min").items():
+                soundfile.write(tmp_path / "truth.wav", samples, rate)
+                written = tmp_path / f"out/Libri2Mix/wav{rate // 1000}k/min/test/{name}/{row['mixture_ID']}.wav"
+                assert written.read_bytes() == (tmp_path / "truth.wav").read_bytes()
+
+
 def test_clean_mixtures_never_touch_the_noise(tmp_path):
     plan, manifest, speech, wham, rows = _prepared(tmp_path, 2)
     mix = _mix(types=["mix_clean"], variants=[(8000, "min")])
