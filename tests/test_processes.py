@@ -153,10 +153,26 @@ def test_when_one_process_fails_all_end(place: Path, tmp_path: Path, rank: int, 
     assert failed.stderr.count("file: is gone") <= 1
 
 
+SLOWLY = """
+    import time
+    from pipeline import cli, training
+    original = training.Training.step
+
+    def step(self, *arguments):
+        time.sleep(0.2)
+        original(self, *arguments)
+
+    training.Training.step = step
+    cli.main()
+"""
+
+
 @pytest.mark.slow
 def test_preempted_together_they_continue_as_if_nothing_had_been(place: Path, tmp_path: Path) -> None:
     train = [*arguments(str(tmp_path / "stopped")), "train:noncausal", "--set", "train.epochs=60"]
-    command = [*TORCHRUN, "-m", "pipeline", *train]
+    # Slow enough that the signal comes long before the end.
+    (tmp_path / "slowly.py").write_text(textwrap.dedent(SLOWLY))
+    command = [*TORCHRUN, str(tmp_path / "slowly.py"), *train]
     with subprocess.Popen(command, cwd=place, env=QUIET, stderr=subprocess.PIPE, text=True) as child:
         deadline = time.monotonic() + 200
         while not list((tmp_path / "stopped" / "train").glob("*/last.safetensors")):
