@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from pipeline.errors import ModelError
+from pipeline.memory import keep_freed_memory
 from pipeline.models import kernels
 from pipeline.parallel import worker_threads
 
@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 
 # Compiling costs one to two minutes on a CPU and saves about half of every step, so a short training is sooner done without.
 MIN_STEPS_TO_COMPILE = 1000
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -102,20 +100,11 @@ def prepare(device: torch.device) -> None:
     """Set threads, and on CUDA the current device and TF32 for the matrix products that stay in float32."""
     torch.set_num_threads(worker_threads())
     if device.type == "cpu":
-        _keep_freed_memory()
+        # Every step asks for the same memory again.
+        keep_freed_memory(largest_block=2**30, most_free=2**31 - 1)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")
-
-
-def _keep_freed_memory() -> None:
-    """Every step asks for the same memory again; glibc would give it back to the system and have it zeroed page by page."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    except (OSError, AttributeError):
-        return
 
 
 def choose_loaders(num_workers: int | None, device: torch.device) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import multiprocessing
 import os
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 from threadpoolctl import threadpool_limits
 
 from pipeline.errors import WorkError
+from pipeline.memory import keep_freed_memory
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -30,9 +30,7 @@ Outcome = tuple[Any, BaseException | None]
 
 KILLED = "a worker process was ended from outside, perhaps for want of memory; the same command continues, and -j 1 needs less"
 
-_GLIBC_LIMITS = {-3: 2**25, -1: 2**28}
-"""Blocks above the first come from the system and go back when freed; the heap goes back where more than the second is free."""
-
+_LARGEST_BLOCK, _MOST_FREE = 2**25, 2**28  # bytes that a fork keeps when they are freed
 _AHEAD = 2  # calls that a fork has before it, so that it never waits for the next
 
 
@@ -124,21 +122,14 @@ def _work(
         other.close()
     end_with(master)
     gc.freeze()  # what came with the fork is never garbage here
-    _keep_freed_memory()
+    # Signals come and go; asking the system for each costs a fifth of all time.
+    keep_freed_memory(largest_block=_LARGEST_BLOCK, most_free=_MOST_FREE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with suppress(EOFError, OSError), threadpool_limits(1):
         while True:
             number = connection.recv()
             connection.send((number, _outcome(function, arguments[number])))
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep what is freed: signals come and go, and asking the system each time costs a fifth of all time."""
-    with suppress(AttributeError, OSError):  # only glibc has it
-        mallopt = ctypes.CDLL(None).mallopt
-        for option, num_bytes in _GLIBC_LIMITS.items():
-            mallopt(option, num_bytes)
 
 
 def _outcome(function: Callable[[Any], Any], argument: Any) -> Outcome:
