@@ -61,7 +61,7 @@ def run(
     if finished.report.exists() and (not names or "report" in names):
         from pipeline import reports
 
-        stdout.out(reports.format_comparison(finished.scores, baseline=recipe.baseline).rstrip(), highlight=False)
+        stdout.out(reports.format_comparison(finished.scores, baseline=recipe.baseline), highlight=False)
         stdout.out(f"\nReport: {finished.report}", highlight=False)
     else:
         for title, folder in finished.folders.items():

@@ -37,8 +37,8 @@ def format_comparison(
     headings = ("system", "mixtures", *columns, "below 0 dB")
     parts = [as_text(Grid(headings, tuple(rows)))]
     if contents.conclusions:
-        parts.append("\n".join(_wrapped(sentence) for sentence in contents.conclusions) + "\n")
-    return "\n".join(parts)
+        parts.append("\n".join(_wrapped(sentence) for sentence in contents.conclusions))
+    return "\n".join(parts).rstrip()
 
 
 def _brief_row(contents: Contents, system: str) -> tuple[str, ...]:
