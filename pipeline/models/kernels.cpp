@@ -12,7 +12,12 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
+
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 struct Normal {  // per frame: xhat = (p - mean) scale + shift
     const float *mean, *scale, *shift;
@@ -33,229 +38,309 @@ struct Arguments {  // kernels.py has the same list
 
 namespace {
 
-using bfloat16 = struct {
+constexpr long LANES = 16;  // channels of a vector
+
+using Vector = float __attribute__((vector_size(4 * LANES)));
+using Bits = uint32_t __attribute__((vector_size(4 * LANES)));
+using HalfBits = uint16_t __attribute__((vector_size(2 * LANES)));
+
+struct bfloat16 {
     uint16_t bits;
 };
 
-inline float load(float value) { return value; }
+// A vector whose channels are all there.
+struct Whole {
+    Vector load(const float *from) const {
+        Vector values;
+        std::memcpy(&values, from, sizeof values);
+        return values;
+    }
 
-inline float load(bfloat16 value) {
-    uint32_t bits = uint32_t(value.bits) << 16;
-    float wide;
-    std::memcpy(&wide, &bits, 4);
-    return wide;
+    Vector load(const bfloat16 *from) const {
+        HalfBits bits;
+        std::memcpy(&bits, from, sizeof bits);
+        return (Vector)(__builtin_convertvector(bits, Bits) << 16);
+    }
+
+    void store(Vector values, float *to) const { std::memcpy(to, &values, sizeof values); }
+
+    void store(Vector values, bfloat16 *to) const {  // to nearest, ties to even; NaN stays NaN
+#ifdef __AVX512BF16__
+        auto bits = _mm512_cvtneps_pbh((__m512)values);
+#else
+        Bits wide = (Bits)values, rounded = (wide + 0x7fffu + ((wide >> 16) & 1u)) >> 16;
+        Bits nan = (Bits)((wide & 0x7fffffffu) > 0x7f800000u);
+        auto bits = __builtin_convertvector((rounded & ~nan) | (0x7fc0u & nan), HalfBits);
+#endif
+        std::memcpy(to, &bits, 2 * LANES);
+    }
+};
+
+// The last vector of a row whose length is no multiple of LANES; the lanes beyond it read as zeros.
+struct Part {
+    long count;
+
+    template <class S>
+    Vector load(const S *from) const {
+        S values[LANES] = {};
+        std::memcpy(values, from, count * sizeof(S));
+        return Whole().load(values);
+    }
+
+    template <class S>
+    void store(Vector values, S *to) const {
+        S stored[LANES];
+        Whole().store(values, stored);
+        std::memcpy(to, stored, count * sizeof(S));
+    }
+};
+
+// Calls visit(lanes, c) for every vector of a row, which begins at channel c.
+template <class Visit>
+inline void each_vector(long channels, Visit visit) {
+    long c = 0;
+    for (; c + LANES <= channels; c += LANES) visit(Whole(), c);
+    if (c < channels) visit(Part{channels - c}, c);
 }
 
-inline void store(float value, float &place) { place = value; }
-
-inline void store(float value, bfloat16 &place) {  // to nearest, ties to even; NaN stays NaN
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    place.bits = uint16_t((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+inline float total(Vector values) {
+    float sum = 0.f;
+    for (long lane = 0; lane < LANES; lane++) sum += values[lane];
+    return sum;
 }
 
-inline float prelu(float x, float slope) { return x > 0.f ? x : slope * x; }
+template <class Lanes>
+inline void add(Lanes lanes, Vector values, float *to) {
+    lanes.store(lanes.load(to) + values, to);
+}
 
-// Calls row(piece, start, t) for every frame t of the batch member whose frames begin at `start`. Each thread has its own copy of
-// `row`, buffers included.
-template <class Row>
-void each_frame(const Arguments &a, Row shared) {
+inline Vector prelu(Vector x, float slope) { return x > 0.f ? x : slope * x; }
+
+// Frame t of a batch member, row `row` of [batch · frames].
+struct Frame {
+    long piece, t, row;
+
+    // Whether the member has a frame so many frames on.
+    bool has(const Arguments &a, long shift) const { return t + shift >= 0 && t + shift < a.frames; }
+
+    // The row of that frame; `outside` where there is none.
+    template <class S>
+    const S *row_at(const Arguments &a, const S *array, long shift, const S *outside) const {
+        return has(a, shift) ? array + (row + shift) * a.channels : outside;
+    }
+};
+
+// Known to the compiler where TAPS is not 0, so that their loops unroll.
+template <long TAPS>
+inline long taps(const Arguments &a) {
+    return TAPS ? TAPS : a.num_taps;
+}
+
+// Calls visit(frame) for all frames; a piece is one thread's. Each thread has its own copy of `visit`, so that the compiler sees
+// that what is stored changes none of its values.
+template <class Visit>
+void each_frame(const Arguments &a, Visit visit) {
     long per_member = (a.frames + a.piece - 1) / a.piece;
-#pragma omp parallel num_threads(a.threads)
-    {
-        Row row = shared;
-#pragma omp for schedule(static)
-        for (long piece = 0; piece < a.batch * per_member; piece++) {
-            long start = piece / per_member * a.frames, first = piece % per_member * a.piece;
-            for (long t = first; t < first + a.piece && t < a.frames; t++) row(piece, start, t);
-        }
+#pragma omp parallel for schedule(static) num_threads(a.threads)
+    for (long piece = 0; piece < a.batch * per_member; piece++) {
+        Visit own = visit;
+        long member = piece / per_member, first = piece % per_member * a.piece;
+        long end = first + a.piece < a.frames ? first + a.piece : a.frames;
+        for (long t = first; t < end; t++) own(Frame{piece, t, member * a.frames + t});
     }
 }
 
-// The variance is taken about the mean in a second pass over the row, which is in the cache.
+// The first norm's xhat of row r, and the second's: the same two functions for all passes.
+template <class S, class Lanes>
+inline Vector xhat_1(const Arguments &a, Lanes lanes, long r, long c, Vector bias) {
+    Vector p = prelu(lanes.load((const S *)a.y + r * a.channels + c) + bias, a.slope_1);
+    return (p - a.normal_1.mean[r]) * a.normal_1.scale[r] + a.normal_1.shift[r];
+}
+
+template <class S, class Lanes>
+inline Vector xhat_2(const Arguments &a, Lanes lanes, long r, long c) {
+    Vector q = prelu(lanes.load((const S *)a.d + r * a.channels + c), a.slope_2);
+    return (q - a.normal_2.mean[r]) * a.normal_2.scale[r] + a.normal_2.shift[r];
+}
+
+// The sum of term(lanes, c) over a row's vectors, in four strands so that no addition waits for the one before.
+template <class Term>
+inline float row_sum(long channels, Term term) {
+    Vector strands[4] = {};
+    long c = 0;
+    for (; c + 4 * LANES <= channels; c += 4 * LANES)
+        for (long k = 0; k < 4; k++) strands[k] += term(Whole(), c + k * LANES);
+    for (; c + LANES <= channels; c += LANES) strands[0] += term(Whole(), c);
+    if (c < channels) strands[1] += term(Part{channels - c}, c);
+    return total((strands[0] + strands[1]) + (strands[2] + strands[3]));
+}
+
+// Mean and variance of a row. The variance is taken about the mean in a second pass over the row, which is in the cache.
 inline void row_statistics(const float *row, long channels, float &mean, float &variance) {
-    float sum = 0.f, square = 0.f;
-#pragma omp simd reduction(+ : sum)
-    for (long c = 0; c < channels; c++) sum += row[c];
-    float middle = sum / float(channels);
-#pragma omp simd reduction(+ : square)
-    for (long c = 0; c < channels; c++) square += (row[c] - middle) * (row[c] - middle);
+    float middle = row_sum(channels, [&](auto lanes, long c) { return lanes.load(row + c); }) / float(channels);
+    float square = row_sum(channels, [&](auto lanes, long c) {
+        Vector difference = lanes.load(row + c) - middle;
+        if constexpr (std::is_same_v<decltype(lanes), Part>)
+            for (long lane = lanes.count; lane < LANES; lane++) difference[lane] = 0.f;
+        return difference * difference;
+    });
     mean = middle;
     variance = square / float(channels);
 }
 
 template <class S>
 void statistics(const Arguments &a) {
-    each_frame(a, [&a, p = std::vector<float>(a.channels)](long, long start, long t) mutable {
-        const S *y = (const S *)a.y + (start + t) * a.channels;
-        float *buffer = p.data();
-#pragma omp simd
-        for (long c = 0; c < a.channels; c++) buffer[c] = prelu(load(y[c]) + a.bias_0[c], a.slope_1);
-        row_statistics(buffer, a.channels, a.mean[start + t], a.variance[start + t]);
+    each_frame(a, [a, buffer = std::vector<float>(a.channels)](const Frame &frame) mutable {
+        float *p = buffer.data();
+        each_vector(a.channels, [&](auto lanes, long c) {
+            Vector y = lanes.load((const S *)a.y + frame.row * a.channels + c);
+            lanes.store(prelu(y + lanes.load(a.bias_0 + c), a.slope_1), p + c);
+        });
+        row_statistics(p, a.channels, a.mean[frame.row], a.variance[frame.row]);
     });
 }
 
-template <class S>
+template <class S, long TAPS>
 void convolve(const Arguments &a) {
-    each_frame(a, [&a, buffer = std::vector<float>(a.channels)](long, long start, long t) mutable {
-        float *sum = buffer.data();
-        std::memcpy(sum, a.bias_2, a.channels * sizeof(float));
-        for (long tap = 0; tap < a.num_taps; tap++) {
-            long u = t + tap * a.dilation - a.before;
-            if (u < 0 || u >= a.frames) continue;
-            const S *y = (const S *)a.y + (start + u) * a.channels;
-            const float *weight = a.taps + tap * a.channels;
-            float mean = a.normal_1.mean[start + u], scale = a.normal_1.scale[start + u], shift = a.normal_1.shift[start + u];
-#pragma omp simd
-            for (long c = 0; c < a.channels; c++) {
-                float xhat = (prelu(load(y[c]) + a.bias_0[c], a.slope_1) - mean) * scale + shift;
-                sum[c] += weight[c] * (xhat * a.weight_1[c] + a.bias_1[c]);
+    std::vector<float> zeros(a.channels);
+    each_frame(a, [a, zeros = zeros.data(), buffer = std::vector<float>(a.channels)](const Frame &frame) mutable {
+        float *q = buffer.data();
+        S *d = (S *)a.d + frame.row * a.channels;
+        each_vector(a.channels, [&](auto lanes, long c) {
+            Vector bias_0 = lanes.load(a.bias_0 + c), weight = lanes.load(a.weight_1 + c), bias = lanes.load(a.bias_1 + c);
+            Vector sum = lanes.load(a.bias_2 + c);
+            for (long tap = 0; tap < taps<TAPS>(a); tap++) {
+                long shift = tap * a.dilation - a.before;
+                bool met = frame.has(a, shift);  // what lies outside is zero after the norm
+                Vector factor = lanes.load((met ? a.taps + tap * a.channels : zeros) + c);
+                sum += factor * (xhat_1<S>(a, lanes, met ? frame.row + shift : frame.row, c, bias_0) * weight + bias);
             }
-        }
-        S *d = (S *)a.d + (start + t) * a.channels;
-#pragma omp simd
-        for (long c = 0; c < a.channels; c++) {
-            store(sum[c], d[c]);
-            sum[c] = prelu(load(d[c]), a.slope_2);  // of what was stored, as the backward pass will see it
-        }
-        row_statistics(sum, a.channels, a.mean[start + t], a.variance[start + t]);
+            lanes.store(sum, d + c);
+            lanes.store(prelu(lanes.load(d + c), a.slope_2), q + c);  // of what was stored, as the backward pass will see it
+        });
+        row_statistics(q, a.channels, a.mean[frame.row], a.variance[frame.row]);
     });
 }
 
 template <class S>
 void normalise(const Arguments &a) {
-    each_frame(a, [&a](long, long start, long t) {
-        const S *d = (const S *)a.d + (start + t) * a.channels;
-        S *m = (S *)a.m + (start + t) * a.channels;
-        float mean = a.normal_2.mean[start + t], scale = a.normal_2.scale[start + t], shift = a.normal_2.shift[start + t];
-#pragma omp simd
-        for (long c = 0; c < a.channels; c++)
-            store(((prelu(load(d[c]), a.slope_2) - mean) * scale + shift) * a.weight_2[c] + a.bias_3[c], m[c]);
+    each_frame(a, [a](const Frame &frame) {
+        each_vector(a.channels, [&](auto lanes, long c) {
+            Vector weight = lanes.load(a.weight_2 + c), bias = lanes.load(a.bias_3 + c);
+            lanes.store(xhat_2<S>(a, lanes, frame.row, c) * weight + bias, (S *)a.m + frame.row * a.channels + c);
+        });
     });
 }
 
 // columns: weight_2, bias_3
 template <class S>
 void normalise_back_sums(const Arguments &a) {
-    each_frame(a, [&a](long piece, long start, long t) {
-        const S *d = (const S *)a.d + (start + t) * a.channels, *grad_m = (const S *)a.grad_m + (start + t) * a.channels;
-        float mean = a.normal_2.mean[start + t], scale = a.normal_2.scale[start + t], shift = a.normal_2.shift[start + t];
-        float *grad_weight = a.columns + piece * 2 * a.channels, *grad_bias = grad_weight + a.channels;
-        float sum = 0.f, product = 0.f;
-#pragma omp simd reduction(+ : sum, product)
-        for (long c = 0; c < a.channels; c++) {
-            float grad = load(grad_m[c]), xhat = (prelu(load(d[c]), a.slope_2) - mean) * scale + shift;
-            grad_weight[c] += grad * xhat;
-            grad_bias[c] += grad;
-            sum += grad * a.weight_2[c];
-            product += grad * a.weight_2[c] * xhat;
-        }
-        a.sum[start + t] = sum;
-        a.product[start + t] = product;
+    each_frame(a, [a](const Frame &frame) {
+        Vector sum = {}, product = {};
+        each_vector(a.channels, [&](auto lanes, long c) {
+            float *columns = a.columns + frame.piece * 2 * a.channels + c;
+            Vector grad_m = lanes.load((const S *)a.grad_m + frame.row * a.channels + c);
+            Vector xhat = xhat_2<S>(a, lanes, frame.row, c), grad_xhat = grad_m * lanes.load(a.weight_2 + c);
+            sum += grad_xhat;
+            product += grad_xhat * xhat;
+            add(lanes, grad_m * xhat, columns);
+            add(lanes, grad_m, columns + a.channels);
+        });
+        a.sum[frame.row] = total(sum);
+        a.product[frame.row] = total(product);
     });
+}
+
+// The gradient of a rectifier's input x, stored, and those of its slope and of the bias before it, added to their columns.
+template <class S, class Lanes>
+inline void prelu_back(const Arguments &a, Lanes lanes, const Frame &frame, long c, Vector x, Vector grad_out, float slope, void *to) {
+    float *bias = a.columns + frame.piece * 2 * a.channels + c, *column_slope = bias + a.channels;
+    Vector grad = x > 0.f ? grad_out : slope * grad_out;
+    add(lanes, grad, bias);
+    add(lanes, x > 0.f ? Vector{} : grad_out * x, column_slope);
+    lanes.store(grad, (S *)to + frame.row * a.channels + c);
 }
 
 // columns: bias_2, slope_2
 template <class S>
 void normalise_back(const Arguments &a) {
-    each_frame(a, [&a](long piece, long start, long t) {
-        const S *d = (const S *)a.d + (start + t) * a.channels, *grad_m = (const S *)a.grad_m + (start + t) * a.channels;
-        S *grad_d = (S *)a.grad_d + (start + t) * a.channels;
-        float mean = a.normal_2.mean[start + t], scale = a.normal_2.scale[start + t];
-        float constant = a.constant[start + t], linear = a.linear[start + t];
-        float *grad_bias = a.columns + piece * 2 * a.channels, *grad_slope = grad_bias + a.channels;
-#pragma omp simd
-        for (long c = 0; c < a.channels; c++) {
-            float x = load(d[c]), q = prelu(x, a.slope_2);
-            float grad_q = load(grad_m[c]) * a.weight_2[c] * scale + constant + linear * (q - mean);
-            float grad = x > 0.f ? grad_q : a.slope_2 * grad_q;
-            grad_slope[c] += x > 0.f ? 0.f : grad_q * x;
-            grad_bias[c] += grad;
-            store(grad, grad_d[c]);
-        }
+    each_frame(a, [a](const Frame &frame) {
+        long r = frame.row;
+        each_vector(a.channels, [&](auto lanes, long c) {
+            Vector x = lanes.load((const S *)a.d + r * a.channels + c), q = prelu(x, a.slope_2);
+            Vector grad_xhat = lanes.load((const S *)a.grad_m + r * a.channels + c) * lanes.load(a.weight_2 + c);
+            Vector grad_q = grad_xhat * a.normal_2.scale[r] + a.constant[r] + a.linear[r] * (q - a.normal_2.mean[r]);
+            prelu_back<S>(a, lanes, frame, c, x, grad_q, a.slope_2, a.grad_d);
+        });
     });
 }
 
-// The gradient of the convolution's input at frame t.
-template <class S>
-void transposed_row(const Arguments &a, long start, long t, float *grad_n) {
-    std::memset(grad_n, 0, a.channels * sizeof(float));
-    for (long tap = 0; tap < a.num_taps; tap++) {
-        long u = t - tap * a.dilation + a.before;
-        if (u < 0 || u >= a.frames) continue;
-        const S *grad_d = (const S *)a.grad_d + (start + u) * a.channels;
-        const float *weight = a.taps + tap * a.channels;
-#pragma omp simd
-        for (long c = 0; c < a.channels; c++) grad_n[c] += weight[c] * load(grad_d[c]);
+// The gradient of the convolution's input.
+template <class S, long TAPS, class Lanes>
+inline Vector transposed(const Arguments &a, const Frame &frame, Lanes lanes, long c, const S *zeros) {
+    Vector sum = {};
+    for (long tap = 0; tap < taps<TAPS>(a); tap++) {
+        const S *grad_d = frame.row_at(a, (const S *)a.grad_d, a.before - tap * a.dilation, zeros);
+        sum += lanes.load(a.taps + tap * a.channels + c) * lanes.load(grad_d + c);
     }
+    return sum;
 }
 
 // columns: weight_1, bias_1, taps
-template <class S>
+template <class S, long TAPS>
 void convolve_back_sums(const Arguments &a) {
-    each_frame(a, [&a, buffer = std::vector<float>(2 * a.channels)](long piece, long start, long t) mutable {
-        const S *y = (const S *)a.y + (start + t) * a.channels;
-        float mean = a.normal_1.mean[start + t], scale = a.normal_1.scale[start + t], shift = a.normal_1.shift[start + t];
-        float *grad_n = buffer.data(), *n = grad_n + a.channels;
-        float *grad_weight = a.columns + piece * (2 + a.num_taps) * a.channels, *grad_bias = grad_weight + a.channels;
-        transposed_row<S>(a, start, t, grad_n);
-        float sum = 0.f, product = 0.f;
-#pragma omp simd reduction(+ : sum, product)
-        for (long c = 0; c < a.channels; c++) {
-            float xhat = (prelu(load(y[c]) + a.bias_0[c], a.slope_1) - mean) * scale + shift;
-            grad_weight[c] += grad_n[c] * xhat;
-            grad_bias[c] += grad_n[c];
-            sum += grad_n[c] * a.weight_1[c];
-            product += grad_n[c] * a.weight_1[c] * xhat;
-            n[c] = xhat * a.weight_1[c] + a.bias_1[c];
-        }
-        a.sum[start + t] = sum;
-        a.product[start + t] = product;
-        for (long tap = 0; tap < a.num_taps; tap++) {
-            long u = t - tap * a.dilation + a.before;
-            if (u < 0 || u >= a.frames) continue;
-            const S *grad_d = (const S *)a.grad_d + (start + u) * a.channels;
-            float *grad_tap = grad_bias + (1 + tap) * a.channels;
-#pragma omp simd
-            for (long c = 0; c < a.channels; c++) grad_tap[c] += load(grad_d[c]) * n[c];
-        }
+    std::vector<S> zeros(a.channels);
+    each_frame(a, [a, zeros = zeros.data()](const Frame &frame) {
+        Vector sum = {}, product = {};
+        each_vector(a.channels, [&](auto lanes, long c) {
+            float *columns = a.columns + frame.piece * (2 + a.num_taps) * a.channels + c;
+            Vector weight = lanes.load(a.weight_1 + c);
+            Vector xhat = xhat_1<S>(a, lanes, frame.row, c, lanes.load(a.bias_0 + c));
+            Vector grad_n = transposed<S, TAPS>(a, frame, lanes, c, zeros), grad_xhat = grad_n * weight;
+            sum += grad_xhat;
+            product += grad_xhat * xhat;
+            add(lanes, grad_n * xhat, columns);
+            add(lanes, grad_n, columns + a.channels);
+            Vector n = xhat * weight + lanes.load(a.bias_1 + c);
+            for (long tap = 0; tap < taps<TAPS>(a); tap++) {
+                const S *grad_d = frame.row_at(a, (const S *)a.grad_d, a.before - tap * a.dilation, zeros);
+                add(lanes, n * lanes.load(grad_d + c), columns + (2 + tap) * a.channels);
+            }
+        });
+        a.sum[frame.row] = total(sum);
+        a.product[frame.row] = total(product);
     });
 }
 
 // columns: bias_0, slope_1
-template <class S>
+template <class S, long TAPS>
 void convolve_back(const Arguments &a) {
-    each_frame(a, [&a, buffer = std::vector<float>(a.channels)](long piece, long start, long t) mutable {
-        const S *y = (const S *)a.y + (start + t) * a.channels;
-        S *grad_y = (S *)a.grad_y + (start + t) * a.channels;
-        float mean = a.normal_1.mean[start + t], scale = a.normal_1.scale[start + t];
-        float constant = a.constant[start + t], linear = a.linear[start + t];
-        float *grad_n = buffer.data();
-        float *grad_bias = a.columns + piece * 2 * a.channels, *grad_slope = grad_bias + a.channels;
-        transposed_row<S>(a, start, t, grad_n);
-#pragma omp simd
-        for (long c = 0; c < a.channels; c++) {
-            float x = load(y[c]) + a.bias_0[c], p = prelu(x, a.slope_1);
-            float grad_p = grad_n[c] * a.weight_1[c] * scale + constant + linear * (p - mean);
-            float grad = x > 0.f ? grad_p : a.slope_1 * grad_p;
-            grad_slope[c] += x > 0.f ? 0.f : grad_p * x;
-            grad_bias[c] += grad;
-            store(grad, grad_y[c]);
-        }
+    std::vector<S> zeros(a.channels);
+    each_frame(a, [a, zeros = zeros.data()](const Frame &frame) {
+        long r = frame.row;
+        each_vector(a.channels, [&](auto lanes, long c) {
+            Vector x = lanes.load((const S *)a.y + r * a.channels + c) + lanes.load(a.bias_0 + c), p = prelu(x, a.slope_1);
+            Vector grad_xhat = transposed<S, TAPS>(a, frame, lanes, c, zeros) * lanes.load(a.weight_1 + c);
+            Vector grad_p = grad_xhat * a.normal_1.scale[r] + a.constant[r] + a.linear[r] * (p - a.normal_1.mean[r]);
+            prelu_back<S>(a, lanes, frame, c, x, grad_p, a.slope_1, a.grad_y);
+        });
     });
 }
 
 }  // namespace
 
-#define EXPORT(NAME)                                                                \
-    extern "C" void NAME##_float32(const Arguments *a) { NAME<float>(*a); }         \
+#define EXPORT(NAME)                                                        \
+    extern "C" void NAME##_float32(const Arguments *a) { NAME<float>(*a); } \
     extern "C" void NAME##_bfloat16(const Arguments *a) { NAME<bfloat16>(*a); }
 
+#define EXPORT_WITH_TAPS(NAME)                                                                                                  \
+    extern "C" void NAME##_float32(const Arguments *a) { a->num_taps == 3 ? NAME<float, 3>(*a) : NAME<float, 0>(*a); }          \
+    extern "C" void NAME##_bfloat16(const Arguments *a) { a->num_taps == 3 ? NAME<bfloat16, 3>(*a) : NAME<bfloat16, 0>(*a); }
+
 EXPORT(statistics)
-EXPORT(convolve)
+EXPORT_WITH_TAPS(convolve)
 EXPORT(normalise)
 EXPORT(normalise_back_sums)
 EXPORT(normalise_back)
-EXPORT(convolve_back_sums)
-EXPORT(convolve_back)
+EXPORT_WITH_TAPS(convolve_back_sums)
+EXPORT_WITH_TAPS(convolve_back)
