@@ -54,14 +54,15 @@ class ConvTasNet(nn.Module):
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Separate; the estimates' scale is arbitrary, as the training loss leaves it."""
-        # The two filterbanks stay in full precision under autocast: they cost little and carry the waveform itself.
+        # The encoder stays in full precision under autocast: every norm that follows depends on it, and it costs little.
         with torch.autocast(mixture.device.type, enabled=False):
             frames = self.encoder(mixture)  # [batch, frames, N]
         masks = self.separator(frames)  # [batch, frames, source, N]
-        with torch.autocast(mixture.device.type, enabled=False):
-            masked = frames[:, :, None] * masks  # [batch, frames, source, N]
+        # The masked frames have the level of the input, which is often too quiet for float16, but not for bfloat16.
+        with torch.autocast(mixture.device.type, dtype=torch.bfloat16, enabled=masks.dtype == torch.bfloat16):
+            masked = frames[:, :, None].to(masks.dtype) * masks  # [batch, frames, source, N]
             sources: Tensor = self.decoder(masked)  # [batch, source, time or a little more]
-        return sources[..., : mixture.shape[-1]]
+        return sources[..., : mixture.shape[-1]].to(mixture.dtype)
 
     @property
     def receptive_field_frames(self) -> int:
@@ -151,9 +152,9 @@ class Separator(nn.Module):
         return self._bounded(logits.reshape(*logits.shape[:-1], self.num_sources, -1))  # [batch, frames, source, N]
 
     def _bounded(self, logits: Tensor) -> Tensor:
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        wide = logits.float() if logits.dtype == torch.float16 else logits
         if self.mask == "softmax":
-            return wide.softmax(dim=-2)  # over the sources
+            return wide.softmax(dim=-2).to(wide.dtype)  # over the sources
         return wide.sigmoid() if self.mask == "sigmoid" else wide.relu()
 
 
