@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import TasnetError
+from pipeline.torchrun import rank, world_size
 
 app = typer.Typer(
     name="tasnet",
@@ -81,20 +82,16 @@ def main() -> None:
 
 def _leave_the_word_to_the_first() -> None:
     """Most mistakes meet all processes that torchrun has started: the others speak only if the first goes on."""
-    if not _is_first():
+    if rank() > 0:
         time.sleep(10)
 
 
 def _end_at_once(code: int) -> None:
     """Beside other processes without waiting for torch's threads: torchrun ends the others as soon as this one is gone."""
-    if "WORLD_SIZE" in os.environ:
+    if world_size() > 1:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _is_first() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _version(wanted: bool) -> None:
@@ -421,6 +418,6 @@ def bench_infer(
 
 def _stderr_handler() -> logging.Handler:
     handler = logging.StreamHandler()
-    handler.setLevel(logging.INFO if _is_first() else logging.ERROR)
+    handler.setLevel(logging.INFO if rank() == 0 else logging.ERROR)
     handler.setFormatter(logging.Formatter("%(message)s"))
     return handler

@@ -15,13 +15,13 @@ from rich.table import Table
 
 from pipeline import preflight, runner, stages
 from pipeline.errors import CorpusError, DatasetError, RecipeError, ScoreError, TableError
-from pipeline.parallel import rank
 from pipeline.plans import foreign
 from pipeline.plans import lint as linting
 from pipeline.recipe import Recipe, System, load_recipe, parse_settings
 from pipeline.runner import Stage
 from pipeline.stages import Options
 from pipeline.tables import HISTORY, MIXTURES, read_table, written_whole
+from pipeline.torchrun import rank
 
 if TYPE_CHECKING:
     from pipeline.scoring import Task

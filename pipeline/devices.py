@@ -20,6 +20,7 @@ from pipeline.errors import ModelError
 from pipeline.memory import keep_freed_memory
 from pipeline.models import kernels
 from pipeline.parallel import worker_threads
+from pipeline.torchrun import local_rank
 
 if sys.platform != "win32":
     import resource
@@ -40,21 +41,16 @@ def choose_device(name: str = "auto") -> torch.device:
         ModelError: when the name is unknown or the device is not there.
     """
     if name == "auto":
-        return torch.device("cuda", _local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+        return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
     if name == "cpu":
         return torch.device("cpu")
     kind, _, number = name.partition(":")
     if kind != "cuda" or not (number or "0").isdecimal():
         raise ModelError(f"--device {name}: no such device; choose auto, cpu or cuda")
-    index = int(number) if number else _local_rank()
+    index = int(number) if number else local_rank()
     if index >= torch.cuda.device_count():
         raise ModelError(f"--device {name}: torch {torch.__version__} finds {torch.cuda.device_count()} CUDA devices; use cpu")
     return torch.device("cuda", index)
-
-
-def _local_rank() -> int:
-    """Which of this machine's processes this is, as torchrun says."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:

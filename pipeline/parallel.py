@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.errors import TasnetError, WorkError
 from pipeline.forks import KILLED, can_fork, end_with, forked
+from pipeline.torchrun import local_world_size
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -165,15 +166,4 @@ class progress_bar:  # noqa: N801 - used as a function: `with progress_bar("mix"
 
 def worker_threads() -> int:
     """Threads torch may use in this process: the cores at hand, shared with what torchrun has started beside it."""
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return int(os.environ.get("OMP_NUM_THREADS") or max(1, cpu_count() // beside))
-
-
-def rank() -> int:
-    """Which of the processes this is that torchrun has started; 0 without it."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def world_size() -> int:
-    """How many processes torchrun has started, on all machines; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, cpu_count() // local_world_size()))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, distributed
 
 from pipeline.errors import TrainingError
-from pipeline.parallel import rank, world_size
+from pipeline.torchrun import rank, world_size
 
 _FOREVER = timedelta(days=365)
 """The others wait while process 0 makes mixtures or scores; if it ends, they know at once."""

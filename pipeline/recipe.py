@@ -1,7 +1,8 @@
 """The recipe: every knob that decides a result, typed, on one page.
 
-A recipe is a TOML file. What it leaves out takes the defaults below, which are the paper's (Luo & Mesgarani, "Conv-TasNet",
-IEEE/ACM TASLP 27(8), 2019). What does not decide the result (paths, device, number of workers) is a runtime option instead.
+A recipe is a TOML file. What it leaves out takes the values of its ``preset``, or else the defaults below, which are the paper's
+(Luo & Mesgarani, "Conv-TasNet", IEEE/ACM TASLP 27(8), 2019). What does not decide the result (paths, device, number of workers)
+is a runtime option instead.
 
     recipe = load_recipe("recipes/demo.toml", overrides=["train.epochs=2"])
 """
@@ -427,6 +428,26 @@ class Report(_Table):
     """Mixtures in the report's listening examples."""
 
 
+# ---------------------------------------------------------------------------------------------------------------- presets
+PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "paper": {"model": {}, "train": {}},
+    "strong": {
+        "model": {"mask": "relu", "encoder": "relu", "filterbank": "sinusoids"},
+        "train": {
+            "mixing": "dynamic",
+            "speed_percent": 5,
+            "batch_size": 8,
+            "optimiser": "muon",
+            "learning_rate": 2e-3,
+            "schedule": "cosine",
+            "warmup_steps": 100,
+        },
+    },
+}
+"""What ``preset``, of a recipe or of one system, puts under ``[model]`` and ``[train]``: the paper's settings, or those that
+learn most in the same time. Sizes and lengths are not among them: they depend on the data and the time there is."""
+
+
 # ---------------------------------------------------------------------------------------------------------------- recipe
 class Recipe(_Table):
     """A whole experiment: one corpus, one plan, one rendering, the systems trained on it and the report that compares them."""
@@ -530,7 +551,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe(raw: Mapping[str, Any], *, origin: str = "recipe") -> Recipe:
     """Check a recipe given as nested dictionaries, as TOML would give it; errors name ``origin``."""
-    merged, shared = _merge_systems(raw)
+    try:
+        merged, shared = _merge_systems(raw)
+    except RecipeError as error:
+        raise RecipeError(f"{origin}: {error}") from None
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
@@ -539,11 +563,12 @@ def parse_recipe(raw: Mapping[str, Any], *, origin: str = "recipe") -> Recipe:
 
 
 def _merge_systems(raw: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[str, ...]]]:
-    """Lay every system's own keys over the shared ``[model]`` and ``[train]`` tables.
+    """Lay every system's own keys over the shared ``[model]`` and ``[train]`` tables, and those over its preset.
 
     Returns the merged recipe and the locations that came from the shared tables, so that errors name the line people wrote.
     """
-    merged = {key: value for key, value in raw.items() if key not in ("model", "train")}
+    merged = {key: value for key, value in raw.items() if key not in ("preset", "model", "train")}
+    _preset(raw, "preset")
     shared: set[tuple[str, ...]] = set()
     tables = raw.get("systems", {})
     if not isinstance(tables, Mapping):
@@ -553,7 +578,8 @@ def _merge_systems(raw: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[st
         if not isinstance(own, Mapping):
             systems[name] = own
             continue
-        parts = {"model": {k: v for k, v in own.items() if k != "train"}, "train": own.get("train", {})}
+        parts = {"model": {k: v for k, v in own.items() if k not in ("preset", "train")}, "train": own.get("train", {})}
+        preset = _preset({"preset": raw.get("preset", "paper"), **own}, f"systems.{name}.preset")
         system: dict[str, Any] = {}
         for part, mine in parts.items():
             common = raw.get(part, {})
@@ -564,13 +590,20 @@ def _merge_systems(raw: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[st
             if not isinstance(mine, Mapping):
                 system[part] = mine
                 continue
-            system[part] = {**common, **mine}
+            system[part] = {**preset[part], **common, **mine}
             shared |= {("systems", name, part, key) for key in common if key not in mine}
         for run in _runs(name, system):
             systems[run] = {**system, "train": _of_run(system["train"], run)}
             shared |= {("systems", run, *rest) for _, owner, *rest in shared if owner == name}
     merged["systems"] = systems
     return merged, shared
+
+
+def _preset(table: Mapping[str, Any], key: str) -> Mapping[str, Mapping[str, Any]]:
+    name = table.get("preset", "paper")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise RecipeError(f"{key}: there is no {name!r}; choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def _runs(name: str, system: Mapping[str, Any]) -> list[str]:

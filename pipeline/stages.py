@@ -27,7 +27,6 @@ from pipeline.corpora import synthetic, wham_noise
 from pipeline.errors import CorpusError, PlanError, RecipeError
 from pipeline.footprint import footprint, require_room, written_bytes
 from pipeline.mixture_scores import Settings
-from pipeline.parallel import world_size
 from pipeline.plans import making, random
 from pipeline.plans.making import Roots
 from pipeline.plans.planned import of_splits
@@ -37,6 +36,7 @@ from pipeline.renderers.shared import Inputs
 from pipeline.runner import Stage
 from pipeline.shards import Shard
 from pipeline.tables import HISTORY, MANIFEST, MIXTURES, PLAN, SCORES, read_table, write_table, written_whole
+from pipeline.torchrun import world_size
 
 if TYPE_CHECKING:
     from pipeline.batches import Segments

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RecipeError
-from pipeline.recipe import Model, format_recipe, load_recipe, parse_recipe
+from pipeline.recipe import PRESETS, Model, format_recipe, load_recipe, parse_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
 
@@ -51,6 +51,33 @@ def test_defaults_are_the_papers() -> None:
         5.0,
         3,
     )
+
+
+def test_presets_lie_under_everything_else() -> None:
+    raw = small(preset="strong", model={"encoder": "linear"})
+    raw["systems"]["causal"] |= {"preset": "paper", "train": {"batch_size": 3}}
+    raw["systems"]["noncausal"] = {"mask": "softmax", "train": {"speed_percent": 0}}
+    strong, paper = (parse_recipe(raw).systems[name] for name in ("noncausal", "causal"))
+    assert (strong.model.mask, strong.model.encoder, strong.model.filterbank) == ("softmax", "linear", "sinusoids")
+    assert (strong.train.mixing, strong.train.optimiser, strong.train.speed_percent) == ("dynamic", "muon", 0)
+    defaults = parse_recipe(small()).systems["causal"]
+    assert paper.model == defaults.model
+    assert paper.train == defaults.train.model_copy(update={"batch_size": 3})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_fits_the_papers_sizes(name: str) -> None:
+    parse_recipe(small(preset=name))
+
+
+@pytest.mark.parametrize("preset", ["fast", 1])
+def test_unknown_presets_are_named(preset: object) -> None:
+    with pytest.raises(RecipeError, match=r"^recipe: preset: there is no .*; choose from paper, strong$"):
+        parse_recipe(small(preset=preset))
+    raw = small()
+    raw["systems"]["causal"]["preset"] = preset
+    with pytest.raises(RecipeError, match=r"^recipe: systems\.causal\.preset: "):
+        parse_recipe(raw)
 
 
 def test_causal_implies_cumulative_norm() -> None:
