@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline.losses import pit_loss
 from pipeline.models import build_model, kernels
 from pipeline.models.conv_tasnet import Block, ConvTasNet
+from pipeline.models.norms import NORMS
 from pipeline.recipe import Model
 
 pytestmark = pytest.mark.skipif(kernels.library() is None, reason="there is no C++ compiler for the kernels")
@@ -52,6 +53,25 @@ def test_equals_the_definition(changes: dict[str, object], frames: int, dilation
         tolerance = 1e-3 if "slope" in name else 1e-5
         scale = expected.abs().max().clamp_min(1e-3)
         assert (fast[name] - expected).abs().max() <= tolerance * scale, name
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@given(frames=st.integers(1, 600), channels=st.integers(8, 80), batch=st.integers(1, 3), level=st.sampled_from([1.0, 1e-3, 1e3]))
+@settings(max_examples=8, deadline=None)
+def test_a_norm_by_itself_equals_the_definition(kind: str, frames: int, channels: int, batch: int, level: float) -> None:
+    torch.manual_seed(frames)
+    norm = NORMS[kind](channels, eps=1e-20)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 1.5)
+        norm.bias.normal_()
+    x = (level * (torch.randn(batch, frames, channels) + 3)).requires_grad_()
+    factors = torch.randn(batch, frames, channels)
+    fast, plain = (
+        [y, *torch.autograd.grad((y * factors).sum(), [x, norm.weight, norm.bias])]
+        for y in (kernels.normalised(norm, x), norm(x))
+    )
+    for mine, expected in zip(fast, plain, strict=True):
+        assert (mine - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_every_gradient_in_float32_is_as_near_the_truth_as_the_definitions() -> None:

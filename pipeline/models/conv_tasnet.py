@@ -143,7 +143,8 @@ class Separator(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Estimate the masks."""
-        x = self.bottleneck(self.input_norm(frames))  # [batch, frames, B]
+        normal = kernels.normalised(self.input_norm, frames) if kernels.usable(frames) else self.input_norm(frames)
+        x = self.bottleneck(normal)  # [batch, frames, B]
         skips: Tensor | float = 0.0
         for block in self.blocks:
             x, skip = block(x)  # [batch, frames, B], [batch, frames, Sc]

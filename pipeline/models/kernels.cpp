@@ -38,7 +38,13 @@ struct Arguments {  // kernels.py has the same list
 
 namespace {
 
+#if defined(__AVX512F__)
 constexpr long LANES = 16;  // channels of a vector
+#elif defined(__AVX__)
+constexpr long LANES = 8;
+#else
+constexpr long LANES = 4;
+#endif
 
 using Vector = float __attribute__((vector_size(4 * LANES)));
 using Bits = uint32_t __attribute__((vector_size(4 * LANES)));
@@ -136,7 +142,7 @@ inline long taps(const Arguments &a) {
     return TAPS ? TAPS : a.num_taps;
 }
 
-// Calls visit(frame) for all frames; a piece is one thread's. Each thread has its own copy of `visit`, so that the compiler sees
+// Calls visit(frame) for all frames; a piece is one thread's. Every piece has its own copy of `visit`, so that the compiler sees
 // that what is stored changes none of its values.
 template <class Visit>
 void each_frame(const Arguments &a, Visit visit) {

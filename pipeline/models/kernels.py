@@ -1,4 +1,4 @@
-"""The fast path of a block on a CPU: what lies between its two matrix products, compiled from ``kernels.cpp`` at first use.
+"""The fast path of blocks and norms on a CPU, all but their matrix products, compiled from ``kernels.cpp`` at first use.
 
 torch's own operators take some twenty passes over memory for it, and torch.compile spends most of its time in the gradients of
 per-channel parameters. Here it is three passes forward and four back, at any length, without a warm-up. The definition remains
@@ -125,17 +125,14 @@ class _Hidden(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_m: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.call is None:
-            raise RuntimeError("the backward pass has used up what the forward pass kept: it runs once")
-        call, (merged_1, merged_2) = ctx.call, ctx.merged
-        ctx.call = ctx.merged = None  # the graph may outlive this pass; its memory should not
+        call, (merged_1, merged_2) = _taken(ctx)
         sums = call.per_frame(2)
         call.keep(grad_m=grad_m.contiguous(), sum=sums[0], product=sums[1])
         norm_2 = call.columns("normalise_back_sums", 2)
         constant, linear = merged_2.back(*sums, call.channels)
         call.keep(grad_d=torch.empty_like(grad_m))
         second = call.columns("normalise_back", 2, constant=constant, linear=linear)
-        norm_1 = call.columns("convolve_back_sums", 2 + call.num_taps)
+        norm_1 = call.columns("convolve_back_sums", 2 + call.kept["num_taps"])
         constant, linear = merged_1.back(*sums, call.channels)
         grad_y = torch.empty_like(grad_m)
         first = call.columns("convolve_back", 2, constant=constant, linear=linear, grad_y=grad_y)
@@ -143,12 +140,64 @@ class _Hidden(torch.autograd.Function):
         return grad_y, first[0], slope_1, norm_1[0], norm_1[1], norm_1[2:], second[0], slope_2, norm_2[0], norm_2[1], None
 
 
+def normalised(norm: Any, x: Tensor) -> Tensor:
+    """What a norm of ``norms.py`` makes of its input, in fewer passes over memory.
+
+    Args:
+        norm: with float32 parameters.
+        x: ``[batch, frames, channels]``, as :func:`usable` allows.
+
+    Returns:
+        The same shape and type.
+    """
+    result: Tensor = _Normalised.apply(x.contiguous(), norm.weight, norm.bias, norm)
+    return result
+
+
+class _Normalised(torch.autograd.Function):
+    """A block's second norm, after a rectifier that lets everything through."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *parameters: Any) -> Tensor:
+        weight, bias, norm = parameters
+        none = torch.zeros_like(bias)
+        call = _Call(x, d=x, bias_0=none, weight_2=weight, bias_3=bias, slope_1=1.0, slope_2=1.0)
+        mean, variance = call.per_frame(2)
+        call("statistics", mean=mean, variance=variance)
+        merged = _Merged(norm, mean, variance, any(ctx.needs_input_grad))
+        m = torch.empty_like(x)
+        call.keep(**merged.normal(2))
+        call("normalise", m=m)
+        ctx.call, ctx.merged = call, merged
+        return m
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_m: Tensor) -> tuple[Tensor | None, ...]:
+        call, merged = _taken(ctx)
+        sums = call.per_frame(2)
+        call.keep(grad_m=grad_m.contiguous(), sum=sums[0], product=sums[1])
+        weight, bias = call.columns("normalise_back_sums", 2)
+        constant, linear = merged.back(*sums, call.channels)
+        grad_x = torch.empty_like(grad_m)
+        call.columns("normalise_back", 2, constant=constant, linear=linear, grad_d=grad_x)
+        return grad_x, weight, bias, None
+
+
+def _taken(ctx: Any) -> tuple[_Call, Any]:
+    """What the forward pass kept. The graph may outlive the backward pass; its memory should not."""
+    if ctx.call is None:
+        raise RuntimeError("the backward pass has used up what the forward pass kept: it runs once")
+    kept = ctx.call, ctx.merged
+    ctx.call = ctx.merged = None
+    return kept
+
+
 class _Call:
     """Calls into the library on one set of arguments, which it keeps alive."""
 
     def __init__(self, y: Tensor, **arguments: Any) -> None:
         self.batch, self.frames, self.channels = y.shape
-        self.num_taps = arguments["num_taps"]
         self.suffix = "bfloat16" if y.dtype == torch.bfloat16 else "float32"
         self.kept: dict[str, Any] = {}
         sizes = {"batch": self.batch, "frames": self.frames, "channels": self.channels}

@@ -6,9 +6,10 @@
 For each system of the recipe: ours is trained as `tasnet run` trains it. Asteroid's ConvTasNet with its PITLossWrapper is trained
 by the settings of its LibriMix recipe (Adam 1e-3, batch 6, random 3-s cuts of rendered mixtures, clipped at 5, halved on
 a plateau of 5 epochs, best validation epoch kept), at the size of the paper or, as that learns little in so short a time, at one
-for a CPU (`--asteroid-size`). It gets `--minutes` of every core, counted as the CPU time of its process, which other work on the
-machine does not use up; ours are minutes by the clock, validation included, and have to be fewer: the comparison says both. Both
-are scored by the same code on the same mixtures of speakers that neither has heard. What is done already is not done again.
+for a CPU (`--asteroid-size`). Ours are minutes by the clock, validation included, and have to be no more than `--minutes`.
+Asteroid's gets as many of every core in CPU time, spent on one thread, so that nothing is lost to threads that wait for each
+other or to other work on the machine; its systems train side by side. Both are scored by the same code on the same mixtures of
+speakers that neither has heard. What is done already is not done again.
 """
 
 import argparse
@@ -46,44 +47,30 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("work-quality"))
     given = parser.parse_args()
 
-    from pipeline.recipe import load_recipe
-
-    recipe = load_recipe(given.recipe, given.set)
-    for name in given.systems or list(recipe.systems):
-        compare(given, name)
-
-
-def compare(given: argparse.Namespace, name: str) -> None:
-    """One system of the recipe beside Asteroid's counterpart."""
     from pipeline import reports, scoring, stages
     from pipeline.recipe import load_recipe
 
     recipe = load_recipe(given.recipe, given.set)
+    names = given.systems or list(recipe.systems)
     options = stages.Options(work=given.work, named_corpora={"folder": given.speech})
-    found = stages.run(recipe, ["mix", f"separate:{name}"], options=options)
-    dataset, ours = found.folders["mix"], found.folders[f"separate {name}"]
-    theirs = given.work / "asteroid" / f"{name}-{given.asteroid_size}"
-    causal = recipe.systems[name].model.causal
-    if not (theirs / "finished").exists():
-        subprocess.run(
-            [
-                given.asteroid_python,
-                __file__,
-                "--asteroid",
-                dataset,
-                theirs,
-                str(given.minutes),
-                given.asteroid_size,
-                str(int(causal)),
-            ],
-            check=True,
-        )
+    found = stages.run(recipe, ["mix", *(f"separate:{name}" for name in names)], options=options)
+    theirs = {name: given.work / "asteroid" / f"{name}-{given.asteroid_size}" for name in names}
+    dataset = found.folders["mix"]
+    trainings = [
+        subprocess.Popen([given.asteroid_python, __file__, "--asteroid", dataset, theirs[name], str(given.minutes),
+                          given.asteroid_size, str(int(recipe.systems[name].model.causal))])
+        for name in names if not (theirs[name] / "finished").exists()
+    ]  # fmt: skip
+    codes = [training.wait() for training in trainings]
+    if any(codes):
+        sys.exit("asteroid's training failed")
     test = found.mixtures[found.mixtures["split"] == "test"]
-    systems = {f"ours {name}": ours, f"asteroid {name}": theirs}
-    scores = scoring.score_dataset(test, dataset, systems, out=given.work / f"scores-{name}-{given.asteroid_size}.csv")
-    print(f"ours: {_trained(found.folders[f'train {name}'] / 'history.csv', recipe.systems[name].train.batch_size)}")
-    print(f"asteroid: {(theirs / 'finished').read_text()}")
-    print(reports.format_comparison(scores, baseline=f"asteroid {name}"))
+    for name in names:
+        systems = {f"ours {name}": found.folders[f"separate {name}"], f"asteroid {name}": theirs[name]}
+        scores = scoring.score_dataset(test, dataset, systems, out=given.work / f"scores-{name}-{given.asteroid_size}.csv")
+        print(f"ours: {_trained(found.folders[f'train {name}'] / 'history.csv', recipe.systems[name].train.batch_size)}")
+        print(f"asteroid: {(theirs[name] / 'finished').read_text()}")
+        print(reports.format_comparison(scores, baseline=f"asteroid {name}"))
 
 
 def _trained(history: Path, batch_size: int) -> str:
@@ -95,10 +82,12 @@ def _trained(history: Path, batch_size: int) -> str:
 
 # -------------------------------------------------------------------------------------------- in Asteroid's environment
 def train_asteroid(dataset: Path, out: Path, minutes: float, size: str, causal: bool) -> None:
-    """Train for so many minutes of every core, separate the test mixtures into ``out``, note in ``out/finished`` how it went."""
+    """Train for so many minutes of every core, separate the test mixtures into ``out``, say in ``out/finished`` how it went."""
     from asteroid.losses import PITLossWrapper, pairwise_neg_sisdr
     from asteroid.models import ConvTasNet
 
+    budget = 60 * minutes * torch.get_num_threads()
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     keyed = random.Random(0)
     rows = list(csv.DictReader((dataset / "mixtures.csv").open()))
@@ -109,9 +98,9 @@ def train_asteroid(dataset: Path, out: Path, minutes: float, size: str, causal: 
     loss = PITLossWrapper(pairwise_neg_sisdr, pit_from="pw_mtx")
     optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=PATIENCE)
-    best, state, segments, end = float("inf"), model.state_dict(), 0, 60 * minutes * torch.get_num_threads()
+    best, state, segments = float("inf"), model.state_dict(), 0
     started, before = time.perf_counter(), time.process_time()
-    while time.process_time() - before < end:
+    while time.process_time() - before < budget:
         for mixture, sources in _epoch(sets["train"], round(SEGMENT_SECONDS * rate), keyed):
             value = loss(model(mixture), sources)
             optimiser.zero_grad()
@@ -119,7 +108,7 @@ def train_asteroid(dataset: Path, out: Path, minutes: float, size: str, causal: 
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
             optimiser.step()
             segments += len(mixture)
-            if time.process_time() - before >= end:
+            if time.process_time() - before >= budget:
                 break
         valid = _validate(model, loss, sets["valid"], round(SEGMENT_SECONDS * rate))
         schedule.step(valid)
@@ -131,7 +120,7 @@ def train_asteroid(dataset: Path, out: Path, minutes: float, size: str, causal: 
     _separate(model, dataset, [row for row in rows if row["split"] == "test"], out)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     (out / "finished").write_text(
-        f"{minutes:.1f} minutes of {torch.get_num_threads()} cores ({elapsed / 60:.1f} by the clock), {segments:,} segments, "
+        f"{budget / 60:.1f} minutes of one core ({elapsed / 60:.1f} by the clock), {segments:,} segments, "
         f"{parameters:,} parameters, best validation loss {best:.2f} dB\n"
     )
 
