@@ -9,7 +9,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.losses import pit_loss
 from pipeline.models import build_model
-from pipeline.recipe import Model
+from pipeline.optimisers import Optimiser
+from pipeline.recipe import PRESETS, Model, System, Train
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -35,6 +36,37 @@ def test_a_step_stays_on_the_device(
             loss, permutation = pit_loss(estimates, sources, lengths)
         assert (estimates.device.type, estimates.dtype, estimates.shape) == ("cuda", torch.float32, (2, num_sources, 1000))
         assert (loss.device.type, loss.dtype, permutation.device.type) == ("cuda", torch.float32, "cuda")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_optimiser_stays_on_the_device(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows the backward pass: clipping, both optimisers and the moving average of the weights."""
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: (9, 0))
+    model_settings = {
+        "num_filters": 64,
+        "hidden_channels": 8,
+        "bottleneck_channels": 4,
+        "skip_channels": 4,
+        "blocks_per_repeat": 2,
+    }
+    system = System(
+        model=Model.model_validate({**PRESETS[preset]["model"], **model_settings}),
+        train=Train.model_validate(PRESETS[preset]["train"]),
+    )
+    with FakeTensorMode(allow_non_fake_inputs=False):
+        with torch.device("cuda"):
+            model = build_model(system.model)
+        optimiser = Optimiser(model, system.train)
+        for parameter in model.parameters():
+            parameter.grad = torch.empty_like(parameter)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.set_learning_rate(1e-4)
+        optimiser.step()
+        optimiser.zero_grad()
+        assert norm.device.type == "cuda"
+        state = optimiser.state_dict()
+        moments = [value for part in state.values() for each in part["state"].values() for value in each.values()]
+        assert {value.device.type for value in moments if isinstance(value, torch.Tensor) and value.ndim} == {"cuda"}
 
 
 def test_negative_control_a_host_tensor_is_noticed() -> None:
