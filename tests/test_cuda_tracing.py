@@ -40,9 +40,9 @@ def test_a_step_stays_on_the_device(
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_optimiser_stays_on_the_device(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What follows the backward pass: clipping, both optimisers and the moving average of the weights."""
+    """What follows the backward pass: clipping, and the one or two optimisers."""
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda *_: (9, 0))
-    model_settings = {
+    sizes = {
         "num_filters": 64,
         "hidden_channels": 8,
         "bottleneck_channels": 4,
@@ -50,7 +50,7 @@ def test_the_optimiser_stays_on_the_device(preset: str, monkeypatch: pytest.Monk
         "blocks_per_repeat": 2,
     }
     system = System(
-        model=Model.model_validate({**PRESETS[preset]["model"], **model_settings}),
+        model=Model.model_validate({**PRESETS[preset]["model"], **sizes}),
         train=Train.model_validate(PRESETS[preset]["train"]),
     )
     with FakeTensorMode(allow_non_fake_inputs=False):
