@@ -436,7 +436,6 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "train": {
             "mixing": "dynamic",
             "speed_percent": 5,
-            "batch_size": 8,
             "optimiser": "muon",
             "learning_rate": 2e-3,
             "schedule": "cosine",
@@ -568,7 +567,8 @@ def _merge_systems(raw: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[st
     Returns the merged recipe and the locations that came from the shared tables, so that errors name the line people wrote.
     """
     merged = {key: value for key, value in raw.items() if key not in ("preset", "model", "train")}
-    _preset(raw, "preset")
+    common_preset = raw.get("preset", "paper")
+    _preset(common_preset, "preset")
     shared: set[tuple[str, ...]] = set()
     tables = raw.get("systems", {})
     if not isinstance(tables, Mapping):
@@ -579,7 +579,7 @@ def _merge_systems(raw: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[st
             systems[name] = own
             continue
         parts = {"model": {k: v for k, v in own.items() if k not in ("preset", "train")}, "train": own.get("train", {})}
-        preset = _preset({"preset": raw.get("preset", "paper"), **own}, f"systems.{name}.preset")
+        preset = _preset(own.get("preset", common_preset), f"systems.{name}.preset")
         system: dict[str, Any] = {}
         for part, mine in parts.items():
             common = raw.get(part, {})
@@ -599,8 +599,7 @@ def _merge_systems(raw: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[st
     return merged, shared
 
 
-def _preset(table: Mapping[str, Any], key: str) -> Mapping[str, Mapping[str, Any]]:
-    name = table.get("preset", "paper")
+def _preset(name: object, key: str) -> Mapping[str, Mapping[str, Any]]:
     if not isinstance(name, str) or name not in PRESETS:
         raise RecipeError(f"{key}: there is no {name!r}; choose from {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -113,12 +113,7 @@ class _Hidden(torch.autograd.Function):
         call("statistics", mean=mean, variance=variance)
         merged_1 = _Merged(block.norm_1, mean, variance, differentiable)
         call.keep(**merged_1.normal(1), d=torch.empty_like(y))
-        mean, variance = call.per_frame(2)
-        call("convolve", mean=mean, variance=variance)
-        merged_2 = _Merged(block.norm_2, mean, variance, differentiable)
-        m = torch.empty_like(y)
-        call.keep(**merged_2.normal(2))
-        call("normalise", m=m)
+        m, merged_2 = _normalise(call, block.norm_2, "convolve", differentiable)
         ctx.call, ctx.merged = call, (merged_1, merged_2)
         return m
 
@@ -126,16 +121,10 @@ class _Hidden(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_m: Tensor) -> tuple[Tensor | None, ...]:
         call, (merged_1, merged_2) = _taken(ctx)
-        sums = call.per_frame(2)
-        call.keep(grad_m=grad_m.contiguous(), sum=sums[0], product=sums[1])
-        norm_2 = call.columns("normalise_back_sums", 2)
-        constant, linear = merged_2.back(*sums, call.channels)
-        call.keep(grad_d=torch.empty_like(grad_m))
-        second = call.columns("normalise_back", 2, constant=constant, linear=linear)
+        _, norm_2, second = _normalise_back(call, merged_2, grad_m)
         norm_1 = call.columns("convolve_back_sums", 2 + call.kept["num_taps"])
-        constant, linear = merged_1.back(*sums, call.channels)
         grad_y = torch.empty_like(grad_m)
-        first = call.columns("convolve_back", 2, constant=constant, linear=linear, grad_y=grad_y)
+        first = call.columns("convolve_back", 2, **merged_1.back(call), grad_y=grad_y)
         slope_1, slope_2 = first[1].sum().reshape(1), second[1].sum().reshape(1)
         return grad_y, first[0], slope_1, norm_1[0], norm_1[1], norm_1[2:], second[0], slope_2, norm_2[0], norm_2[1], None
 
@@ -162,26 +151,35 @@ class _Normalised(torch.autograd.Function):
         weight, bias, norm = parameters
         none = torch.zeros_like(bias)
         call = _Call(x, d=x, bias_0=none, weight_2=weight, bias_3=bias, slope_1=1.0, slope_2=1.0)
-        mean, variance = call.per_frame(2)
-        call("statistics", mean=mean, variance=variance)
-        merged = _Merged(norm, mean, variance, any(ctx.needs_input_grad))
-        m = torch.empty_like(x)
-        call.keep(**merged.normal(2))
-        call("normalise", m=m)
+        m, merged = _normalise(call, norm, "statistics", any(ctx.needs_input_grad))
         ctx.call, ctx.merged = call, merged
         return m
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_m: Tensor) -> tuple[Tensor | None, ...]:
-        call, merged = _taken(ctx)
-        sums = call.per_frame(2)
-        call.keep(grad_m=grad_m.contiguous(), sum=sums[0], product=sums[1])
-        weight, bias = call.columns("normalise_back_sums", 2)
-        constant, linear = merged.back(*sums, call.channels)
-        grad_x = torch.empty_like(grad_m)
-        call.columns("normalise_back", 2, constant=constant, linear=linear, grad_d=grad_x)
+        grad_x, (weight, bias), _ = _normalise_back(*_taken(ctx), grad_m)
         return grad_x, weight, bias, None
+
+
+def _normalise(call: _Call, norm: Any, statistics: str, differentiable: bool) -> tuple[Tensor, _Merged]:
+    """The last norm: the pass that leaves the statistics of ``d``'s frames, their merging, and the pass that normalises."""
+    mean, variance = call.per_frame(2)
+    call(statistics, mean=mean, variance=variance)
+    merged = _Merged(norm, mean, variance, differentiable)
+    m = torch.empty_like(call.kept["d"])
+    call.keep(**merged.normal(2))
+    call("normalise", m=m)
+    return m, merged
+
+
+def _normalise_back(call: _Call, merged: _Merged, grad_m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of ``d``, of the last norm's weight and bias, and of the bias and slope before it, by channels."""
+    sums = call.per_frame(2)
+    grad_d = torch.empty_like(grad_m)
+    call.keep(grad_m=grad_m.contiguous(), sum=sums[0], product=sums[1], grad_d=grad_d)
+    of_norm = call.columns("normalise_back_sums", 2)
+    return grad_d, of_norm, call.columns("normalise_back", 2, **merged.back(call))
 
 
 def _taken(ctx: Any) -> tuple[_Call, Any]:
@@ -241,12 +239,14 @@ class _Merged:
         shift = (self.statistics[0].detach() - mean) * scale
         return {f"mean_{k}": self.frame_mean, f"scale_{k}": scale.float().contiguous(), f"shift_{k}": shift.float().contiguous()}
 
-    def back(self, total: Tensor, product: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    def back(self, call: _Call) -> dict[str, Tensor]:
         """From the sums over channels of xhat's gradient, what the statistics add to that of the normalised values."""
+        total, product = call.kept["sum"], call.kept["product"]
         scale = self.scale.detach()
         outer = [-scale * total, product / scale]  # gradients of mean and scale in xhat = (p - mean) scale
         grad_mean, grad_variance = torch.autograd.grad([self.mean, self.scale], self.statistics, outer)
-        return (grad_mean / channels).float().contiguous(), (2 * grad_variance / channels).float().contiguous()
+        constant, linear = grad_mean / call.channels, 2 * grad_variance / call.channels
+        return {"constant": constant.float().contiguous(), "linear": linear.float().contiguous()}
 
 
 @functools.cache
