@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Muon, Optimizer
 
@@ -33,7 +34,7 @@ class Optimiser:
         rate, decay = settings.learning_rate, settings.weight_decay
         self._parts: list[tuple[Optimizer, float]] = [(Adam(others, lr=rate, weight_decay=decay, fused=True), 1.0)]
         if matrices:
-            muon = Muon(matrices, lr=MUON_RATIO * rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+            muon = BatchedMuon(matrices, lr=MUON_RATIO * rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
             self._parts.append((muon, MUON_RATIO))
 
     def set_learning_rate(self, rate: float) -> None:
@@ -60,6 +61,53 @@ class Optimiser:
         """Take up the state of an equal optimiser."""
         for optimiser, _ in self._parts:
             optimiser.load_state_dict(state[type(optimiser).__name__])
+
+
+class BatchedMuon(Muon):
+    """torch's Muon, with its settings and its state, for many matrices of few shapes: all of a shape are made orthogonal at once.
+
+    A separator has dozens of matrices that are small for any device; one by one they took a fifth of a training step on CPU.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Move the matrices that have gradients, in the steps of Newton and Schulz in bfloat16."""
+        for group in self.param_groups:
+            alike: dict[tuple[int, int], list[Tensor]] = {}
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    alike.setdefault(tuple(matrix.shape), []).append(matrix)
+            for shape, matrices in alike.items():
+                updates = _nearest_orthogonal(self._momenta(matrices, group["momentum"]), group)
+                # An orthogonal update as long as one of Adam's: Liu et al., 2025, "Muon is scalable for LLM training", eq. 4.
+                rate = group["lr"] * 0.2 * max(shape) ** 0.5
+                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(matrices, list(updates.unbind()), alpha=-rate)
+
+    def _momenta(self, matrices: Sequence[Tensor], momentum: float) -> Tensor:
+        """Gradients, averaged over the steps and looking one ahead (Nesterov), as [matrices, rows, columns]."""
+        gradients = [matrix.grad for matrix in matrices]
+        for matrix in matrices:
+            if "momentum_buffer" not in self.state[matrix]:
+                self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
+        averages = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)
+        return torch.stack(gradients).lerp_(torch.stack(averages), momentum)
+
+
+def _nearest_orthogonal(matrices: Tensor, settings: dict[str, Any]) -> Tensor:
+    """U Vᵀ of every matrix U S Vᵀ in [matrices, rows, columns], roughly: singular values end between 0.7 and 1.2.
+
+    Jordan et al., 2024: five times p(X) = aX + b(XXᵀ)X + c(XXᵀ)²X, on the side on which XXᵀ is smaller.
+    """
+    a, b, c = settings["ns_coefficients"]
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).to(torch.bfloat16, memory_format=torch.contiguous_format)
+    x /= x.norm(dim=(-2, -1), keepdim=True).clamp(min=settings["eps"])
+    for _ in range(settings["ns_steps"]):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype, memory_format=torch.contiguous_format)
 
 
 def _inner_matrices(model: ConvTasNet) -> Iterator[Tensor]:

@@ -1,13 +1,16 @@
 """Which weights which optimiser moves, and that a kept state goes on with the same bits."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.optim import Muon
 
 from pipeline.models import build_model
 from pipeline.models.conv_tasnet import ConvTasNet
-from pipeline.optimisers import MUON_RATIO, Optimiser
+from pipeline.optimisers import MUON_RATIO, BatchedMuon, Optimiser
 from pipeline.recipe import Train
 
 SMALL = {"num_filters": 16, "bottleneck_channels": 8, "skip_channels": 8, "hidden_channels": 16, "blocks_per_repeat": 2}
@@ -80,3 +83,24 @@ def test_the_learning_rate_scales_every_step() -> None:
         optimiser.set_learning_rate(0.0)
         optimiser.step()
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_many_matrices_at_once_move_as_torchs_muon_moves_each_by_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(24, 8), (24, 8), (8, 24), (16, 16), (24, 8), (8, 24)]
+    start = [torch.randn(shape, generator=generator) for shape in shapes]
+    ours = [nn.Parameter(matrix.clone()) for matrix in start]
+    theirs = [nn.Parameter(matrix.clone()) for matrix in start]
+    unused = nn.Parameter(torch.ones(24, 8))
+    settings: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    batched, one_by_one = BatchedMuon([*ours, unused], **settings), Muon(theirs, **settings)
+    for _ in range(4):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn(mine.shape, generator=generator)
+            other.grad = mine.grad.clone()
+        batched.step()
+        one_by_one.step()
+    # A step is up to lr * 0.2 * sqrt(24) = 0.02 long, from products rounded to bfloat16 in one or another order.
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=4 * 0.02 * 2**-7)
+    assert torch.equal(unused, torch.ones(24, 8)), "a matrix without a gradient stays where it is"
