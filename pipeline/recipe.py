@@ -435,7 +435,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "model": {"mask": "relu", "encoder": "relu", "filterbank": "sinusoids"},
         "train": {
             "mixing": "dynamic",
-            "speed_percent": 5,
+            "speed_percent": 10,
             "optimiser": "muon",
             "learning_rate": 2e-3,
             "schedule": "cosine",
