@@ -70,8 +70,10 @@ class BatchedMuon(Muon):
     """
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Move the matrices that have gradients, in the steps of Newton and Schulz in bfloat16."""
+    def step(self, closure: Any = None) -> Any:
+        """Move the matrices that have gradients; a closure is called before, and its loss returned, as torch's optimisers do."""
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
         for group in self.param_groups:
             alike: dict[tuple[int, int], list[Tensor]] = {}
             for matrix in group["params"]:
@@ -83,10 +85,11 @@ class BatchedMuon(Muon):
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(matrices, list(updates.unbind()), alpha=-rate)
+        return loss
 
     def _momenta(self, matrices: Sequence[Tensor], momentum: float) -> Tensor:
         """Gradients, averaged over the steps and looking one ahead (Nesterov), as [matrices, rows, columns]."""
-        gradients = [matrix.grad for matrix in matrices]
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
         for matrix in matrices:
             if "momentum_buffer" not in self.state[matrix]:
                 self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
