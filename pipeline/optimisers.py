@@ -34,7 +34,7 @@ class Optimiser:
         rate, decay = settings.learning_rate, settings.weight_decay
         self._parts: list[tuple[Optimizer, float]] = [(Adam(others, lr=rate, weight_decay=decay, fused=True), 1.0)]
         if matrices:
-            muon = BatchedMuon(matrices, lr=MUON_RATIO * rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+            muon = BatchedMuon(matrices, lr=MUON_RATIO * rate, weight_decay=decay)
             self._parts.append((muon, MUON_RATIO))
 
     def set_learning_rate(self, rate: float) -> None:
@@ -64,10 +64,14 @@ class Optimiser:
 
 
 class BatchedMuon(Muon):
-    """torch's Muon, with its settings and its state, for many matrices of few shapes: all of a shape are made orthogonal at once.
+    """torch's Muon, in steps as long as Adam's, for many matrices of few shapes: all of a shape are made orthogonal at once.
 
     A separator has dozens of matrices that are small for any device; one by one they took a fifth of a training step on CPU.
     """
+
+    def __init__(self, matrices: Sequence[Tensor], *, lr: float, weight_decay: float) -> None:
+        # What else torch's takes is not for the caller to choose: the step below follows these settings alone.
+        super().__init__(matrices, lr=lr, weight_decay=weight_decay, nesterov=True, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

@@ -1,7 +1,6 @@
 """Which weights which optimiser moves, and that a kept state goes on with the same bits."""
 
 import copy
-from typing import Any
 
 import pytest
 import torch
@@ -92,8 +91,8 @@ def test_many_matrices_at_once_move_as_torchs_muon_moves_each_by_itself() -> Non
     ours = [nn.Parameter(matrix.clone()) for matrix in start]
     theirs = [nn.Parameter(matrix.clone()) for matrix in start]
     unused = nn.Parameter(torch.ones(24, 8))
-    settings: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
-    batched, one_by_one = BatchedMuon([*ours, unused], **settings), Muon(theirs, **settings)
+    batched = BatchedMuon([*ours, unused], lr=0.02, weight_decay=0.1)
+    one_by_one = Muon(theirs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for _ in range(4):
         for mine, other in zip(ours, theirs, strict=True):
             mine.grad = torch.randn(mine.shape, generator=generator)
