@@ -20,45 +20,45 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.audio import read_audio, resample, write_audio
-    from pipeline.checkpoints import load_model, save_model
+    from pipeline.audio.files import read_audio, resample, write_audio
+    from pipeline.audio.levels import active_level, loudness
+    from pipeline.audio.mixing import mix
     from pipeline.errors import TasnetError
-    from pipeline.levels import active_level, loudness
-    from pipeline.losses import pairwise_si_snr, pit_loss
-    from pipeline.metrics import sdr, si_snr
-    from pipeline.mixing import mix
     from pipeline.models import build_model, describe_model, look_ahead
-    from pipeline.recipe import Recipe, load_recipe, parse_recipe
+    from pipeline.models.checkpoints import load_model, save_model
+    from pipeline.recipe.schema import Recipe, load_recipe, parse_recipe
     from pipeline.reports import write_report
-    from pipeline.scoring import score
-    from pipeline.separation import separate
-    from pipeline.stages import Options, Run, run
+    from pipeline.scoring.metrics import sdr, si_snr
+    from pipeline.scoring.scoring import score
+    from pipeline.separation.offline import separate
+    from pipeline.stages.graph import Options, Run, run
+    from pipeline.training.losses import pairwise_si_snr, pit_loss
 
 _HOME = {
-    "Options": "stages",
-    "Recipe": "recipe",
-    "Run": "stages",
+    "Options": "stages.graph",
+    "Recipe": "recipe.schema",
+    "Run": "stages.graph",
     "TasnetError": "errors",
-    "active_level": "levels",
+    "active_level": "audio.levels",
     "build_model": "models",
     "describe_model": "models",
-    "load_model": "checkpoints",
-    "load_recipe": "recipe",
+    "load_model": "models.checkpoints",
+    "load_recipe": "recipe.schema",
     "look_ahead": "models",
-    "loudness": "levels",
-    "mix": "mixing",
-    "pairwise_si_snr": "losses",
-    "parse_recipe": "recipe",
-    "pit_loss": "losses",
-    "read_audio": "audio",
-    "resample": "audio",
-    "run": "stages",
-    "save_model": "checkpoints",
-    "score": "scoring",
-    "sdr": "metrics",
-    "separate": "separation",
-    "si_snr": "metrics",
-    "write_audio": "audio",
+    "loudness": "audio.levels",
+    "mix": "audio.mixing",
+    "pairwise_si_snr": "training.losses",
+    "parse_recipe": "recipe.schema",
+    "pit_loss": "training.losses",
+    "read_audio": "audio.files",
+    "resample": "audio.files",
+    "run": "stages.graph",
+    "save_model": "models.checkpoints",
+    "score": "scoring.scoring",
+    "sdr": "scoring.metrics",
+    "separate": "separation.offline",
+    "si_snr": "scoring.metrics",
+    "write_audio": "audio.files",
     "write_report": "reports",
 }
 

@@ -7,16 +7,16 @@ bits; a file appears under its name only when it is complete.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from pipeline.errors import TableError, WorkError
+from pipeline.errors import TableError
+from pipeline.files import written_whole
 
 Kind = Literal["text", "integer", "number", "flag"]
 
@@ -243,59 +243,3 @@ def _typed(values: pd.Series, kind: Kind | None, path: Path) -> pd.Series:
         return _TO[kind](values)
     except ValueError as error:
         raise TableError(f"{path}: column {values.name} holds something that is no {kind}: {error}") from error
-
-
-def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed process was just writing below a folder: the temporary files of :func:`written_whole`."""
-    for left_over in folder.rglob(".*.tmp"):
-        left_over.unlink()
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place, flushed to disk, when the block ends well.
-
-    Args:
-        path: the final name; its folder is made.
-
-    Raises:
-        WorkError: when the folder cannot be written or the disk is full; nothing is left behind.
-    """
-    temporary = _temporary(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def write_quickly(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, without waiting for the disk: for files by the thousand that are recorded elsewhere.
-
-    A killed process leaves no half file; a power cut may.
-
-    Raises:
-        WorkError: when the folder cannot be written or the disk is full; nothing is left behind.
-    """
-    temporary = _temporary(path)
-    try:
-        try:
-            temporary.write_bytes(content)
-        except FileNotFoundError:  # only the first file of a folder misses it
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

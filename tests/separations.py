@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from pipeline.audio import read_audio, resample
+from pipeline.audio.files import read_audio, resample
 
 Samples = NDArray[np.float64]
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from pipeline import tables
-from pipeline.audio import read_header
+from pipeline.audio.files import read_header
 from pipeline.corpora import synthetic
 from pipeline.corpora.fetching import load_sources
 from pipeline.corpora.folder import METADATA_TABLE
-from pipeline.plans.random import draw_plan
-from pipeline.recipe import SyntheticCorpus, load_recipe
-from pipeline.rendering import FILES
-from pipeline.separation import TIMING
+from pipeline.mixtures.plans.drawn import draw_plan
+from pipeline.mixtures.rendering import FILES
+from pipeline.recipe.schema import SyntheticCorpus, load_recipe
+from pipeline.separation.offline import TIMING
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 README = (MANIFESTS / "README.md").read_text(encoding="utf-8")

@@ -11,8 +11,8 @@ import pytest
 from typer.main import get_command
 
 import pipeline
-from pipeline import cli
-from pipeline.audio import write_audio
+from pipeline.audio.files import write_audio
+from pipeline.cli import app
 from tests.voices import voice
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +24,7 @@ COMMANDS = sorted({line for page in PAGES for line in re.findall(r"^\$ (tasnet .
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_parses(line: str) -> None:
     _, name, *arguments = shlex.split(line, comments=True)
-    group = get_command(cli.app)
+    group = get_command(app.app)
     command = group.get_command(None, name)  # type: ignore[attr-defined, arg-type]
     assert command is not None, line
     if hasattr(command, "commands"):

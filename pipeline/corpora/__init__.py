@@ -14,9 +14,9 @@ import pandas as pd
 
 from pipeline.corpora import folder, librispeech, synthetic, wsj0
 from pipeline.corpora.listing import digest_files, read_headers
+from pipeline.corpora.manifests import check_manifest, make_manifest
 from pipeline.errors import CorpusError
-from pipeline.manifests import check_manifest, make_manifest
-from pipeline.recipe import Corpus
+from pipeline.recipe.schema import Corpus
 
 ADAPTERS: dict[str, ModuleType] = {"folder": folder, "librispeech": librispeech, "synthetic": synthetic, "wsj0": wsj0}
 

@@ -25,11 +25,11 @@ from urllib.parse import urlsplit
 
 import pooch
 
+from pipeline.compute.progress import progress_bar
+from pipeline.corpora.manifests import some_of
 from pipeline.corpora.unpacking import unpack
 from pipeline.errors import CorpusError, WorkError
-from pipeline.manifests import some_of
-from pipeline.parallel import progress_bar
-from pipeline.tables import written_whole
+from pipeline.files import written_whole
 
 MEBIBYTE = 2**20
 CHUNK_BYTES = MEBIBYTE

@@ -23,9 +23,9 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.corpora.listing import ListedFile, list_files
+from pipeline.corpora.manifests import MIN_SPEAKERS, Utterance, keyed_order, raise_findings, some_of
 from pipeline.errors import CorpusError
-from pipeline.manifests import MIN_SPEAKERS, Utterance, keyed_order, raise_findings, some_of
-from pipeline.recipe import SPLITS, FolderCorpus
+from pipeline.recipe.schema import SPLITS, FolderCorpus
 from pipeline.tables import Column, Schema, read_table
 
 FOLDER_NAMES = ("speech", "folder")

@@ -17,9 +17,9 @@ import logging
 from pathlib import Path
 
 from pipeline.corpora.listing import ListedFile, list_files
+from pipeline.corpora.manifests import Utterance, raise_findings
 from pipeline.errors import CorpusError
-from pipeline.manifests import Utterance, raise_findings
-from pipeline.recipe import SPLITS, LibriSpeechCorpus
+from pipeline.recipe.schema import SPLITS, LibriSpeechCorpus
 
 FOLDER_NAMES = ("LibriSpeech", "librispeech")
 ENDINGS = (".flac", ".wav")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.audio import AudioHeader, choose_channel, read_header
+from pipeline.audio.files import AudioHeader, choose_channel, read_header
+from pipeline.compute.workers import chunked, map_parallel
+from pipeline.corpora.manifests import raise_findings
 from pipeline.errors import AudioError, CorpusError
-from pipeline.manifests import raise_findings
-from pipeline.parallel import chunked, map_parallel
 
 FILES_PER_CHUNK = 2048
 """Coarse, because starting worker processes takes as long as reading a few thousand headers."""

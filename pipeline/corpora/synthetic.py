@@ -28,16 +28,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.audio import write_audio
+from pipeline.audio.files import write_audio
+from pipeline.compute.workers import map_parallel
 from pipeline.corpora import folder
 from pipeline.corpora.espeak import SAMPLE_RATE, Voice, speak
 from pipeline.corpora.listing import ListedFile
+from pipeline.corpora.manifests import Utterance, keyed_order
 from pipeline.corpora.sentences import sentence
 from pipeline.errors import CorpusError
-from pipeline.manifests import Utterance, keyed_order
-from pipeline.parallel import map_parallel
-from pipeline.recipe import SPLITS, FolderCorpus, SyntheticCorpus
-from pipeline.tables import write_table, written_whole
+from pipeline.files import written_whole
+from pipeline.recipe.schema import SPLITS, FolderCorpus, SyntheticCorpus
+from pipeline.tables import write_table
 
 FOLDER_NAMES = ("synthetic",)
 SHARED_SPLITS: tuple[str, ...] = ()

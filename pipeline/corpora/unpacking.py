@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
+from pipeline.corpora.manifests import some_of
 from pipeline.errors import CorpusError
-from pipeline.manifests import some_of
 
 MAX_MEMBERS = 2_000_000
 COPY_BYTES = 2**20

@@ -22,9 +22,9 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.corpora.listing import ListedFile, digest_files, list_files, read_headers
+from pipeline.corpora.manifests import Utterance, keyed_order, make_manifest
 from pipeline.errors import CorpusError
-from pipeline.manifests import Utterance, keyed_order, make_manifest
-from pipeline.recipe import SPLITS
+from pipeline.recipe.schema import SPLITS
 
 ENDINGS = (".wav", ".flac")
 SPLIT_OF_FOLDER = {"tr": "train", "cv": "valid", "tt": "test"}

@@ -22,9 +22,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from pipeline.corpora.listing import ListedFile, list_files
+from pipeline.corpora.manifests import Utterance, keyed_order, raise_findings, some_of
 from pipeline.errors import CorpusError
-from pipeline.manifests import Utterance, keyed_order, raise_findings, some_of
-from pipeline.recipe import Wsj0Corpus
+from pipeline.recipe.schema import Wsj0Corpus
 
 FOLDER_NAMES = ("wsj0", "WSJ0")
 ENDINGS = (".wav", ".flac", ".wv1")

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.errors import ModelError
+from pipeline.models.causality import Causality, causality, describe_model, look_ahead
 from pipeline.models.conv_tasnet import ConvTasNet
-from pipeline.models.look_ahead import Causality, causality, describe_model, look_ahead
-from pipeline.recipe import Model
+from pipeline.recipe.schema import Model
 
 __all__ = ["Causality", "ConvTasNet", "build_model", "causality", "describe_model", "look_ahead"]
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.models import kernels
 from pipeline.models.filterbanks import inverse, sinusoids
+from pipeline.models.kernels import cpu as kernels
 from pipeline.models.norms import NORMS
-from pipeline.recipe import Model
+from pipeline.recipe.schema import Model
 
 INPUT_EPS = 1e-20
 """Of the first norm only. It makes the separator blind to the input's level; the usual 1e-8 would exceed the variance of quiet

@@ -9,9 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import statistics
 from pipeline.errors import ScoreError
-from pipeline.reports import words
+from pipeline.reports import statistics, words
 from pipeline.reports.contents import Contents, Facts, gather, of_system
 from pipeline.reports.grids import Grid, as_text
 

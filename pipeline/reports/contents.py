@@ -9,9 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import statistics
 from pipeline.errors import ScoreError
-from pipeline.reports import repeats, words
+from pipeline.reports import repeats, statistics, words
 
 Facts = Mapping[str, Mapping[str, Any]]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipeline import figures, statistics
-from pipeline.figures import Drawing, Estimate
+from pipeline.reports import figures, statistics
 from pipeline.reports.contents import Contents, of_system
+from pipeline.reports.figures import Drawing, Estimate
 
 _MOST_PAIRS = 3
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline import audio, figures
-from pipeline.reports import words
+from pipeline.audio import files
+from pipeline.reports import figures, words
 from pipeline.reports.contents import Contents
 
 Samples: TypeAlias = npt.NDArray[np.float64]
@@ -57,10 +57,10 @@ def clip_loader(dataset_dir: Path, mixtures: pd.DataFrame, estimates: Mapping[st
     def load(mixture_id: str) -> Clips:
         row = rows.loc[mixture_id]
         names = [f"s{k + 1}" for k in range(int(str(row["num_sources"])))]
-        mixture, sample_rate = audio.read_audio(dataset_dir / str(row["mixture_path"]))
-        references = np.stack([audio.read_audio(dataset_dir / str(row[f"source_{name[1:]}_path"]))[0] for name in names])
+        mixture, sample_rate = files.read_audio(dataset_dir / str(row["mixture_path"]))
+        references = np.stack([files.read_audio(dataset_dir / str(row[f"source_{name[1:]}_path"]))[0] for name in names])
         found = {
-            system: np.stack([audio.read_audio(folder / name / f"{mixture_id}.wav")[0] for name in names])
+            system: np.stack([files.read_audio(folder / name / f"{mixture_id}.wav")[0] for name in names])
             for system, folder in estimates.items()
         }
         return Clips(sample_rate, mixture, references, found)
@@ -194,7 +194,7 @@ def _example(contents: Contents, number: int, rule: str, mixture_id: str, clips:
         made = []
         for label, value, place, samples in entries:
             webp = base64.b64encode(figures.spectrogram_webp(samples, clips.sample_rate, full_scale_db=top)).decode()
-            flac = base64.b64encode(audio.encode(samples, clips.sample_rate, "flac")).decode()
+            flac = base64.b64encode(files.encode(samples, clips.sample_rate, "flac")).decode()
             made.append(Clip(count, label, value, place, webp, flac))
             count += 1
         rows.append(Row(legend, tuple(made)))

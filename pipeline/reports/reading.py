@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import TableError
-from pipeline.statistics import METRICS
+from pipeline.reports.statistics import METRICS
 from pipeline.tables import SCORES, read_table
 
 log = logging.getLogger(__name__)

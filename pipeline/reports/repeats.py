@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline import statistics
 from pipeline.errors import ScoreError
+from pipeline.reports import statistics
 
 Runs = Mapping[str, Sequence[str]]
 """By system, the names of its runs; only of systems with two or more."""

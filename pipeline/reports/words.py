@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.statistics import MARGIN_DB
+from pipeline.reports.statistics import MARGIN_DB
 
 LABELS = {"si_snri_db": "SI-SNRi", "sdri_db": "SDRi", "si_snr_db": "SI-SNR", "sdr_db": "SDR", "sir_db": "SIR", "sar_db": "SAR"}
 LABELS |= {"sa_sdr_db": "SA-SDR", "stoi": "STOI", "estoi": "ESTOI", "pesq": "PESQ"}

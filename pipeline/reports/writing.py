@@ -13,13 +13,12 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from pipeline import figures, statistics
+from pipeline.files import written_whole
 from pipeline.reports import contents as made
-from pipeline.reports import drawings, listening, onsets, tabulating, words
+from pipeline.reports import drawings, figures, listening, onsets, statistics, tabulating, words
 from pipeline.reports.contents import Contents, Facts
 from pipeline.reports.grids import as_latex, as_markdown, markdown_escape
 from pipeline.reports.sums import check_sums
-from pipeline.tables import written_whole
 
 MAX_PAGE_BYTES = 9_900_000
 """What sounds and pictures may fill the page to, so that it stays below 10 MB."""
@@ -247,7 +246,7 @@ def _finite(value: Any) -> Any:
 
 # ----------------------------------------------------------------------------------------------------------------- files
 def _environment(*, autoescape: bool) -> Environment:
-    loader = PackageLoader("pipeline", "templates")
+    loader = PackageLoader("pipeline.reports", "templates")
     environment = Environment(loader=loader, autoescape=autoescape, undefined=StrictUndefined, keep_trailing_newline=True)
     environment.filters["pictured"] = _pictured
     environment.filters["unbroken"] = _unbroken

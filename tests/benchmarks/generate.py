@@ -29,10 +29,10 @@ import pandas as pd
 import soundfile
 from scipy.signal import lfilter, resample_poly
 
-from pipeline.plans import librimix
-from pipeline.plans.published import listed_manifest
-from pipeline.recipe import LibriMixPlan, Mix, MixType, Variant
-from pipeline.rendering import render
+from pipeline.mixtures.plans import librimix
+from pipeline.mixtures.plans.published import listed_manifest
+from pipeline.mixtures.rendering import render
+from pipeline.recipe.schema import LibriMixPlan, Mix, MixType, Variant
 
 RATE = 16000
 TYPES: list[MixType] = ["mix_clean", "mix_both", "mix_single"]

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.batches import DynamicSegments, PackedMixtures, Segments, StaticSegments, epoch_batches
-from pipeline.benchmarking import benchmark_training
-from pipeline.plans.random import MixtureSampler
-from pipeline.recipe import Model, RandomPlan, System, Train
-from pipeline.shards import Shard, Signal, write_shard
+from pipeline.mixtures.plans.drawn import MixtureSampler
+from pipeline.mixtures.shards import Shard, Signal, write_shard
+from pipeline.recipe.schema import Model, RandomPlan, System, Train
+from pipeline.training.batches import DynamicSegments, PackedMixtures, Segments, StaticSegments, epoch_batches
+from pipeline.training.benchmark import benchmark_training
 
 RATE, SECONDS, BATCH_SIZE = 8000, 4.0, 8
 NUM_SPEAKERS, UTTERANCES_EACH, NUM_MIXTURES = 50, 8, 400

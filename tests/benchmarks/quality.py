@@ -47,13 +47,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("work-quality"))
     given = parser.parse_args()
 
-    from pipeline import reports, scoring, stages
-    from pipeline.recipe import load_recipe
+    from pipeline import reports
+    from pipeline.recipe.schema import load_recipe
+    from pipeline.scoring import scoring
+    from pipeline.stages import graph
 
     recipe = load_recipe(given.recipe, given.set)
     names = given.systems or list(recipe.systems)
-    options = stages.Options(work=given.work, named_corpora={"folder": given.speech})
-    found = stages.run(recipe, ["mix", *(f"separate:{name}" for name in names)], options=options)
+    options = graph.Options(work=given.work, named_corpora={"folder": given.speech})
+    found = graph.run(recipe, ["mix", *(f"separate:{name}" for name in names)], options=options)
     theirs = {name: given.work / "asteroid" / f"{name}-{given.asteroid_size}" for name in names}
     dataset = found.folders["mix"]
     trainings = [

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.audio import write_audio
-from pipeline.metrics import References, mir_eval_sources
-from pipeline.mixture_scores import Heard, Settings, score_heard
-from pipeline.parallel import cpu_count
-from pipeline.scoring import score_dataset
+from pipeline.audio.files import write_audio
+from pipeline.compute.workers import cpu_count
+from pipeline.scoring.metrics import References, mir_eval_sources
+from pipeline.scoring.mixture import Heard, Settings, score_heard
+from pipeline.scoring.scoring import score_dataset
 from tests.separations import ILL_CONDITIONED, Speech, ill_conditioned_set, realistic_set, with_interference
 
 RATE = 8000

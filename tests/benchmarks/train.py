@@ -30,10 +30,10 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 def ours(causal: bool) -> tuple[torch.nn.Module, Loss]:
     """This project's network and loss, as training sets them up."""
-    from pipeline import devices
-    from pipeline.losses import pit_loss
+    from pipeline.compute import devices
     from pipeline.models import build_model
-    from pipeline.recipe import Model
+    from pipeline.recipe.schema import Model
+    from pipeline.training.losses import pit_loss
 
     device = torch.device("cpu")
     devices.prepare(device)
@@ -50,7 +50,7 @@ def ours(causal: bool) -> tuple[torch.nn.Module, Loss]:
 
 def ours_plain(causal: bool) -> tuple[torch.nn.Module, Loss]:
     """The readable definition without the compiled kernels."""
-    from pipeline.models import kernels
+    from pipeline.models.kernels import cpu as kernels
 
     model, loss = ours(causal)
 
@@ -65,7 +65,7 @@ def torchaudio(causal: bool) -> tuple[torch.nn.Module, Loss]:
     """torchaudio's network (non-causal only), our loss."""
     import torchaudio.models
 
-    from pipeline.losses import pit_loss
+    from pipeline.training.losses import pit_loss
 
     if causal:
         raise SystemExit("torchaudio has no causal Conv-TasNet")

@@ -1,0 +1,1 @@
+"""Audio: files read and written, resampled, levelled, and mixed; arrays in, arrays out."""

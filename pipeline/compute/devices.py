@@ -1,0 +1,112 @@
+"""Where and in which arithmetic torch computes: device, precision and threads are chosen here and nowhere else."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from pipeline.compute.allocator import keep_freed_memory
+from pipeline.compute.torchrun import local_rank
+from pipeline.compute.workers import worker_threads
+from pipeline.errors import ModelError
+
+if sys.platform != "win32":
+    import resource
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called ``auto``, ``cpu``, ``cuda`` or ``cuda:1``; ``auto`` is CUDA where there is one.
+
+    Raises:
+        ModelError: when the name is unknown or the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise ModelError(f"--device {name}: no such device; choose auto, cpu or cuda")
+    index = int(number) if number else local_rank()
+    if index >= torch.cuda.device_count():
+        raise ModelError(f"--device {name}: torch {torch.__version__} finds {torch.cuda.device_count()} CUDA devices; use cpu")
+    return torch.device("cuda", index)
+
+
+def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """Arithmetic of the matrix products; ``auto`` is bfloat16 where the device has instructions for it, not an emulation."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    abilities = torch.cpu.get_capabilities()
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """A context in which matrix products run in ``dtype``; it does nothing for float32."""
+    return torch.autocast(device.type, dtype=dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls it: ``cpu``, or the name on the card."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def cpu_name() -> str:
+    """The processor's name and the threads in use, for figures that depend on them."""
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _processor() -> str:
+    """What Linux calls the processor; elsewhere its architecture."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.machine() or "CPU"
+
+
+def prepare(device: torch.device) -> None:
+    """Set threads, and on CUDA the current device and TF32 for the matrix products that stay in float32."""
+    torch.set_num_threads(worker_threads())
+    if device.type == "cpu":
+        # Every step asks for the same memory again.
+        keep_freed_memory(largest_block=2**30, most_free=2**31 - 1)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+
+
+def choose_loaders(num_workers: int | None, device: torch.device) -> int:
+    """Threads that make batches: one beside a CPU's training, which has use for every core itself, up to eight for a GPU."""
+    if num_workers is not None:
+        return num_workers
+    return max(1, min(8, worker_threads() - 1)) if device.type == "cuda" else 1
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for what the device still has to do; a clock read before this is wrong."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Most memory held so far, GiB: of the device on CUDA, of this process elsewhere (NaN where the system does not say)."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) / 2**30
+    if sys.platform == "win32":
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

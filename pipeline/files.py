@@ -1,0 +1,66 @@
+"""Files written whole or not at all, and what a killed process leaves of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline.errors import WorkError
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed process was just writing below a folder: the temporary files of :func:`written_whole`."""
+    for left_over in folder.rglob(".*.tmp"):
+        left_over.unlink()
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place, flushed to disk, when the block ends well.
+
+    Args:
+        path: the final name; its folder is made.
+
+    Raises:
+        WorkError: when the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    temporary = _temporary(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_quickly(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, without waiting for the disk: for files by the thousand that are recorded elsewhere.
+
+    A killed process leaves no half file; a power cut may.
+
+    Raises:
+        WorkError: when the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    temporary = _temporary(path)
+    try:
+        try:
+            temporary.write_bytes(content)
+        except FileNotFoundError:  # only the first file of a folder misses it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -1,0 +1,91 @@
+"""How much audio a plan stands for, from the lengths in the manifest alone: mixtures, hours, files, bytes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import WorkError
+from pipeline.recipe.schema import Mix, Variant
+
+WAV_HEADER_BYTES = {"pcm16": 44, "float32": 56, "flac": 44}
+BYTES_PER_SAMPLE = {"pcm16": 2, "float32": 4, "flac": 2}
+BLOCK_BYTES = 4096
+"""Of the usual file systems."""
+RECORD_BYTES = 1024
+"""About what the journal and the tables say of each file, all together."""
+
+Size = TypeVar("Size", int, "pd.Series[int]")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What rendering writes; for FLAC the bytes are those of 16-bit wav, which it stays below."""
+
+    num_mixtures: int
+    num_files: int
+    num_bytes: int
+    seconds: float
+    disk_bytes: int
+    """What a disk must have room for: files in whole blocks, and the tables and records about them."""
+
+
+def footprint(plan: pd.DataFrame, manifest: pd.DataFrame, mix: Mix) -> Footprint:
+    """Count what rendering ``plan`` (tables.PLAN) of ``manifest`` (tables.MANIFEST) by ``mix`` would write, all variants.
+
+    Exact for wav from the lengths alone; ``num_mixtures`` and ``seconds`` are those of the first variant.
+    """
+    # Noise is cut or extended to the speech, so its length does not matter.
+    speech = plan[plan["source"] != "noise"]
+    rows = speech.join(
+        manifest.set_index("utterance_id")[["num_samples", "sample_rate"]], on="utterance_id", validate="many_to_one"
+    )
+    parts = [_of_variant(rows, variant, mix) for variant in mix.variants]
+    num_files, num_bytes, disk_bytes = (
+        sum(getattr(part, name) for part in parts) for name in ("num_files", "num_bytes", "disk_bytes")
+    )
+    return Footprint(parts[0].num_mixtures, num_files, num_bytes, parts[0].seconds, disk_bytes)
+
+
+def _of_variant(rows: pd.DataFrame, variant: Variant, mix: Mix) -> Footprint:
+    rate = variant.sample_rate
+    common = np.gcd(rows["sample_rate"], rate)
+    # The length of scipy.signal.resample_poly's output is ceil(n · up / down).
+    lengths = -(-rows["num_samples"] * (rate // common) // (rows["sample_rate"] // common))
+    ends = np.rint(rows["start_seconds"] * rate).astype("int64") + lengths
+    mixtures = ends.groupby([rows["split"], rows["mixture_id"]]).agg([variant.mode, "count"])
+    files = mixtures["count"] + len(mix.types) + mix.with_noise
+    sizes = mixtures[variant.mode] * BYTES_PER_SAMPLE[mix.encoding] + WAV_HEADER_BYTES[mix.encoding]
+    disk_bytes = int((files * (in_blocks(sizes) + RECORD_BYTES)).sum())
+    seconds = float(mixtures[variant.mode].sum()) / rate
+    return Footprint(len(mixtures), int(files.sum()), int((files * sizes).sum()), seconds, disk_bytes)
+
+
+def in_blocks(num_bytes: Size) -> Size:
+    """What a file of so many bytes takes from a disk."""
+    return -(-num_bytes // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def require_room(folder: Path, num_bytes: int) -> None:
+    """Raise WorkError unless the disk under ``folder`` has room for ``num_bytes`` and a little more."""
+    free = free_bytes(folder)
+    if num_bytes > free:
+        raise WorkError(
+            f"{folder}: {num_bytes / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; make room or choose another --work"
+        )
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space where ``folder`` is or will be."""
+    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    return shutil.disk_usage(existing).free
+
+
+def written_bytes(folder: Path) -> int:
+    """What the files of an interrupted run take from the disk already."""
+    return sum(in_blocks(path.stat().st_size) for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,221 @@
+"""Mixtures drawn anew from any manifest: speakers first, then each speaker's least used utterance, then levels.
+
+Every draw has its own random numbers, keyed by what it is for ("seed/split/index"), so a plan depends on neither the order of the
+corpus listing nor the number of workers, and a longer plan begins with the shorter one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipeline.audio.levels import LevelRule
+from pipeline.errors import PlanError
+from pipeline.mixtures.plans.overlap import with_overlap
+from pipeline.recipe.schema import SPLITS, RandomPlan
+from pipeline.tables import PLAN
+
+HALF_RANGE_DB = 2.5
+"""Relative levels are U(0, 5) dB, split symmetrically."""
+LOUDNESS_LUFS = (-33.0, -25.0)
+MAX_ID_LENGTH = 180
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One mixture: who speaks and how loud."""
+
+    utterance_ids: tuple[str, ...]
+    levels_db: tuple[float, ...]
+    """dB or LUFS, by the plan's level rule."""
+    overlap: float = 1.0
+    """Of neighbours, as a share of the shorter."""
+    order: tuple[int, ...] = ()
+    """The sources' places in the order in which they begin."""
+
+
+def draw_plan(manifest: pd.DataFrame, plan: RandomPlan, *, seed: int) -> pd.DataFrame:
+    """Draw all mixtures of a plan.
+
+    Args:
+        manifest: see ``tables.MANIFEST``; the order of its rows does not matter.
+        plan: how many mixtures of how many sources, and at which levels.
+        seed: of the recipe.
+
+    Returns:
+        A table as ``tables.PLAN`` says, a row per source, mixtures in the order they were drawn.
+
+    Raises:
+        PlanError: a split has fewer speakers than a mixture needs, naming the split and the counts.
+    """
+    rows = []
+    for split in SPLITS:
+        if split in plan.num_mixtures:
+            voices = usable_voices(manifest, plan, split)
+            draws = _draw_split(voices, plan, split=split, seed=seed)
+            rows += _plan_rows(draws, plan.level, split)
+    table = pd.DataFrame(rows, columns=PLAN.required())
+    return with_overlap(table, manifest, plan.overlap, seed=seed)
+
+
+def usable_voices(manifest: pd.DataFrame, plan: RandomPlan, split: str) -> list[list[str]]:
+    """The utterances of every speaker of a split that are long enough, sorted: [speaker][utterance].
+
+    Raises:
+        PlanError: fewer speakers than a mixture needs.
+    """
+    # Whoever has no name is noise.
+    here = manifest[(manifest["split"] == split) & (manifest["speaker_id"] != "")]
+    seconds = here["num_samples"] / here["sample_rate"]
+    usable = here[seconds >= plan.min_seconds].sort_values(["speaker_id", "utterance_id"])
+    voices = [list(ids) for _, ids in usable.groupby("speaker_id")["utterance_id"]]
+    if len(voices) < plan.num_sources:
+        longest = f", the longest {seconds.max():.2f} s" if len(here) else ""
+        raise PlanError(
+            f"split {split}: mixtures of {plan.num_sources} need {plan.num_sources} speakers with an utterance of at least "
+            f"{plan.min_seconds:g} s, and {len(voices)} of its {here['speaker_id'].nunique()} speakers have one "
+            f"({len(here)} utterances{longest}); add speech or lower plan.min_seconds"
+        )
+    return voices
+
+
+def _draw_split(voices: Sequence[Sequence[str]], plan: RandomPlan, *, split: str, seed: int) -> list[Draw]:
+    """The mixtures of one split; no set of utterances comes twice unless the split has little else to offer."""
+    uses = {utterance: 0 for voice in voices for utterance in voice}
+    seen: set[frozenset[str]] = set()
+    draws = []
+    for index in range(plan.num_mixtures[split]):  # type: ignore[index]  # a plain str from SPLITS
+        keyed = random.Random(f"{seed}/{split}/{index}/plan")
+        for _ in range(_TRIES):
+            utterances = tuple(_least_used(voices[k], uses, keyed) for k in _distinct(len(voices), plan.num_sources, keyed))
+            if frozenset(utterances) not in seen:
+                break
+        seen.add(frozenset(utterances))
+        for utterance in utterances:
+            uses[utterance] += 1
+        draws.append(Draw(utterances, draw_levels(plan.level, plan.num_sources, keyed)))
+    return draws
+
+
+def _distinct(population: int, count: int, keyed: random.Random) -> list[int]:
+    """``count`` different numbers below ``population``, all orders equally likely."""
+    drawn: list[int] = []
+    while len(drawn) < count:
+        number = int(keyed.random() * population)
+        if number not in drawn:
+            drawn.append(number)
+    return drawn
+
+
+def _least_used(utterances: Sequence[str], uses: dict[str, int], keyed: random.Random) -> str:
+    fewest = min(uses[utterance] for utterance in utterances)
+    candidates = [utterance for utterance in utterances if uses[utterance] == fewest]
+    return candidates[int(keyed.random() * len(candidates))]
+
+
+def draw_levels(rule: LevelRule, num_sources: int, keyed: random.Random) -> tuple[float, ...]:
+    """Levels of the sources of one mixture, to five significant digits as in MERL's lists.
+
+    ``loudness``: U(-33, -25) LUFS each (LibriMix). Otherwise the published order of signs: +x, -x for two, +x, -x, 0 for three,
+    +x, +y, -y, -x for four, with x and y from U(0, 2.5) dB, so that the first speaker is never the quieter.
+    """
+    if rule == "loudness":
+        low, high = LOUDNESS_LUFS
+        return tuple(_five_digits(low + (high - low) * keyed.random()) for _ in range(num_sources))
+    louder = [_five_digits(HALF_RANGE_DB * keyed.random()) for _ in range(num_sources // 2)]
+    middle = [0.0] * (num_sources % 2)
+    return (*louder, *(-level for level in reversed(louder)), *middle)
+
+
+def _five_digits(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def _plan_rows(draws: Sequence[Draw], rule: LevelRule, split: str) -> list[dict[str, str | float]]:
+    """The plan table's rows, mixture by mixture."""
+    taken: set[str] = set()
+    rows: list[dict[str, str | float]] = []
+    for draw in draws:
+        mixture_id = unique_id(mixture_name(draw.utterance_ids, draw.levels_db), taken)
+        rows += [
+            {
+                "mixture_id": mixture_id,
+                "split": split,
+                "source": f"s{number}",
+                "utterance_id": utterance,
+                "level_rule": rule,
+                "level": level,
+                "start_seconds": 0.0,
+            }
+            for number, (utterance, level) in enumerate(zip(draw.utterance_ids, draw.levels_db, strict=True), start=1)
+        ]
+    return rows
+
+
+def mixture_name(utterance_ids: Sequence[str], levels_db: Sequence[float]) -> str:
+    """WSJ0-mix's way of naming, ``utterance_level_utterance_level``, fit for any file system.
+
+    Characters beyond letters, digits and ``.+-_`` become ``-``; a name too long is cut and closed with a digest of the whole.
+    """
+    return safe_name("_".join(f"{utterance}_{level:.5g}" for utterance, level in zip(utterance_ids, levels_db, strict=True)))
+
+
+def safe_name(whole: str) -> str:
+    """A name fit for any file system: see :func:`mixture_name`."""
+    safe = re.sub(r"[^A-Za-z0-9.+_-]", "-", whole).lstrip(".-") or "mixture"
+    if len(safe) <= MAX_ID_LENGTH:
+        return safe
+    return f"{safe[: MAX_ID_LENGTH - 13]}_{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
+
+
+def unique_id(name: str, taken: set[str]) -> str:
+    """The name, or the first of name_2, name_3, … that is not taken (letter case aside); it is then."""
+    candidate, count = name, 1
+    while candidate.casefold() in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    taken.add(candidate.casefold())
+    return candidate
+
+
+class MixtureSampler:
+    """Draws mixtures on the fly, each by itself: for dynamic mixing.
+
+    Args:
+        manifest: see ``tables.MANIFEST``.
+        plan: the rules; ``num_mixtures`` does not matter here.
+        split: whose speakers to draw from.
+        seed: of the recipe.
+
+    Raises:
+        PlanError: the split has fewer speakers than a mixture needs.
+    """
+
+    def __init__(self, manifest: pd.DataFrame, plan: RandomPlan, *, split: str, seed: int) -> None:
+        self.voices = usable_voices(manifest, plan, split)
+        self.rule: LevelRule = plan.level
+        self.num_sources = plan.num_sources
+        self.overlap = plan.overlap
+        self.split = split
+        self.seed = seed
+
+    def draw(self, epoch: int, index: int) -> Draw:
+        """The mixture at one place of one epoch: equal arguments, equal mixture, whoever asks and in whatever order."""
+        keyed = self.keyed(epoch, index, "mixture")
+        chosen = [self.voices[k] for k in _distinct(len(self.voices), self.num_sources, keyed)]
+        utterances = tuple(voice[int(keyed.random() * len(voice))] for voice in chosen)
+        levels = draw_levels(self.rule, self.num_sources, keyed)
+        apart = self.keyed(epoch, index, "overlap")
+        return Draw(
+            utterances, levels, apart.choice(self.overlap), tuple(apart.sample(range(self.num_sources), self.num_sources))
+        )
+
+    def keyed(self, epoch: int, index: int, purpose: str) -> random.Random:
+        """Random numbers of one place of one epoch for one purpose, independent of every other."""
+        return random.Random(f"{self.seed}/{self.split}/{epoch}/{index}/{purpose}")

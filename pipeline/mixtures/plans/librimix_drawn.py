@@ -1,0 +1,328 @@
+"""LibriMix drawn anew for any corpus, by the rules its metadata were once made by, and written in the published format.
+
+Utterances are dealt out without replacement, one round for training and as many as it takes for the other splits; loudness is
+U(-33, -25) LUFS for speech and U(-38, -30) for noise; gains of a mixture fall together where the sum of all would exceed 0.9.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.audio.files import read_audio, resample
+from pipeline.audio.levels import loudness
+from pipeline.audio.mixing import PEAK, extended, fit_lengths, source_gain
+from pipeline.compute.workers import chunked, map_parallel
+from pipeline.errors import AudioError, PlanError
+from pipeline.files import written_whole
+from pipeline.mixtures.plans.drawn import LOUDNESS_LUFS, safe_name, unique_id
+from pipeline.mixtures.plans.librimix import RULE, list_name
+from pipeline.mixtures.plans.overlap import begin_order, begin_times, dealt
+from pipeline.mixtures.plans.planned import NOISE
+from pipeline.recipe.schema import LibriMixPlan
+from pipeline.tables import PLAN
+
+FOLDERS = {"train": "train", "valid": "dev", "test": "test"}
+"""What the published tree's folders are called, where no LibriSpeech subset names them."""
+NOISE_LUFS = (-38.0, -30.0)
+_CHUNK = 16
+_MAX_ROUNDS = 200
+
+logger = logging.getLogger("pipeline")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to mix: a row of a manifest."""
+
+    utterance_id: str
+    speaker_id: str
+    path: str
+    sample_rate: int
+    num_samples: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return self.num_samples / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Files that will be mixed."""
+
+    mixture_id: str
+    split: str
+    sources: tuple[File, ...]
+    begins_seconds: tuple[float, ...]
+    """When each source begins."""
+    overlap: float
+    noise: File | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return max(begin + file.seconds for begin, file in zip(self.begins_seconds, self.sources, strict=True))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where the files lie, and the seed of their levels."""
+
+    corpus_root: Path
+    noise_root: Path | None
+    channel: int | None
+    seed: int
+
+
+def draw_lists(
+    manifest: pd.DataFrame,
+    plan: LibriMixPlan,
+    reading: Reading,
+    *,
+    noises: pd.DataFrame | None = None,
+    num_workers: int | None = None,
+) -> pd.DataFrame:
+    """Draw combinations, measure every file of them, and say at which gains they mix.
+
+    Args:
+        manifest: of the speech, see ``tables.MANIFEST``.
+        plan: number of sources and mixtures, splits, limit, shortest utterance.
+        reading: where the files lie.
+        noises: of the noise, with the same columns; without it the plan is of clean mixtures only.
+        num_workers: processes.
+
+    Returns:
+        A plan of linear gains (``tables.PLAN`` and ``subset``), as ``librimix.read_lists`` would read of published metadata.
+
+    Raises:
+        PlanError: a split has fewer speakers than a mixture needs, or no noise.
+        AudioError: a file is damaged or silent.
+    """
+    combinations = [
+        combination
+        for split in plan.splits
+        for combination in combine(manifest, plan, split=split, seed=reading.seed, noises=noises)[: plan.limit]
+    ]
+    gains_of = partial(_all_gains, reading)
+    chunks = map_parallel(
+        gains_of, chunked(combinations, _CHUNK), num_workers=num_workers, description="measure loudness", size=len
+    )
+    gains = [each for chunk in chunks for each in chunk]
+    rows = [row for pair in zip(combinations, gains, strict=True) for row in _plan_rows(*pair)]
+    return pd.DataFrame(rows, columns=[*PLAN.required(), *(["overlap"] if plan.is_partial else []), "subset"])
+
+
+# -------------------------------------------------------------------------------------------------------- who meets whom
+def combine(
+    manifest: pd.DataFrame, plan: LibriMixPlan, *, split: str, seed: int, noises: pd.DataFrame | None = None
+) -> list[Combination]:
+    """The combinations of one split: speakers differ inside each, and no two are of the same utterances.
+
+    For training every utterance is used at most once, so there may be fewer than the plan asks for, as in LibriMix; the log says.
+
+    Raises:
+        PlanError: the split has fewer speakers than a mixture needs, or fewer combinations than the plan asks for, or noise is
+            given but none for the split.
+    """
+    speech = _files(manifest, split, plan.min_seconds)
+    if len({file.speaker_id for file in speech}) < plan.num_sources:
+        raise PlanError(
+            f"split {split}: mixtures of {plan.num_sources} need as many speakers with an utterance of at least "
+            f"{plan.min_seconds:g} s; there are {len({file.speaker_id for file in speech})}"
+        )
+    asked = plan.num_mixtures[split]  # type: ignore[index]  # a plain str from plan.splits
+    groups = _groups(speech, plan.num_sources, asked, split=split, seed=seed)
+    if len(groups) < asked and split != "train":
+        raise PlanError(f"split {split}: its {len(speech)} utterances combine to {len(groups)} mixtures; lower plan.num_mixtures")
+    if len(groups) < asked:
+        logger.info("split train: using every utterance once gives %d mixtures rather than %d", len(groups), asked)
+    combinations = _begun(groups, plan.overlap, split=split, seed=seed)
+    return _with_noises(combinations, noises, split=split, seed=seed) if noises is not None else combinations
+
+
+def _begun(groups: Sequence[tuple[File, ...]], ratios: Sequence[float], *, split: str, seed: int) -> list[Combination]:
+    """The groups with their names, and when each source of them begins."""
+    taken: set[str] = set()
+    combinations = []
+    for index, group in enumerate(groups):
+        name = unique_id(safe_name("_".join(file.utterance_id for file in group)), taken)
+        ratio = dealt(ratios, index)
+        begins = begin_times([file.seconds for file in group], ratio, begin_order(len(group), f"{seed}/{split}/{name}/order"))
+        combinations.append(Combination(name, split, group, begins, ratio))
+    return combinations
+
+
+def _files(manifest: pd.DataFrame, split: str, min_seconds: float) -> list[File]:
+    """The files of a split that are long enough, sorted."""
+    here = manifest[(manifest["split"] == split) & (manifest["num_samples"] >= min_seconds * manifest["sample_rate"])]
+    columns = ["utterance_id", "speaker_id", "path", "sample_rate", "num_samples"]
+    return [File(*row) for row in here.sort_values("utterance_id")[columns].itertuples(index=False, name=None)]
+
+
+def _groups(speech: Sequence[File], size: int, number: int, *, split: str, seed: int) -> list[tuple[File, ...]]:
+    """Groups of different speakers, dealt round by round; one round for training."""
+    groups: dict[frozenset[str], tuple[File, ...]] = {}
+    for round_number in range(1 if split == "train" else _MAX_ROUNDS):
+        order = list(speech)
+        random.Random(f"{seed}/{split}/{round_number}/deal").shuffle(order)
+        for group in _one_round(order, size):
+            groups.setdefault(frozenset(file.utterance_id for file in group), group)
+        if len(groups) >= number:
+            break
+    return list(groups.values())[:number]
+
+
+def _one_round(order: Sequence[File], size: int) -> list[tuple[File, ...]]:
+    """Deal files out: each joins the first open group that lacks its speaker and opens one where there is none."""
+    whole: list[tuple[File, ...]] = []
+    open_groups: list[list[File]] = []
+    for file in order:
+        home = next((group for group in open_groups if all(other.speaker_id != file.speaker_id for other in group)), None)
+        if home is None:
+            open_groups.append([file])
+            continue
+        home.append(file)
+        if len(home) == size:
+            whole.append(tuple(home))
+            open_groups.remove(home)
+    return whole
+
+
+def _with_noises(combinations: Sequence[Combination], noises: pd.DataFrame, *, split: str, seed: int) -> list[Combination]:
+    """Each with a noise, used once before any is used again, that lasts as long as the combination where there is one."""
+    stock = _files(noises, split, 0.0)
+    if not stock:
+        raise PlanError(f"split {split}: there is no noise for it; add some or ask for mix.types = ['mix_clean'] alone")
+    noisy: list[Combination] = []
+    left: list[File] = []
+    for number, one in enumerate(combinations):
+        left = left or _shuffled(stock, f"{seed}/{split}/{number}/noise")
+        noise = next((file for file in left if file.seconds >= one.seconds), None) or max(left, key=lambda file: file.seconds)
+        left.remove(noise)
+        noisy.append(replace(one, noise=noise))
+    return noisy
+
+
+def _shuffled(files: Sequence[File], key: str) -> list[File]:
+    order = list(files)
+    random.Random(key).shuffle(order)
+    return order
+
+
+# ----------------------------------------------------------------------------------------------------------------- gains
+def _all_gains(reading: Reading, combinations: Sequence[Combination]) -> list[list[float]]:
+    return [gains_of(combination, reading) for combination in combinations]
+
+
+def gains_of(combination: Combination, reading: Reading) -> list[float]:
+    """The linear gain of every source, and of the noise if there is any, applied to the files as they are.
+
+    Raises:
+        AudioError: a file is damaged or silent.
+    """
+    keyed = random.Random(f"{reading.seed}/{combination.split}/{combination.mixture_id}/loudness")
+    signals = _signals(combination, reading)
+    ranges = [LOUDNESS_LUFS] * len(combination.sources) + [NOISE_LUFS] * (combination.noise is not None)
+    targets = [low + (high - low) * keyed.random() for low, high in ranges]
+    gains = [_gain(samples, rate, target, path) for (samples, rate, path), target in zip(signals, targets, strict=True)]
+    common_rate = combination.sources[0].sample_rate
+    levelled = [gain * resample(samples, rate, common_rate) for gain, (samples, rate, _) in zip(gains, signals, strict=True)]
+    starts = [round(begin * common_rate) for begin in combination.begins_seconds] + [0] * (
+        len(levelled) - len(combination.sources)
+    )
+    peak = float(np.abs(fit_lengths(levelled, "max", starts).sum(axis=0)).max())
+    return [gain * min(1.0, PEAK / peak) for gain in gains]
+
+
+def _signals(combination: Combination, reading: Reading) -> list[tuple[npt.NDArray[Any], int, Path]]:
+    """Samples, sample rate and path of every component; noise as long as all the speech."""
+    paths = [reading.corpus_root / file.path for file in combination.sources]
+    signals = [(*read_audio(path, channel=reading.channel, dtype="float32"), path) for path in paths]
+    if combination.noise is not None and reading.noise_root is not None:
+        length = round(combination.seconds * combination.noise.sample_rate)
+        path = reading.noise_root / combination.noise.path
+        noise, rate = read_audio(path, channel=0, stop=length, dtype="float32")
+        signals.append((extended(noise, length, rate), rate, path))
+    return signals
+
+
+def _gain(samples: npt.NDArray[Any], sample_rate: int, target_lufs: float, path: Path) -> float:
+    measured = loudness(samples, sample_rate)
+    if not np.isfinite(measured):
+        raise AudioError(f"{path}: is silent, so no gain brings it to a loudness; remove it from the corpus")
+    return source_gain("loudness", target_lufs, measured, float(np.abs(samples).max()))
+
+
+def _plan_rows(combination: Combination, gains: Sequence[float]) -> list[dict[str, Any]]:
+    names = [f"s{number}" for number in range(1, len(combination.sources) + 1)]
+    files = [*combination.sources, *([combination.noise] if combination.noise is not None else [])]
+    return [
+        {
+            "mixture_id": combination.mixture_id,
+            "split": combination.split,
+            "source": name,
+            "utterance_id": file.utterance_id,
+            "level_rule": RULE,
+            "level": gain,
+            "start_seconds": begin,
+            "overlap": combination.overlap,
+            "subset": FOLDERS[combination.split],
+        }
+        for name, file, gain, begin in zip([*names, NOISE], files, gains, [*combination.begins_seconds, 0.0], strict=False)
+    ]
+
+
+# --------------------------------------------------------------------------------------------------------------- writing
+def write_lists(plan: pd.DataFrame, manifest: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write a plan of gains as LibriMix's metadata: ``libri2mix_dev.csv`` and ``libri2mix_dev_info.csv`` for every subset.
+
+    Args:
+        plan: see :func:`draw_lists`.
+        manifest: of its speech and noise.
+        folder: gets the files.
+
+    Returns:
+        The files written.
+    """
+    facts = manifest.set_index("utterance_id")[["path", "speaker_id", "sex"]]
+    written = []
+    for subset, rows in plan.join(facts, on="utterance_id").groupby("subset", sort=False):
+        mixtures = [list(group.itertuples()) for _, group in rows.groupby("mixture_id", sort=False)]
+        num_sources = len([row for row in mixtures[0] if row.source != NOISE])
+        path = folder / list_name(num_sources, str(subset))
+        written.append(_write(path, [_metadata_row(mixture) for mixture in mixtures]))
+        written.append(_write(path.with_name(f"{path.stem}_info.csv"), [_info_row(mixture) for mixture in mixtures]))
+    return written
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    with written_whole(path) as temporary:
+        pd.DataFrame(list(rows)).to_csv(temporary, index=False, lineterminator="\n")
+    return path
+
+
+def _metadata_row(mixture: Sequence[Any]) -> dict[str, Any]:
+    cells: dict[str, Any] = {"mixture_ID": mixture[0].mixture_id}
+    for row in mixture:
+        column = NOISE if row.source == NOISE else f"source_{row.source.removeprefix('s')}"
+        cells |= {f"{column}_path": row.path, f"{column}_gain": row.level}
+    return cells
+
+
+def _info_row(mixture: Sequence[Any]) -> dict[str, Any]:
+    cells: dict[str, Any] = {"mixture_ID": mixture[0].mixture_id}
+    for row in mixture:
+        if row.source != NOISE:
+            number = row.source.removeprefix("s")
+            cells |= {f"speaker_{number}_ID": row.speaker_id, f"speaker_{number}_sex": row.sex}
+    return cells

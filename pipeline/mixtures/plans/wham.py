@@ -1,0 +1,72 @@
+"""Noisy mixtures as WHAM! makes them: WSJ0-2mix's rules for the speech, and a noise under it (Wichern et al., Interspeech 2019).
+
+The loudness of the first speaker (ITU-R BS.1770-4) lies U(-3, 6) dB over that of the noise.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipeline.errors import PlanError
+from pipeline.mixtures.plans.drawn import draw_plan
+from pipeline.mixtures.plans.planned import NOISE
+from pipeline.recipe.schema import WhamPlan
+
+RULE = "wham"
+SNR_DB = (-3.0, 6.0)
+
+
+def draw_lists(manifest: pd.DataFrame, plan: WhamPlan, *, seed: int, noises: pd.DataFrame) -> pd.DataFrame:
+    """Draw mixtures and a noise for each.
+
+    Args:
+        manifest: of the speech, see ``tables.MANIFEST``.
+        plan: number of sources and mixtures, shortest utterance.
+        seed: of the recipe.
+        noises: of the noise, with the same columns.
+
+    Returns:
+        A plan (``tables.PLAN``); the level of noise is the first speaker's loudness over it in dB, and its start, never positive,
+        says how much of it has passed when the mixture begins.
+
+    Raises:
+        PlanError: a split has fewer speakers than a mixture needs, or no noise.
+    """
+    speech = draw_plan(manifest, plan.drawing, seed=seed).assign(level_rule=RULE)
+    stock = {str(split): _Stock(rows) for split, rows in noises.sort_values("utterance_id").groupby("split")}
+    seconds_of = dict(zip(manifest["utterance_id"], manifest["num_samples"] / manifest["sample_rate"], strict=True))
+    rows: list[dict[str, Any]] = []
+    for (split, name), mixture in speech.groupby(["split", "mixture_id"], sort=False):
+        if split not in stock:
+            raise PlanError(f"split {split}: there is no noise for it; add some or ask for mix.types = ['mix_clean'] alone")
+        sources = [{str(column): value for column, value in row.items()} for row in mixture.to_dict("records")]
+        seconds = max(source["start_seconds"] + seconds_of[source["utterance_id"]] for source in sources)
+        keyed = random.Random(f"{seed}/{split}/{name}/noise")
+        rows += [*sources, sources[0] | stock[split].row(seconds, keyed)]
+    return pd.DataFrame(rows, columns=speech.columns)
+
+
+class _Stock:
+    """The noises of a split, the least used drawn first."""
+
+    def __init__(self, noises: pd.DataFrame) -> None:
+        self._ids: Sequence[str] = list(noises["utterance_id"])
+        self._seconds = dict(zip(self._ids, noises["num_samples"] / noises["sample_rate"], strict=True))
+        self._left: list[str] = []
+
+    def row(self, seconds: float, keyed: random.Random) -> dict[str, Any]:
+        """The cells of a noise in the plan, for a mixture that lasts so long."""
+        self._left = self._left or list(self._ids)
+        noise = self._left.pop(int(keyed.random() * len(self._left)))
+        spare = max(self._seconds[noise] - seconds, 0.0)
+        low, high = SNR_DB
+        return {
+            "source": NOISE,
+            "utterance_id": noise,
+            "level": low + (high - low) * keyed.random(),
+            "start_seconds": -spare * keyed.random(),
+        }

@@ -1,0 +1,201 @@
+"""MERL's lists of WSJ0-2mix and its relatives: read, written, and checked against the published levels.
+
+A list ``mix_2_spk_tr.txt`` holds a row per mixture: path, level in dB, path, level in dB, and a blank at the end::
+
+    wsj0/si_tr_s/40n/40na010x.wav 1.9857 wsj0/si_tr_s/01x/01xo031a.wav -1.9857
+
+The mixture is called ``40na010x_1.9857_01xo031a_-1.9857``. Source: create_wav_2speakers.m, Hershey et al., ICASSP 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from math import log10
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from pipeline.audio.files import read_audio, resample
+from pipeline.audio.levels import active_level
+from pipeline.compute.workers import chunked, map_parallel
+from pipeline.errors import AudioError, PlanError
+from pipeline.files import written_whole
+from pipeline.mixtures.plans.drawn import draw_plan, mixture_name
+from pipeline.mixtures.plans.planned import NOISE
+from pipeline.mixtures.plans.published import find_list, unique_rows
+from pipeline.recipe.schema import Wsj0MixPlan
+from pipeline.tables import PLAN
+
+SPLITS = {"train": "tr", "valid": "cv", "test": "tt"}
+"""MERL's names of the splits."""
+RULE = "active_8k"
+TOP = "wsj0/"
+"""What every path of the lists begins with; a corpus root is that folder."""
+LEVEL_RATE = 8000
+TOLERANCE_DB = 0.3
+"""Versions of the published level meter differ by up to 0.12 dB; the far-field microphone by 1 to 4.5 dB."""
+_CHUNK = 32
+
+
+def list_name(num_sources: int, split: str) -> str:
+    """The published file name: ``mix_2_spk_tr.txt``."""
+    return f"mix_{num_sources}_spk_{SPLITS[split]}.txt"
+
+
+def read_lists(folder: Path, plan: Wsj0MixPlan) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the lists of the splits a plan asks for.
+
+    Args:
+        folder: holds them, or a folder below it does.
+        plan: number of sources, splits and limit; ``limit_hours`` needs lengths: see ``planned.first_hours``.
+
+    Returns:
+        The plan (``tables.PLAN``), and the utterances it uses (``utterance_id, speaker_id, sex, split, path``), paths from the
+        folder ``wsj0`` on.
+
+    Raises:
+        PlanError: a list is missing or a line of it is not as above, naming file and line.
+    """
+    rows: list[dict[str, Any]] = []
+    utterances: list[dict[str, Any]] = []
+    for split in plan.splits:
+        path = find_list(folder, list_name(plan.num_sources, split))
+        lines = path.read_text(encoding="utf-8").splitlines()[: plan.limit]
+        for number, line in enumerate(lines, start=1):
+            files, levels = parse_row(line, plan.num_sources, f"{path}, line {number}")
+            rows += _plan_rows(files, levels, split)
+            utterances += [_utterance(file, split) for file in files]
+    table = pd.DataFrame(rows, columns=PLAN.required())
+    _check_names(table)
+    return table, unique_rows(utterances)
+
+
+def parse_row(line: str, num_sources: int, origin: str) -> tuple[list[PurePosixPath], list[float]]:
+    """The paths, without ``wsj0/``, and the levels of one row of a list.
+
+    Raises:
+        PlanError: the row is not as above; ``origin`` names it.
+    """
+    words = line.split()
+    try:
+        levels = [float(word) for word in words[1::2]]
+    except ValueError:
+        levels = []
+    if len(words) != 2 * num_sources or len(levels) != num_sources:
+        raise PlanError(f"{origin}: expected {num_sources} times a path and a level in dB, found {line.strip()!r}")
+    return [PurePosixPath(word.removeprefix(TOP)) for word in words[0::2]], levels
+
+
+def _plan_rows(files: list[PurePosixPath], levels: list[float], split: str) -> list[dict[str, Any]]:
+    mixture_id = mixture_name([file.stem for file in files], levels)
+    return [
+        {
+            "mixture_id": mixture_id,
+            "split": split,
+            "source": f"s{number}",
+            "utterance_id": file.stem,
+            "level_rule": RULE,
+            "level": level,
+            "start_seconds": 0.0,
+        }
+        for number, (file, level) in enumerate(zip(files, levels, strict=True), start=1)
+    ]
+
+
+def _utterance(file: PurePosixPath, split: str) -> dict[str, Any]:
+    return {"utterance_id": file.stem, "speaker_id": file.parent.name, "sex": "", "split": split, "path": str(file)}
+
+
+def _check_names(plan: pd.DataFrame) -> None:
+    """Two mixtures of one name would overwrite each other."""
+    twice = plan[plan.duplicated(["split", "mixture_id", "source"])]
+    if len(twice):
+        raise PlanError(f"the lists give {twice['mixture_id'].nunique()} names twice (first {twice['mixture_id'].iloc[0]})")
+
+
+def draw_lists(manifest: pd.DataFrame, plan: Wsj0MixPlan, *, seed: int) -> pd.DataFrame:
+    """New mixtures of any corpus, by the published rules: the plan that :func:`read_lists` would read of them.
+
+    Raises:
+        PlanError: a split has fewer speakers than a mixture needs.
+    """
+    drawn = draw_plan(manifest, plan.drawing, seed=seed)
+    drawn["level_rule"] = RULE
+    if plan.limit is None:
+        return drawn
+    place = drawn.groupby("split")["mixture_id"].transform(lambda names: pd.factorize(names)[0])
+    return drawn[place < plan.limit].reset_index(drop=True)
+
+
+def write_lists(plan: pd.DataFrame, manifest: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write a plan as MERL's lists, one per split, for other tools to read.
+
+    Args:
+        plan: of active levels, two or more sources each.
+        manifest: with its utterances.
+        folder: gets ``mix_2_spk_tr.txt`` and so on.
+
+    Returns:
+        The files written.
+    """
+    path_of = manifest.set_index("utterance_id")["path"]
+    written = []
+    for split, rows in plan[plan["source"] != NOISE].groupby("split", sort=False):
+        columns = zip(rows["mixture_id"], TOP + rows["utterance_id"].map(path_of), rows["level"], strict=True)
+        words = pd.DataFrame([(name, f"{path} {level:.5g}") for name, path, level in columns], columns=["mixture_id", "words"])
+        lines = words.groupby("mixture_id", sort=False)["words"].agg(" ".join)
+        num_sources = rows.groupby("mixture_id").size().iloc[0]
+        path = folder / list_name(num_sources, str(split))
+        with written_whole(path) as temporary:
+            temporary.write_text("".join(f"{line} \n" for line in lines), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+# ---------------------------------------------------------------------------------------------------------------- levels
+def read_levels(folder: Path) -> dict[str, float]:
+    """MERL's own active levels (power, at 8 kHz) of every WSJ0 utterance: ``activlev_*.txt`` in a folder or below it.
+
+    Nothing where there are no such files.
+    """
+    files = sorted(Path(folder).rglob("activlev_*.txt"))
+    lines = (line.split() for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    return {name: float(power) for name, power in lines}
+
+
+def check_levels(
+    manifest: pd.DataFrame,
+    corpus_root: Path,
+    published: Mapping[str, float],
+    *,
+    channel: int | None = None,
+    num_workers: int | None = None,
+) -> None:
+    """Compare the active level of every file with the published one, where there is one.
+
+    Raises:
+        AudioError: one line for every file whose level differs by more than versions of the level meter do.
+    """
+    known = manifest[manifest["utterance_id"].isin(published)]
+    rows = [(name, path, published[name]) for name, path in zip(known["utterance_id"], known["path"], strict=True)]
+    compare = partial(_level_findings, Path(corpus_root), channel)
+    chunks = map_parallel(compare, chunked(rows, _CHUNK), num_workers=num_workers, description="check levels", size=len)
+    findings = [finding for chunk in chunks for finding in chunk]
+    if findings:
+        raise AudioError("\n".join(findings))
+
+
+def _level_findings(root: Path, channel: int | None, rows: Sequence[tuple[str, str, float]]) -> list[str]:
+    findings = []
+    for name, path, published in rows:
+        samples, own_rate = read_audio(root / path, channel=channel)
+        power = active_level(resample(samples, own_rate, LEVEL_RATE), LEVEL_RATE).power
+        difference_db = 10 * log10(power / published) if power > 0 else float("-inf")
+        if abs(difference_db) > TOLERANCE_DB:
+            findings.append(
+                f"{root / path}: its active level is {difference_db:+.1f} dB off the published one of {name}; is it the "
+                "far-field microphone (.wv2)? convert the .wv1 file anew"
+            )
+    return findings

@@ -1,0 +1,281 @@
+"""Plans become audio: every file written whole, resumable at the mixture, the same bytes for any number of workers.
+
+dataset/2speakers/… or dataset/Libri2Mix/…    the published trees: see ``renderers``
+dataset/mixtures.csv                          written last: with it the dataset is whole
+dataset/files.csv                             length, peak and checksum of every file
+dataset/journal.jsonl                         what is already there, while it is being made
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.audio.files import choose_channel, read_header, write_audio
+from pipeline.compute.journal import Entry, Journal, Record, read_records
+from pipeline.compute.workers import chunked, map_parallel
+from pipeline.errors import AudioError, PlanError
+from pipeline.files import remove_temporaries
+from pipeline.mixtures.plans.planned import NOISE, PlannedMixture, needed_rows, planned_mixtures
+from pipeline.mixtures.renderers import renderer_of
+from pipeline.mixtures.renderers.base import MIXTURES_FILE, AudioFile, Inputs, Renderer
+from pipeline.recipe.schema import Mix
+from pipeline.tables import MIXTURES, Column, Schema, read_table, table_writer
+
+VERSION = 1
+"""Raised when the same plan would give other samples."""
+
+FILES = Schema(
+    "list of files",
+    (
+        Column("path", "text", "relative to the dataset"),
+        Column("mixture_id", "text", "as in the plan"),
+        Column("split", "text", "train, valid or test"),
+        Column("sample_rate", "integer", "Hz"),
+        Column("num_samples", "integer", "length"),
+        Column("peak", "number", "largest absolute sample as stored"),
+        Column("sha256", "text", "of the samples, little-endian, without the header"),
+    ),
+)
+
+JOURNAL_FILE = "journal.jsonl"
+FILES_FILE = "files.csv"
+_CHUNK = 8
+_HEADER_CHUNK = 2048  # headers take microseconds
+
+
+# ---------------------------------------------------------------------------------------------------------------- inputs
+def check_inputs(
+    plan: pd.DataFrame,
+    manifest: pd.DataFrame,
+    corpus_root: Path,
+    mix: Mix,
+    *,
+    channel: int | None = None,
+    noise_root: Path | None = None,
+    num_workers: int | None = None,
+) -> None:
+    """Look at the header of every file a plan needs, before anything is written.
+
+    Raises:
+        PlanError: the plan names utterances that the manifest lacks, or noise without a noise corpus.
+        AudioError: one line for every file that is missing, unreadable, empty, of several channels with none chosen, below the
+            mixtures' sample rate, or of another length than the manifest says.
+    """
+    plan = needed_rows(plan, manifest, with_noise=mix.with_noise)
+    roots = {False: Path(corpus_root), True: _noise_root(noise_root, mix)}
+    is_noise = plan.groupby("utterance_id")["source"].first() == NOISE
+    needed = manifest[manifest["utterance_id"].isin(is_noise.index)].sort_values("path")
+    noisy = needed["utterance_id"].map(is_noise)
+    rows = [
+        (roots[n] / path, num, 0 if n else channel)
+        for path, num, n in zip(needed["path"], needed["num_samples"], noisy, strict=True)
+    ]
+    look = partial(_header_findings, max(variant.sample_rate for variant in mix.variants))
+    chunks = map_parallel(look, chunked(rows, _HEADER_CHUNK), num_workers=num_workers, description="check inputs", size=len)
+    findings = [finding for chunk in chunks for finding in chunk]
+    if findings:
+        raise AudioError("\n".join(findings))
+
+
+def _noise_root(noise_root: Path | None, mix: Mix) -> Path:
+    if mix.with_noise and noise_root is None:
+        raise PlanError(
+            f"mix.types = {mix.types} needs a noise corpus; name it with --corpus wham_noise=DIR, or ask for mix_clean alone"
+        )
+    return Path(noise_root or "")
+
+
+def _header_findings(sample_rate: int, rows: Sequence[tuple[Path, int, int | None]]) -> list[str]:
+    findings = []
+    for path, num_samples, channel in rows:
+        try:
+            _check_header(path, sample_rate, channel, num_samples)
+        except AudioError as error:
+            findings.append(str(error))
+    return findings
+
+
+def _check_header(path: Path, sample_rate: int, channel: int | None, num_samples: int) -> None:
+    header = read_header(path)
+    choose_channel(path, header, channel)
+    if header.sample_rate < sample_rate:
+        raise AudioError(
+            f"{path}: is sampled at {header.sample_rate} Hz, below the mixtures' {sample_rate} Hz; lower mix.sample_rate"
+        )
+    if header.num_samples != num_samples:
+        raise AudioError(f"{path}: has {header.num_samples} samples where the manifest says {num_samples}; scan the corpus anew")
+
+
+# ------------------------------------------------------------------------------------------------------------- rendering
+def render(
+    plan: pd.DataFrame,
+    manifest: pd.DataFrame,
+    corpus_root: Path,
+    dataset_dir: Path,
+    mix: Mix,
+    *,
+    channel: int | None = None,
+    noise_root: Path | None = None,
+    num_workers: int | None = None,
+) -> pd.DataFrame:
+    """Write every mixture of a plan, or what an interrupted call has left to write; a whole dataset is left as it is.
+
+    Args:
+        plan: see ``tables.PLAN``.
+        manifest: see ``tables.MANIFEST``, with every utterance of the plan.
+        corpus_root: the folder the manifest's paths start from; it is only read.
+        dataset_dir: gets the tree, the journal and the tables.
+        mix: rates, modes, types and sample format.
+        channel: of files with several.
+        noise_root: the folder the paths of noise start from; only needed for types with noise.
+        num_workers: processes; one per core by default. The bytes do not depend on it.
+
+    Returns:
+        The table of mixtures, as ``mixtures.csv`` holds it.
+
+    Raises:
+        AudioError: an utterance turns out damaged or silent; what is written so far stays and is resumed from.
+        DatasetError: the folder holds the beginnings of another dataset.
+        PlanError: plan, manifest and noise do not belong together.
+        WorkError: the folder cannot be written, or the disk is full.
+    """
+    mixtures = planned_mixtures(plan, manifest, with_noise=mix.with_noise)
+    _check_modes(mixtures, mix)
+    inputs = Inputs(Path(corpus_root), _noise_root(noise_root, mix), channel, mix)
+    dataset_dir = Path(dataset_dir)
+    (dataset_dir / MIXTURES_FILE).unlink(missing_ok=True)
+    journal = Journal(dataset_dir / JOURNAL_FILE, _identity(mixtures, mix, channel), ("split", "mixture_id"))
+    journal.resume(partial(_files_are_there, dataset_dir))
+    remove_temporaries(dataset_dir)
+    # Mixtures of one utterance stand together, so that a worker finds it remembered.
+    todo = sorted((m for m in mixtures if (m.split, m.mixture_id) not in journal), key=lambda m: [s.path for s in m.sources])
+    for written in _write_all(todo, inputs, dataset_dir, journal, num_workers):
+        journal.append(written)
+    journal.settle((m.split, m.mixture_id) for m in mixtures)
+    write_tables(dataset_dir / JOURNAL_FILE, dataset_dir)
+    return read_table(dataset_dir / MIXTURES_FILE, MIXTURES)
+
+
+def _check_modes(mixtures: Sequence[PlannedMixture], mix: Mix) -> None:
+    """Raise PlanError where a source might begin after its mixture has been cut."""
+    late = [mixture.mixture_id for mixture in mixtures if any(source.start_seconds > 0 for source in mixture.sources)]
+    if late and any(variant.mode == "min" for variant in mix.variants):
+        raise PlanError(
+            f"{len(late)} mixtures have speech that begins late (first {late[0]}), which mode 'min' may cut; use 'max'"
+        )
+
+
+def _identity(mixtures: Sequence[PlannedMixture], mix: Mix, channel: int | None) -> str:
+    """A digest of all that decides the bytes, the utterances' own content apart."""
+    digest = hashlib.sha256(f"{VERSION} {mix.model_dump_json()} {channel}\n".encode())
+    for mixture in mixtures:
+        digest.update(repr(mixture).encode())
+    return digest.hexdigest()
+
+
+def _write_all(
+    mixtures: Sequence[PlannedMixture], inputs: Inputs, dataset_dir: Path, journal: Journal, num_workers: int | None
+) -> Iterable[list[Entry]]:
+    """Render and write mixtures in parallel; yields what the journal shall say of them, in order."""
+    session = uuid.uuid4().hex
+    write = partial(_write_chunk, session, inputs, dataset_dir, journal.entry)
+    try:
+        yield from map_parallel(write, chunked(mixtures, _CHUNK), num_workers=num_workers, description="mix", size=len)
+    finally:
+        _renderers.pop(session, None)
+
+
+def _write_chunk(
+    session: str, inputs: Inputs, dataset_dir: Path, entry: Callable[[Record], Entry], mixtures: Sequence[PlannedMixture]
+) -> list[Entry]:
+    renderer = _renderer(session, mixtures[0].rule, inputs)
+    return [entry(_write_mixture(renderer, mixture, inputs, dataset_dir)) for mixture in mixtures]
+
+
+_renderers: dict[str, Renderer] = {}
+"""This process's renderer, by session: what it remembers of the corpus must not outlive one call of render()."""
+
+
+def _renderer(session: str, rule: str, inputs: Inputs) -> Renderer:
+    if session not in _renderers:
+        _renderers.clear()
+        _renderers[session] = renderer_of(rule, inputs)
+    return _renderers[session]
+
+
+def _write_mixture(renderer: Renderer, mixture: PlannedMixture, inputs: Inputs, dataset_dir: Path) -> Record:
+    rendered = renderer.render(mixture)
+    files = [write_file(file, dataset_dir, inputs.mix) for file in rendered.files]
+    return {"mixture_id": mixture.mixture_id, "split": mixture.split, "rows": rendered.rows, "files": files}
+
+
+def write_file(file: AudioFile, dataset_dir: Path, mix: Mix) -> Record:
+    """Write one file; returns what ``files.csv`` says of it, and its size."""
+    num_bytes = write_audio(dataset_dir / file.path, file.samples, file.sample_rate, mix.encoding)
+    return {
+        "path": file.path,
+        "sample_rate": file.sample_rate,
+        "num_samples": len(file.samples),
+        "peak": stored_peak(file.samples),
+        "sha256": samples_digest(file.samples),
+        "num_bytes": num_bytes,
+    }
+
+
+def stored_peak(samples: np.ndarray[Any, Any]) -> float:
+    """The largest absolute sample, full scale at 1."""
+    largest = max(float(samples.max(initial=0)), -float(samples.min(initial=0)))
+    return largest / 2**15 if samples.dtype == np.int16 else largest
+
+
+def samples_digest(samples: np.ndarray[Any, Any]) -> str:
+    """SHA-256 of samples [time], little-endian."""
+    return hashlib.sha256(np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder("<")).data).hexdigest()
+
+
+def _files_are_there(dataset_dir: Path, record: Record) -> bool:
+    """Whether the files of a journal record exist with the sizes they were written with."""
+    try:
+        return all((dataset_dir / file["path"]).stat().st_size == file["num_bytes"] for file in record["files"])
+    except OSError:
+        return False
+
+
+def write_tables(journal: Path, dataset_dir: Path) -> None:
+    """Write all tables of a dataset from its journal, record after record, ``mixtures.csv`` last."""
+    columns = _columns_of_tables(read_records(journal))
+    with ExitStack() as stack:
+        # What is opened first is finished last.
+        tables = {
+            path: stack.enter_context(table_writer(dataset_dir / path, columns[path], _schema_of(path)))
+            for path in sorted(columns, key=lambda path: path != MIXTURES_FILE)
+        }
+        write_file_row = stack.enter_context(table_writer(dataset_dir / FILES_FILE, FILES.required(), FILES))
+        for record in read_records(journal):
+            for file in record["files"]:
+                write_file_row({name: file.get(name, record.get(name)) for name in FILES.required()})
+            for path, row in record["rows"].items():
+                tables[path](row)
+
+
+def _columns_of_tables(records: Iterable[Record]) -> dict[str, list[str]]:
+    """The columns of every table, in the order in which rows have them."""
+    columns: dict[str, dict[str, None]] = {}
+    for record in records:
+        for path, row in record["rows"].items():
+            columns.setdefault(path, {}).update(dict.fromkeys(row))
+    return {path: list(names) for path, names in columns.items()}
+
+
+def _schema_of(path: str) -> Schema | None:
+    """Our own tables have one, those that LibriMix publishes have none."""
+    return MIXTURES if Path(path).name.startswith("mixtures") else None

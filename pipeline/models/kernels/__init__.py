@@ -1,0 +1,1 @@
+"""The fast paths of the network, each equal to its readable definition within rounding."""

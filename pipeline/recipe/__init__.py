@@ -1,0 +1,1 @@
+"""Recipes: every setting that decides a result, checked when it is read."""

@@ -1,0 +1,1 @@
+"""Scoring: estimates against references, in SI-SNR, SDR and their improvements."""

@@ -1,0 +1,261 @@
+"""The scores of one mixture: a row per system and source, whatever its recordings are like.
+
+One permutation serves all metrics. The mixture stands in as every source's baseline; improvements are differences to it. What
+cannot be scored gets NaN (or -inf, where the estimate is silence) and a reason in ``status``:
+
+    ok
+    missing_*, unreadable_*, empty_*, nan_*, silent_*, other_rate_*     of the reference, estimate or mixture
+    length_mismatch(n)     the estimate is n samples longer (or, negative, shorter); what both have is scored
+    shortened(n)           another recording of the mixture ends n samples earlier (n is negative); what all have is scored
+    clipped                the estimate stays at full scale for three samples or more
+    perfect                the estimate is the reference at another level
+    shorter_than_filter    fewer than 512 samples: the SDR's filter explains almost anything
+    ill_conditioned        the references' delays are nearly dependent: by mir_eval's own arithmetic; mind SIR and SAR
+
+Several reasons are joined by semicolons. Scores of the last six kinds are numbers like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import groupby
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+
+from pipeline.errors import ScoreError
+from pipeline.scoring import perceptual
+from pipeline.scoring.bss_eval import FILTER_LENGTH, Signals
+from pipeline.scoring.metrics import References, is_finite, is_usable, level, pairwise_si_snr, sa_sdr
+from pipeline.scoring.permutations import best_permutation
+
+Criterion = Literal["si_snr", "sir"]
+"""What assigns estimates to references: the highest mean SI-SNR, or the highest mean SIR as mir_eval does."""
+
+Extra = Literal["sir", "sar", "sa_sdr", "stoi", "estoi", "pesq"]
+"""Metrics on request."""
+
+Row = dict[str, Any]
+
+NOTHING = np.zeros(0)
+
+_FULL_SCALE = 1 - 2.0**-15
+
+_PERCEPTUAL: dict[Extra, Callable[..., float]] = {
+    "stoi": perceptual.stoi,
+    "estoi": partial(perceptual.stoi, extended=True),
+    "pesq": perceptual.pesq,
+}
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A recording as it was found: its samples, or why there are none."""
+
+    samples: Signals
+    """[time]; empty where there is a problem."""
+    problem: str = ""
+    """``missing``, ``unreadable``, ``empty`` or ``other_rate``."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the scores of given recordings."""
+
+    permutation: Criterion = "si_snr"
+    also: tuple[Extra, ...] = ()
+    """Further metrics, each with a column of its own."""
+
+    @staticmethod
+    def of(permutation: str, also: Collection[str], sample_rate: int) -> Settings:
+        """Settings as somebody asks for them, checked; the order of the metrics does not matter.
+
+        Raises:
+            ScoreError: there is no such criterion or metric, or a metric cannot be computed here or at this rate (Hz).
+        """
+        criteria, extras = get_args(Criterion), get_args(Extra)
+        if permutation not in criteria:
+            raise ScoreError(f"permutation {permutation!r}: choose {' or '.join(criteria)}")
+        for metric in also:
+            if metric not in extras:
+                raise ScoreError(f"metric {metric!r}: choose among {', '.join(extras)}; SI-SNR and SDR are always there")
+            perceptual.require(metric, sample_rate)
+        return Settings(cast(Criterion, permutation), tuple(extra for extra in extras if extra in also))
+
+
+def score_heard(
+    estimates: Mapping[str, Sequence[Heard]],
+    references: Sequence[Heard],
+    mixture: Heard | None,
+    *,
+    sample_rate: int,
+    settings: Settings,
+) -> dict[str, list[Row]]:
+    """Score the estimates that several systems made of one mixture; what belongs to the references is computed once.
+
+    Args:
+        estimates: by system.
+        references: one per source.
+        mixture: the baseline, where there is one.
+        sample_rate: Hz, of all recordings.
+        settings: how to assign, and what to compute.
+
+    Returns:
+        For every system a row per reference.
+    """
+    mixture = mixture or Heard(NOTHING, "absent")
+
+    def common_length(system: str) -> int:
+        return _common_length([*estimates[system], *references, mixture])
+
+    rows: dict[str, list[Row]] = {}
+    for length, group in groupby(sorted(estimates, key=common_length), key=common_length):
+        systems = list(group)
+        recordings = [one for system in systems for one in estimates[system]]
+        comparison = Comparison([*recordings, mixture], references, length, sample_rate)
+        first = 0
+        for system in systems:
+            stop = first + len(estimates[system])
+            rows[system] = comparison.rows(range(first, stop), settings)
+            first = stop
+    return rows
+
+
+class Comparison:
+    """Recordings, the mixture last, against references, over the samples that all of them have.
+
+    Args:
+        recordings: estimates of one or more systems, then the mixture.
+        references: one per source.
+        length: samples to compare.
+        sample_rate: Hz.
+    """
+
+    def __init__(self, recordings: Sequence[Heard], references: Sequence[Heard], length: int, sample_rate: int) -> None:
+        self.recordings, self.references = recordings, references
+        self.length, self.sample_rate = length, sample_rate
+        self.signals, self.referred = _cut(recordings, length), _cut(references, length)
+        self.si_snr_db = pairwise_si_snr(self.signals, self.referred)
+        self.projections = References(self.referred).project(self.signals)
+        self.conditions = [_condition(*pair) for pair in zip(recordings, self.signals, strict=True)]
+        self.reference_conditions = [_condition(*pair) for pair in zip(references, self.referred, strict=True)]
+
+    @cached_property
+    def inputs(self) -> list[Row]:
+        """The mixture's scores against every reference, the same for all systems."""
+        mixture = len(self.recordings) - 1
+        return [self._pair(mixture, reference) for reference in range(len(self.references))]
+
+    def rows(self, estimates: range, settings: Settings) -> list[Row]:
+        """A row per reference for the estimates of one system."""
+        part = slice(estimates.start, estimates.stop)
+        permutations = {"si_snr": best_permutation(self.si_snr_db[part]), "sir": self.projections.sir_permutation(part)}
+        chosen = permutations[settings.permutation]
+        common: Row = {
+            "permutation": settings.permutation,
+            "permutations_agree": bool(np.array_equal(permutations["si_snr"], permutations["sir"])),
+            "num_samples": self.length,
+        }
+        if "sa_sdr" in settings.also:
+            common["sa_sdr_db"] = sa_sdr(self.signals[part][chosen], self.referred)
+        return [
+            {"source": f"s{reference + 1}", "estimate": estimate + 1}
+            | self._scores(estimates[estimate], reference, settings.also)
+            | common
+            | self._extras(estimates[estimate], reference, settings.also)
+            for reference, estimate in enumerate(chosen.tolist())
+        ]
+
+    def _scores(self, estimate: int, reference: int, also: Collection[Extra]) -> Row:
+        """Scores of a pair, the mixture's, the differences, and what is to be said about them."""
+        scores, inputs = self._pair(estimate, reference), self.inputs[reference]
+        return {
+            "si_snr_db": scores["si_snr_db"],
+            "si_snri_db": scores["si_snr_db"] - inputs["si_snr_db"],
+            "sdr_db": scores["sdr_db"],
+            "sdri_db": scores["sdr_db"] - inputs["sdr_db"],
+            "status": ";".join(self._findings(estimate, reference, also)) or "ok",
+            "input_si_snr_db": inputs["si_snr_db"],
+            "input_sdr_db": inputs["sdr_db"],
+        }
+
+    def _pair(self, signal: int, reference: int) -> Row:
+        """SI-SNR and SDR of a signal against a reference; where the first is infinite so is the second, but for rounding."""
+        si_snr_db = float(self.si_snr_db[signal, reference])
+        sdr_db = np.inf if si_snr_db == np.inf else self.projections.sdr_db(signal, reference)
+        return {"si_snr_db": si_snr_db, "sdr_db": sdr_db}
+
+    def _extras(self, estimate: int, reference: int, also: Collection[Extra]) -> Row:
+        """Scores on request; NaN where the pair cannot be compared."""
+        row: Row = {}
+        if "sir" in also or "sar" in also:
+            parts = dict(zip(("sir_db", "sar_db"), self.projections.sir_sar_db(estimate, reference), strict=True))
+            row |= {column: value for column, value in parts.items() if column.removesuffix("_db") in also}
+        comparable = not (self.conditions[estimate] or self.reference_conditions[reference])
+        for name, metric in _PERCEPTUAL.items():
+            if name in also:
+                pair = level(self.signals[estimate]), level(self.referred[reference])
+                row[name] = metric(*pair, sample_rate=self.sample_rate) if comparable else np.nan
+        return row
+
+    def _findings(self, estimate: int, reference: int, also: Collection[Extra]) -> Iterator[str]:
+        """What is to be said about a pair, the worst first."""
+        yield from _named(self.reference_conditions[reference], "reference")
+        yield from _named(self.conditions[estimate], "estimate")
+        yield from _named(self.conditions[-1], "mixture")
+        yield from self._lengths(estimate, reference)
+        if is_clipped(self.recordings[estimate].samples):
+            yield "clipped"
+        if self.si_snr_db[estimate, reference] == np.inf:
+            yield "perfect"
+        if 0 < self.length < FILTER_LENGTH:
+            yield "shorter_than_filter"
+        joint = ("sir" in also or "sar" in also) and self.projections.jointly_ill_conditioned
+        if joint or self.projections.ill_conditioned(estimate, reference):
+            yield "ill_conditioned"
+
+    def _lengths(self, estimate: int, reference: int) -> Iterator[str]:
+        """Where the recordings of a pair are not of one length, or are cut because another one is shorter."""
+        estimated, referred = len(self.recordings[estimate].samples), len(self.references[reference].samples)
+        if not (estimated and referred):
+            return
+        if estimated != referred:
+            yield f"length_mismatch({estimated - referred:+d})"
+        if self.length < min(estimated, referred):
+            yield f"shortened({self.length - min(estimated, referred):+d})"
+
+
+def _named(condition: str, signal: str) -> list[str]:
+    return [f"{condition}_{signal}"] if condition not in ("", "absent") else []
+
+
+def _condition(recording: Heard, samples: Signals) -> str:
+    """Why a recording cannot be scored: its problem, ``nan`` or ``silent``; nothing where it can."""
+    if recording.problem:
+        return recording.problem
+    if not len(recording.samples):
+        return "empty"
+    if not is_finite(samples):
+        return "nan"
+    return "" if is_usable(samples) else "silent"
+
+
+def is_clipped(samples: Signals) -> bool:
+    """Whether a recording stays at full scale for three samples in a row or more."""
+    if not len(samples) or np.abs(samples).max() < _FULL_SCALE:
+        return False
+    at_full_scale = np.abs(samples) >= _FULL_SCALE
+    still = at_full_scale[1:] & (samples[1:] == samples[:-1])
+    return bool((still[1:] & still[:-1]).any())
+
+
+def _common_length(recordings: Sequence[Heard]) -> int:
+    """Samples that all recordings have, those left aside that have none at all."""
+    return min((len(one.samples) for one in recordings if len(one.samples)), default=0)
+
+
+def _cut(recordings: Sequence[Heard], length: int) -> Signals:
+    """[recording, time]; NaN where there are no samples."""
+    return np.stack([one.samples[:length] if len(one.samples) else np.full(length, np.nan) for one in recordings])

@@ -1,0 +1,1 @@
+"""Separation: a trained network applied to mixtures."""

@@ -1,0 +1,1 @@
+"""Training: batches, losses, optimisers, and the loop that can be stopped anywhere."""

@@ -1,0 +1,214 @@
+"""How fast a system trains and separates on the device at hand, with noise for speech: no corpus is needed."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.compute import devices
+from pipeline.compute.distributed import Group
+from pipeline.models import build_model, describe_model
+from pipeline.recipe.schema import System
+from pipeline.training.batches import Batch, Samples, Segment
+from pipeline.training.interruptions import Interruptions
+from pipeline.training.loop import Options, Training, TrainingSets
+
+MATRIX_SIZE = 2048
+"""Side of the square matrices whose product sets the peak that steps are compared with."""
+
+
+@dataclass(frozen=True)
+class TrainBenchmark:
+    """What training costs: forward, loss, backward and optimiser step, as the real training runs them."""
+
+    seconds_per_step: float
+    """Median, after the warm-up."""
+    segments_per_second: float
+    warmup_seconds: float
+    """The first step, in which the network is compiled."""
+    peak_memory_gib: float
+    """Of the device on CUDA, of the whole process elsewhere."""
+    gflops_per_second: float
+    """Of the network's own products: three times the forward pass, two operations per multiply-accumulate."""
+    gemm_gflops_per_second: float
+    """Of a large matrix product on this device, in the same arithmetic: the peak."""
+    share_of_gemm_peak: float
+    batch_size: int
+    segment_seconds: float
+    num_parameters: int
+    num_steps: int
+    device: str
+    precision: str
+    compiled: bool
+    num_threads: int
+
+
+@dataclass(frozen=True)
+class InferBenchmark:
+    """What separating one mixture costs."""
+
+    seconds_per_mixture: float
+    """Median, after the first."""
+    real_time_factor: float
+    """Seconds of work per second of audio."""
+    first_seconds: float
+    peak_memory_gib: float
+    mixture_seconds: float
+    num_parameters: int
+    num_steps: int
+    device: str
+    num_threads: int
+
+
+def benchmark_training(
+    system: System,
+    *,
+    num_sources: int = 2,
+    sample_rate: int = 8000,
+    batch_size: int | None = None,
+    num_steps: int = 20,
+    options: Options | None = None,
+) -> TrainBenchmark:
+    """Time ``num_steps`` training steps on noise.
+
+    Args:
+        system: architecture and training settings.
+        num_sources: sources in every mixture.
+        sample_rate: Hz.
+        batch_size: in place of the recipe's.
+        num_steps: after the first one.
+        options: device, compile and micro-batch; ``compile="auto"`` compiles wherever the tools are there.
+    """
+    training = _training(system, num_sources, sample_rate, batch_size, options or Options())
+    noise = Noise(num_sources, round(system.train.segment_seconds * sample_rate))
+    batch = noise.batch(training.settings.batch_size).to(training.device)
+    network = training.network()
+    seconds = _timed(lambda: training.step(network, batch), num_steps + 1, training.device)
+    median = statistics.median(seconds[1:])
+    facts = describe_model(training.model)
+    # Two operations per multiply-accumulate; the backward pass costs twice the forward pass.
+    gflops = 3 * 2e-9 * facts["macs_per_second"] * system.train.segment_seconds * len(batch) / median
+    peak = gemm_gflops_per_second(training.device, training.precision)
+    return TrainBenchmark(
+        seconds_per_step=median,
+        segments_per_second=len(batch) / median,
+        warmup_seconds=seconds[0],
+        peak_memory_gib=devices.peak_memory_gib(training.device),
+        gflops_per_second=gflops,
+        gemm_gflops_per_second=peak,
+        share_of_gemm_peak=gflops / peak,
+        batch_size=len(batch),
+        segment_seconds=system.train.segment_seconds,
+        num_parameters=facts["num_parameters"],
+        num_steps=num_steps,
+        device=devices.device_name(training.device),
+        precision=str(training.precision).removeprefix("torch."),
+        compiled=network.compiled,
+        num_threads=torch.get_num_threads(),
+    )
+
+
+def _training(system: System, num_sources: int, sample_rate: int, batch_size: int | None, options: Options) -> Training:
+    """A training that is never run, for its steps; endless, so that compiling pays."""
+    device = devices.choose_device(options.device)
+    devices.prepare(device)
+    changes = {"batch_size": batch_size or system.train.batch_size, "epochs": 10**9}
+    system = System(model=system.model, train=system.train.model_copy(update=changes))
+    model = build_model(system.model, num_sources=num_sources, sample_rate=sample_rate).to(device)
+    noise = Noise(num_sources, 1)
+    return Training(model, system, TrainingSets(noise, noise), Path(os.devnull), {}, options, Group(), Interruptions())
+
+
+def benchmark_inference(
+    system: System,
+    *,
+    num_sources: int = 2,
+    sample_rate: int = 8000,
+    mixture_seconds: float = 4.0,
+    num_steps: int = 10,
+    device: str = "auto",
+) -> InferBenchmark:
+    """Time the separation of one mixture of noise after another, as ``tasnet separate`` runs it.
+
+    Args:
+        system: its architecture counts.
+        num_sources: sources in every mixture.
+        sample_rate: Hz.
+        mixture_seconds: length of the mixture.
+        num_steps: mixtures after the first one.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+    place = devices.choose_device(device)
+    devices.prepare(place)
+    model = build_model(system.model, num_sources=num_sources, sample_rate=sample_rate).to(place).eval()
+    mixture = torch.randn(1, round(mixture_seconds * sample_rate), device=place)
+    with torch.inference_mode():
+        seconds = _timed(lambda: model(mixture), num_steps + 1, place)
+    median = statistics.median(seconds[1:])
+    return InferBenchmark(
+        seconds_per_mixture=median,
+        real_time_factor=median / mixture_seconds,
+        first_seconds=seconds[0],
+        peak_memory_gib=devices.peak_memory_gib(place),
+        mixture_seconds=mixture_seconds,
+        num_parameters=describe_model(model)["num_parameters"],
+        num_steps=num_steps,
+        device=devices.device_name(place),
+        num_threads=torch.get_num_threads(),
+    )
+
+
+class Noise:
+    """Mixtures of white noise, all alike: segments and whole mixtures for timing."""
+
+    def __init__(self, num_sources: int, num_samples: int) -> None:
+        self._sources = np.random.default_rng(0).standard_normal((num_sources, num_samples)).astype(np.float32)
+
+    def __len__(self) -> int:
+        return 1
+
+    def num_samples(self, index: int) -> int:
+        """Length of the mixture."""
+        return int(self._sources.shape[1])
+
+    def read(self, index: int, start: int, stop: int) -> tuple[Samples, Samples]:
+        """A cut of it."""
+        sources = self._sources[:, start:stop]
+        return sources.sum(0), sources
+
+    def segment(self, epoch: int, index: int) -> Segment:
+        """All of it."""
+        return Segment(self._sources.sum(0), self._sources, self.num_samples(0))
+
+    def batch(self, size: int) -> Batch:
+        """Different noise in every row."""
+        num_sources, num_samples = self._sources.shape
+        sources = torch.randn(size, num_sources, num_samples, generator=torch.Generator().manual_seed(0))
+        return Batch(sources.sum(1), sources, torch.full((size,), num_samples))
+
+
+def gemm_gflops_per_second(device: torch.device, precision: torch.dtype, *, num_products: int = 10) -> float:
+    """The best rate of a large square matrix product, 10⁹ operations per second."""
+    left, right = (torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device).to(precision) for _ in range(2))
+    best = min(_timed(lambda: left @ right, num_products, device))
+    return 2e-9 * MATRIX_SIZE**3 / best
+
+
+def _timed(work: Callable[[], Any], times: int, device: torch.device) -> list[float]:
+    """Seconds of every repetition, the device's own work included."""
+    seconds = []
+    for _ in range(times):
+        devices.synchronise(device)
+        started = time.perf_counter()
+        work()
+        devices.synchronise(device)
+        seconds.append(time.perf_counter() - started)
+    return seconds

@@ -1,0 +1,75 @@
+"""A whole packed dataset in a device's memory: training batches are gathered there, and only their places cross from the host.
+
+The places are those that :class:`pipeline.training.batches.StaticSegments` draws, so the samples are equal bit by bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.mixtures.shards import Shard
+from pipeline.training.batches import Batch, StaticSegments
+
+PIECE = 2**26
+"""Samples that are copied at once."""
+
+
+class ResidentSegments:
+    """The segments of a packed dataset, on a device.
+
+    Args:
+        segments: which cuts of which mixtures.
+        device: where the samples shall lie.
+    """
+
+    def __init__(self, segments: StaticSegments, device: torch.device) -> None:
+        self._segments = segments
+        self._device = device
+        self._shard = segments.shard
+        self._samples = _copied(self._shard, device)
+        self._time = torch.arange(segments.num_samples, device=device)
+
+    def gather(self, epoch: int, indices: Sequence[int]) -> Batch:
+        """The batch of these segments; nothing waits for the device."""
+        firsts, lengths = zip(*(self._firsts(epoch, index) for index in indices), strict=True)
+        first = self._moved(torch.tensor(np.stack(firsts)))  # [batch, row]
+        length = self._moved(torch.tensor(lengths))  # [batch]
+        inside = self._time < length[:, None, None]  # [batch, 1, time]
+        places = torch.where(inside, first[:, :, None] + self._time, 0)  # [batch, row, time]
+        values = self._samples[places]
+        full_scale = 2.0**15 if values.dtype == torch.int16 else 1.0
+        rows = torch.where(inside, values.float() / full_scale, 0.0)
+        return Batch(rows[:, 0], rows[:, 1:], length)
+
+    def _firsts(self, epoch: int, index: int) -> tuple[np.ndarray, int]:
+        """Where in the file a segment's rows begin, and how many samples it has."""
+        chosen, start, stop = self._segments.place(epoch, index)
+        rows, length = self._shard.shapes[chosen]
+        return self._shard.offsets[chosen] + np.arange(rows) * length + start, stop - start
+
+    def _moved(self, values: Tensor) -> Tensor:
+        if self._device.type == "cuda":
+            values = values.pin_memory()
+        return values.to(self._device, non_blocking=True)
+
+
+def _copied(shard: Shard, device: torch.device) -> Tensor:
+    """All samples of a file on a device, in pieces: the file may be larger than the host's memory."""
+    dtype = torch.int16 if shard.samples.dtype.kind == "i" else torch.float32
+    samples = torch.empty(shard.samples.size, dtype=dtype, device=device)
+    for first in range(0, shard.samples.size, PIECE):
+        piece = np.array(shard.samples[first : first + PIECE])
+        samples[first : first + len(piece)] = torch.from_numpy(piece)
+    return samples
+
+
+def resident(segments: object, device: torch.device) -> ResidentSegments | None:
+    """The segments on a CUDA device, where they are cuts of one packed file that takes less than half of its free memory."""
+    if device.type != "cuda" or not isinstance(segments, StaticSegments):
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return ResidentSegments(segments, device) if segments.shard.samples.nbytes < free / 2 else None

@@ -1,0 +1,102 @@
+"""Mixing: the sum, the lengths, the levels and the peak rules hold for any sources."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.audio.mixing import PEAK, Utterance, mix, mix_at_levels, source_gain
+
+lengths = st.lists(st.integers(1, 400), min_size=2, max_size=5)
+gains = st.floats(0.01, 20)
+modes = st.sampled_from(["min", "max"])
+peak_rules = st.sampled_from(["always", "down"])
+dtypes = st.sampled_from([np.float32, np.float64])
+
+
+def _sources(lengths, dtype, seed=0):
+    generator = np.random.default_rng(seed)
+    return [generator.uniform(-1, 1, length).astype(dtype) for length in lengths]
+
+
+@given(lengths, gains, modes, peak_rules, dtypes)
+def test_the_mixture_is_the_sum_of_its_sources(lengths, gain, mode, peak_rule, dtype):
+    mixed = mix(_sources(lengths, dtype), [gain] * len(lengths), mode=mode, peak_rule=peak_rule)
+    assert mixed.mixture.dtype == mixed.sources.dtype == dtype
+    assert np.allclose(mixed.mixture, mixed.sources.sum(axis=0), rtol=0, atol=8 * np.finfo(dtype).eps * len(lengths))
+
+
+@given(lengths, modes, peak_rules)
+def test_lengths_are_of_the_shortest_or_the_longest(lengths, mode, peak_rule):
+    mixed = mix(_sources(lengths, np.float32), [1.0] * len(lengths), mode=mode, peak_rule=peak_rule)
+    assert mixed.mixture.shape == ({"min": min, "max": max}[mode](lengths),)
+    assert mixed.sources.shape == (len(lengths), len(mixed.mixture))
+
+
+@given(lengths, st.lists(st.integers(0, 300), min_size=5, max_size=5), modes, peak_rules)
+def test_starts_are_silence_before_the_sources(lengths, starts, mode, peak_rule):
+    sources, starts = _sources(lengths, np.float32), starts[: len(lengths)]
+    behind_silence = [
+        np.concatenate([np.zeros(start, np.float32), source]) for start, source in zip(starts, sources, strict=True)
+    ]
+    mixed = mix(sources, [2.0] * len(lengths), mode=mode, peak_rule=peak_rule, starts=starts)
+    equal = mix(behind_silence, [2.0] * len(lengths), mode=mode, peak_rule=peak_rule)
+    assert np.array_equal(mixed.mixture, equal.mixture)
+    assert np.array_equal(mixed.sources, equal.sources)
+    assert mixed.gains == equal.gains
+
+
+@given(lengths, gains, modes)
+def test_always_means_a_peak_of_exactly_nine_tenths(lengths, gain, mode):
+    mixed = mix(_sources(lengths, np.float64), [gain] * len(lengths), mode=mode, peak_rule="always")
+    assert max(np.abs(mixed.mixture).max(), np.abs(mixed.sources).max()) == pytest.approx(PEAK, rel=1e-12)
+
+
+@given(lengths, gains, modes)
+def test_down_never_amplifies_and_never_exceeds(lengths, gain, mode):
+    mixed = mix(_sources(lengths, np.float64), [gain] * len(lengths), mode=mode, peak_rule="down")
+    assert mixed.scale <= 1
+    assert np.abs(mixed.mixture).max() <= PEAK * (1 + 1e-12)
+    assert mixed.scale == 1 or np.abs(mixed.mixture).max() == pytest.approx(PEAK)
+
+
+@given(lengths, gains, modes, peak_rules)
+def test_gains_tell_how_the_sources_were_made(lengths, gain, mode, peak_rule):
+    sources = _sources(lengths, np.float64)
+    mixed = mix(sources, [gain / (k + 1) for k in range(len(lengths))], mode=mode, peak_rule=peak_rule)
+    for source, made, total_gain in zip(sources, mixed.sources, mixed.gains, strict=True):
+        common = min(len(source), len(made))
+        assert np.allclose(made[:common], source[:common] * total_gain, rtol=1e-12)
+        assert not made[common:].any()
+
+
+def test_sources_are_not_changed_and_silence_stays_silent():
+    silence = np.zeros(100, np.float32)
+    mixed = mix([silence, silence], [1.0, 1.0], mode="min", peak_rule="always")
+    assert mixed.scale == 1
+    assert not mixed.mixture.any()
+    sources = _sources([10, 20], np.float32)
+    before = [source.copy() for source in sources]
+    mix(sources, [3.0, 4.0], mode="max", peak_rule="always")
+    assert all(np.array_equal(a, b) for a, b in zip(sources, before, strict=True))
+
+
+@given(st.floats(-60, 0), st.floats(-60, 0))
+def test_a_source_gain_bridges_the_levels(target_db, measured_db):
+    assert 20 * np.log10(source_gain("active", target_db, measured_db, peak=1.0)) == pytest.approx(
+        target_db - measured_db, abs=1e-9
+    )
+
+
+def test_loudness_keeps_a_source_below_full_scale():
+    assert source_gain("loudness", -20, -40, peak=0.05) == pytest.approx(10)
+    assert source_gain("loudness", -20, -40, peak=0.1) == pytest.approx(9)
+    assert source_gain("loudness", -20, -40, peak=0.5) * 0.5 == pytest.approx(PEAK)
+
+
+def test_relative_levels_survive_the_peak_rule():
+    generator = np.random.default_rng(1)
+    voices = [Utterance(generator.normal(size=4000).astype(np.float32), level_db=0.0, peak=4.0) for _ in range(2)]
+    mixed = mix_at_levels(voices, [2.0, -2.0], rule="active", mode="min")
+    ratio_db = 20 * np.log10(mixed.sources[0].std() / mixed.sources[1].std())
+    assert ratio_db == pytest.approx(4.0 + 20 * np.log10(voices[0].samples.std() / voices[1].samples.std()), abs=1e-4)

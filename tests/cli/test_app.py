@@ -1,0 +1,217 @@
+"""The command line: what it promises to people who make mistakes, and how little it does when nothing is to be done."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.voices import write_voices
+
+RECIPE = """
+name = "tiny"
+[corpus]
+kind = "folder"
+valid_share = 0.25
+test_share = 0.25
+[plan]
+kind = "random"
+num_mixtures = { train = 6, valid = 2, test = 3 }
+min_seconds = 1.0
+[model]
+num_filters = 16
+bottleneck_channels = 8
+skip_channels = 8
+hidden_channels = 16
+blocks_per_repeat = 2
+num_repeats = 1
+[train]
+segment_seconds = 0.5
+batch_size = 2
+epochs = 1
+[score]
+verify = 2
+[systems.noncausal]
+[systems.causal]
+causal = true
+"""
+
+
+def tasnet(*arguments: object, cwd: Path, check: bool = False) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=check)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a recipe and a little speech."""
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    write_voices(tmp_path / "speech")
+    return tmp_path
+
+
+def mix(place: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    return tasnet("run", "tiny.toml", "mix", "--corpus", "folder=speech", "-j", "1", *more, cwd=place)
+
+
+def first_file(place: Path) -> Path:
+    return min((place / "speech").rglob("*.flac"))
+
+
+def rewrite(change: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Do something to every file of the corpus, so that any plan meets it."""
+
+    def everywhere(place: Path) -> None:
+        for path in (place / "speech").rglob("*.flac"):
+            change(path)
+
+    return everywhere
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def stereo(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, np.stack([samples, samples], axis=1), rate)
+
+
+def slow(path: Path) -> None:
+    samples, _ = soundfile.read(path)
+    soundfile.write(path, samples, 4000)
+
+
+def not_a_number(path: Path) -> None:
+    samples, rate = soundfile.read(path)
+    samples[1000] = np.nan
+    path.unlink()
+    soundfile.write(path.with_suffix(".wav"), samples, rate, subtype="FLOAT")
+
+
+def one_speaker(place: Path) -> None:
+    for folder in list((place / "speech").iterdir())[1:]:
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
+def no_files(place: Path) -> None:
+    rewrite(lambda path: path.unlink())(place)
+
+
+def twins(place: Path) -> None:
+    path = first_file(place)
+    samples, rate = soundfile.read(path)
+    soundfile.write(path.with_suffix(".wav"), samples, rate)
+
+
+def unwritable(place: Path) -> None:
+    (place / "work").write_text("a file where the folder should be")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (no_files, "speech: "),
+        (one_speaker, "speaker"),
+        (rewrite(truncate), ".flac: is damaged"),
+        (rewrite(empty), "00-0.flac"),
+        (rewrite(stereo), "corpus.channel"),
+        (rewrite(slow), "4000"),
+        (rewrite(not_a_number), ".wav"),
+        (twins, "00-0"),
+        (unwritable, "--work"),
+    ],
+    ids=["empty", "one-speaker", "truncated", "zero-length", "stereo", "low-rate", "nan", "same-id", "unwritable"],
+)
+def test_bad_input_is_a_line_that_names_it_and_nothing_is_half_written(
+    place: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    damage(place)
+    result = mix(place)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert said in result.stderr
+    assert all(line.startswith("tasnet: ") for line in result.stderr.splitlines() if said in line)
+    assert not list(place.glob("work/mix/*/stage.json"))
+    assert not list(place.glob("work/mix/*/mixtures.csv"))
+
+
+def test_wrong_recipe_says_everything_at_once(place: Path) -> None:
+    result = mix(place, "--set", "train.epochz=1", "--set", "mix.sample_rate=fast")
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "tasnet: tiny.toml: mix.sample_rate: Input should be a valid integer",
+        "tasnet: tiny.toml: train.epochz: no such setting",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run", "none.toml"), ("status", "tiny.toml"), ("run", "tiny.toml", "bake", "--corpus", "folder=speech")]
+)
+def test_other_mistakes(place: Path, arguments: tuple[str, ...]) -> None:
+    result = tasnet(*arguments, "--corpora", "nowhere", cwd=place)
+    assert result.returncode == 2
+    assert result.stderr.startswith("tasnet: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_checkpoint_that_is_not_ours_is_refused(place: Path) -> None:
+    (place / "model.safetensors").write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.")
+    result = tasnet("separate", "model.safetensors", first_file(place), cwd=place)
+    assert result.returncode == 2
+    assert result.stderr.startswith("tasnet: model.safetensors: ")
+    assert not (place / "owned").exists()
+
+
+def test_dry_run_writes_nothing(place: Path) -> None:
+    result = tasnet("run", "tiny.toml", "-n", "--corpus", "folder=speech", cwd=place, check=True)
+    assert result.stdout.splitlines()[:2] == ["would run scan: never run", "would run plan: never run; after scan"]
+    assert not (place / "work").exists()
+
+
+def test_lint_looks_at_recipes_and_at_lists(place: Path) -> None:
+    sound = tasnet("lint", "tiny.toml", "--corpus", "folder=speech", "-j", "1", cwd=place, check=True)
+    assert sound.stdout == "nothing is doubtful\n"
+    (place / "mix_2_spk_tt.txt").write_text("a/1.wav 1 a/2.wav -1 \n")
+    doubtful = tasnet("lint", ".", cwd=place)
+    assert doubtful.returncode == 1
+    assert doubtful.stdout == "mix_2_spk_tt.txt: split tt: one speaker more than once in 1 of 1 mixtures (line 1)\n"
+    assert tasnet("lint", "speech", cwd=place).returncode == 2
+
+
+def test_check_counts_what_mixing_writes_and_names_what_is_doubtful(place: Path) -> None:
+    # Two speakers with one utterance each make every mixture of a split the same.
+    arguments = ("tiny.toml", "--corpus", "folder=speech", "-j", "1", "--set", "plan.num_mixtures.valid=9")
+    said = tasnet("check", *arguments, cwd=place, check=True).stdout
+    assert re.search(r"doubtful  split valid: the utterances of another mixture again in \d of 9", said)
+    tasnet("run", *arguments, "mix", cwd=place, check=True)
+    sizes = [path.stat().st_size for path in (place / "work").rglob("*.wav")]
+    assert f"disk      {len(sizes)} files, {sum(sizes):,} bytes" in said
+
+
+def test_show_prints_a_recipe_that_runs(place: Path) -> None:
+    shown = tasnet("show", "tiny.toml", "--set", "seed=5", cwd=place, check=True).stdout
+    (place / "shown.toml").write_text(shown)
+    again = tasnet("show", "shown.toml", cwd=place, check=True).stdout
+    assert shown == again
+    assert "seed = 5" in shown
+
+
+def test_help_is_there_without_torch_or_pandas(place: Path) -> None:
+    code = "import sys; sys.argv = ['tasnet', '--help']; from pipeline.cli.app import main; main()"
+    probe = f"import atexit, sys; atexit.register(lambda: print([m for m in ('torch', 'pandas') if m in sys.modules])); {code}"
+    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=place)
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,190 @@
+"""Two processes that train together do what one does, to rounding; only the first one writes and speaks."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.compute.distributed import Group, joined
+from pipeline.models.checkpoints import load_state
+from pipeline.training.loop import Options, train
+from tests.cli.test_app import RECIPE, tasnet
+from tests.training.test_loop import SETS, system
+from tests.voices import write_voices
+
+SCRIPT = """
+    from pathlib import Path
+    from tests.training.test_loop import SETS, Options, system, train
+    options = Options(device="cpu", compile="off", num_workers=1, description="")
+    train(system(batch_size=4), SETS, Path({folder!r}), seed=1, options=options)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def trained_by_two(folder: Path) -> None:
+    script = textwrap.dedent(SCRIPT).format(folder=str(folder))
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    common["PYTHONPATH"] = str(Path(__file__).parents[2])
+    children = [
+        subprocess.Popen([sys.executable, "-c", script], env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(2)
+    ]
+    assert [child.wait(600) for child in children] == [0, 0]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    one = train(system(batch_size=4), SETS, tmp_path / "one", seed=1, options=Options(compile="off", description=""))
+    trained_by_two(tmp_path / "two")
+    states = [load_state(tmp_path / name / "last.safetensors") for name in ("one", "two")]
+    for name, weight in states[0]["model"].items():
+        torch.testing.assert_close(states[1]["model"][name], weight, rtol=1e-3, atol=1e-4)
+    columns = ["train_loss_db", "valid_loss_db", "valid_si_snri_db", "gradient_norm"]
+    two = states[1]["progress"]["history"]
+    np.testing.assert_allclose([[row[c] for c in columns] for row in two], one[columns], rtol=1e-3)
+    events = tmp_path / "two" / "events"
+    assert not events.exists() or len(list(events.iterdir())) == 1
+
+
+def test_one_process_is_a_group_of_one() -> None:
+    with joined(torch.device("cpu")) as group:
+        assert group == Group(0, 1)
+        assert group.first
+        assert list(range(5))[group.share] == [0, 1, 2, 3, 4]
+        assert float(group.total(torch.ones(()))) == 1
+
+
+def test_shares_are_disjoint_and_complete() -> None:
+    shares = [list(range(7))[Group(rank, 3).share] for rank in range(3)]
+    assert sorted(index for share in shares for index in share) == list(range(7))
+
+
+# ------------------------------------------------------------------------------------------------------------- by torchrun
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+QUIET = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two systems, of which one mixes on the fly, and a little speech."""
+    root = tmp_path_factory.mktemp("torchrun")
+    recipe = RECIPE.replace("batch_size = 2", "batch_size = 3").replace("train = 6, valid = 2", "train = 9, valid = 3")
+    (root / "tiny.toml").write_text(recipe + "train = { mixing = 'dynamic', epochs = 2 }\n")
+    write_voices(root / "speech", takes=1)
+    return root
+
+
+def arguments(work: str) -> list[str]:
+    return ["run", "tiny.toml", "--corpus", "folder=speech", "-j", "1", "--device", "cpu", "--work", work]
+
+
+def torchrun(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*TORCHRUN, *words], cwd=cwd, env=QUIET, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_a_recipe_run_by_two_processes_is_run_once_and_trained_by_both(place: Path) -> None:
+    """An odd batch in micro-batches, so that the processes have different numbers of parts."""
+    two = torchrun("-m", "pipeline", *arguments("two"), "train", "--micro-batch", "1", cwd=place)
+    assert two.returncode == 0, two.stderr
+    tasnet(*arguments("one"), "train", cwd=place, check=True)
+    assert two.stdout.count("train causal: ") == two.stderr.count("train causal: ") == two.stderr.count("mix: ") == 1
+    for name in ("noncausal", "causal"):
+        states = [load_state(next((place / work / "train").glob(f"{name}-*")) / "last.safetensors") for work in ("one", "two")]
+        for key, weight in states[0]["model"].items():
+            torch.testing.assert_close(states[1]["model"][key], weight, rtol=1e-2, atol=1e-3, msg=f"{name} {key}")
+        one, other = ([[row["train_loss_db"], row["valid_loss_db"]] for row in s["progress"]["history"]] for s in states)
+        np.testing.assert_allclose(other, one, rtol=5e-3)
+    again = torchrun("-m", "pipeline", *arguments("two"), "train", cwd=place)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("train causal: done already") == 1
+
+
+@pytest.mark.slow
+def test_a_mistake_is_said_once(place: Path) -> None:
+    wrong = torchrun("-m", "pipeline", *arguments("wrong"), "--set", "train.batch_size=1", cwd=place)
+    assert wrong.returncode != 0
+    assert [line for line in wrong.stderr.splitlines() if line.startswith("tasnet: ")] == [
+        "tasnet: train.batch_size = 1 is less than the 2 processes that share it"
+    ]
+
+
+STUMBLING = """
+    import os, sys
+    from pipeline.cli import app
+    from pipeline.training import loop
+    from pipeline.errors import DatasetError
+    original = loop.Training.step
+
+    def step(self, *arguments):
+        if self.steps_done == 1 and os.environ["RANK"] == "{rank}":
+            {act}
+        original(self, *arguments)
+
+    loop.Training.step = step
+    app.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "act", "said"), [(1, "raise DatasetError('file: is gone')", "tasnet: file: is gone"), (0, "os.abort()", "SIGABRT")]
+)
+def test_when_one_process_fails_all_end(place: Path, tmp_path: Path, rank: int, act: str, said: str) -> None:
+    (tmp_path / "stumble.py").write_text(textwrap.dedent(STUMBLING).format(rank=rank, act=act))
+    started = time.monotonic()
+    failed = torchrun(str(tmp_path / "stumble.py"), *arguments(str(tmp_path / "work")), "train:noncausal", cwd=place)
+    assert failed.returncode != 0
+    assert time.monotonic() - started < 120
+    assert said in failed.stderr
+    assert failed.stderr.count("file: is gone") <= 1
+
+
+SLOWLY = """
+    import time
+    from pipeline.cli import app
+    from pipeline.training import loop
+    original = loop.Training.step
+
+    def step(self, *arguments):
+        time.sleep(0.2)
+        original(self, *arguments)
+
+    loop.Training.step = step
+    app.main()
+"""
+
+
+@pytest.mark.slow
+def test_preempted_together_they_continue_as_if_nothing_had_been(place: Path, tmp_path: Path) -> None:
+    train = [*arguments(str(tmp_path / "stopped")), "train:noncausal", "--set", "train.epochs=60"]
+    # Slow enough that the signal comes long before the end.
+    (tmp_path / "slowly.py").write_text(textwrap.dedent(SLOWLY))
+    command = [*TORCHRUN, str(tmp_path / "slowly.py"), *train]
+    with subprocess.Popen(command, cwd=place, env=QUIET, stderr=subprocess.PIPE, text=True) as child:
+        deadline = time.monotonic() + 200
+        while not list((tmp_path / "stopped" / "train").glob("*/last.safetensors")):
+            assert time.monotonic() < deadline and child.poll() is None
+            time.sleep(0.05)
+        child.send_signal(signal.SIGTERM)
+        _, said = child.communicate(timeout=200)
+    assert child.returncode != 0
+    assert "tasnet: process" not in said, "both left after the same step"
+    kept = load_state(next((tmp_path / "stopped" / "train").glob("*/last.safetensors")))["progress"]
+    assert 0 < (kept["epoch"] - 1) * 3 + kept["step"] < 180
+    assert torchrun("-m", "pipeline", *train, cwd=place).returncode == 0
+    finished = load_state(next((tmp_path / "stopped" / "train").glob("*/last.safetensors")))["progress"]
+    assert len(finished["history"]) == 60

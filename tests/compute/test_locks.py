@@ -1,0 +1,187 @@
+"""Locks: who waits for whom, for how long, and what they are told."""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.compute import locks
+from pipeline.compute.locks import held_by_worker, locked, workers_lock
+from pipeline.errors import WorkError
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from pipeline.compute.locks import locked
+with locked(Path(sys.argv[1])):
+    Path(sys.argv[2]).touch()
+    time.sleep(float(sys.argv[3]))
+"""
+
+# A run with a worker, made by a fork or started afresh, that goes on for a while after the run has been killed.
+ORPHANED = """
+import os, subprocess, sys, time
+from pathlib import Path
+from pipeline.compute.locks import held_by_worker, locked, workers_lock
+folder, sign, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+if kind == "worker":
+    with held_by_worker(folder):
+        sign.touch()
+        time.sleep(1.5)
+        sign.unlink()
+    sys.exit()
+with locked(folder):
+    if kind == "fork" and os.fork() == 0:
+        sign.touch()
+        time.sleep(1.5)
+        sign.unlink()
+        os._exit(0)
+    if kind == "fresh":
+        subprocess.Popen([sys.executable, __file__, str(workers_lock()), str(sign), "worker"])
+    time.sleep(60)
+"""
+
+
+def started(program: str, place: Path, *arguments: object) -> subprocess.Popen[bytes]:
+    """Run a program that makes the file ``sign`` once it holds the lock."""
+    (place / "program.py").write_text(program)
+    command = [sys.executable, place / "program.py", place / "stage", place / "sign", *map(str, arguments)]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    wait_until((place / "sign").exists, seen=process.poll)
+    return process
+
+
+def test_who_waits_is_told_for_whom_and_goes_on_once_the_other_has_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    holder = started(HOLDER, tmp_path, 1.0)
+    with caplog.at_level(logging.INFO, logger="pipeline"), locked(tmp_path / "stage"):
+        pass
+    assert holder.wait(60) == 0
+    assert len(caplog.messages) == 1
+    assert f"process {holder.pid} on {socket.gethostname()}, since 20" in caplog.messages[0]
+
+
+def test_a_lock_that_stays_held_is_one_line(tmp_path: Path) -> None:
+    holder = started(HOLDER, tmp_path, 60)
+    with (
+        pytest.raises(WorkError, match=f"process {holder.pid} on .* wait for it to end and run the same command again"),
+        locked(tmp_path / "stage", patience_seconds=0.2),
+    ):
+        pass
+    holder.kill()
+    holder.wait(60)
+    with locked(tmp_path / "stage", patience_seconds=5):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["fork", "fresh"])
+def test_nobody_writes_beside_a_worker_of_a_run_that_was_killed(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = started(ORPHANED, tmp_path, kind)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait(60)
+    assert (tmp_path / "sign").exists()  # the worker is still there
+    with caplog.at_level(logging.INFO, logger="pipeline"), locked(tmp_path / "stage"):
+        assert not (tmp_path / "sign").exists()
+    assert caplog.messages == ["waiting for workers of a run that was killed to end"]
+
+
+def test_a_worker_that_stays_is_one_line(tmp_path: Path) -> None:
+    run = started(ORPHANED, tmp_path, "fork")
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait(60)
+    with pytest.raises(WorkError, match="workers of a run that was killed"), locked(tmp_path / "stage", patience_seconds=0.1):
+        pass
+
+
+def test_forks_do_not_hold_the_lock_of_the_run_itself(tmp_path: Path) -> None:
+    here, there = socket.socketpair()
+    with locked(tmp_path / "stage"):
+        if (child := os.fork()) == 0:
+            there.send(b"begun")
+            there.recv(1)
+            os._exit(0)
+        assert here.recv(5) == b"begun"
+    with open(tmp_path / ".stage.lock", "rb") as file:  # noqa: PTH123 - a descriptor, as another run has it
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    here.send(b".")
+    os.waitpid(child, 0)
+    here.close()
+    there.close()
+
+
+def test_a_worker_whose_run_was_taken_over_ends(tmp_path: Path) -> None:
+    with locked(tmp_path / "stage"):
+        shared = workers_lock()
+    assert shared is not None
+    assert workers_lock() is None
+    with held_by_worker(shared), held_by_worker(shared), held_by_worker(None):
+        pass
+    with open(shared, "rb") as file:  # noqa: PTH123
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(WorkError, match="taken this stage over"), held_by_worker(shared):
+            pass
+
+
+def test_a_lock_of_another_machine_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / ".stage.lock"
+    path.write_text(json.dumps({"process": 7, "host": "another", "since": "2026-01-01T00:00:00+00:00"}))
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with (
+            pytest.raises(WorkError, match=r"process 7 on another, .*If that machine is gone for good, remove this file"),
+            locked(tmp_path / "stage", patience_seconds=0),
+        ):
+            pass
+        path.unlink()  # as the message says: a new lock takes its place, and is the one that counts
+        with locked(tmp_path / "stage", patience_seconds=0):
+            assert json.loads(path.read_text())["process"] == os.getpid()
+
+
+@pytest.mark.parametrize("content", ["", "no JSON", "[]", '{"process": 1}'])
+def test_a_lock_that_nobody_signed_is_waited_for_all_the_same(tmp_path: Path, content: str) -> None:
+    path = tmp_path / ".stage.lock"
+    path.write_text(content)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(WorkError, match="another run"), locked(tmp_path / "stage", patience_seconds=0):
+            pass
+    with locked(tmp_path / "stage", patience_seconds=0):
+        pass
+
+
+def test_a_lock_that_was_removed_while_waiting_is_not_taken_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / ".stage.lock"
+    take, removed = locks._take, []
+
+    def take_and_remove(lock: int, operation: int, of: Path) -> bool:
+        if not removed:
+            removed.append(path.unlink())
+        return take(lock, operation, of)
+
+    monkeypatch.setattr(locks, "_take", take_and_remove)
+    with locked(tmp_path / "stage"):
+        assert path.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(WorkError, match=r"cannot lock files .*--work"), locked(tmp_path / "stage"):
+        pass

@@ -1,0 +1,137 @@
+"""Work in processes: results in order, and no worker outlives the process it works for."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipeline.compute.workers import map_parallel
+from pipeline.errors import WorkError
+
+PROGRAM = """
+import os, pathlib, sys, threading, time
+from pipeline.forks import can_fork
+from pipeline.parallel import map_parallel
+
+def work(number):
+    pathlib.Path(sys.argv[1], str(os.getpid())).touch()
+    time.sleep(0.05)
+
+if __name__ == "__main__":
+    if sys.argv[2] == "joblib":
+        threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    assert can_fork() == (sys.argv[2] == "forks")
+    list(map_parallel(work, range(10_000), num_workers=2))
+"""
+
+
+@pytest.fixture(params=["forks", "joblib"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways to processes, whatever else runs in this one."""
+    if request.param == "forks" and not sys.platform.startswith("linux"):
+        pytest.skip("forks are for Linux")
+    monkeypatch.setattr("pipeline.compute.workers.can_fork", lambda: request.param == "forks")
+    return request.param
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked about does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_results_come_in_the_order_of_the_arguments(num_workers):
+    assert list(map_parallel(abs, range(-50, 0), num_workers=num_workers)) == list(range(50, 0, -1))
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux's /proc to see processes")
+def test_workers_end_with_the_process_they_work_for(tmp_path, way):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    running = subprocess.Popen([sys.executable, tmp_path / "program.py", seen, way])
+    while len(list(seen.iterdir())) < 2:
+        assert running.poll() is None
+        time.sleep(0.02)
+    workers = [int(path.name) for path in seen.iterdir()]
+    assert all(map(_is_alive, workers))
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    limit = time.monotonic() + 30
+    while any(map(_is_alive, workers)) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not any(map(_is_alive, workers))
+
+
+def _mostly_fails(folder, number):
+    (folder / str(number)).touch()
+    if number >= 20:
+        raise WorkError(f"{number} fails")
+    return number
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_after_a_failure_nothing_more_is_begun_and_what_was_done_is_kept(tmp_path, num_workers):
+    done = []
+    with pytest.raises(WorkError, match="20 fails"):
+        done.extend(map_parallel(partial(_mostly_fails, tmp_path), range(1000), num_workers=num_workers))
+    with pytest.raises(WorkError, match="20 fails"):
+        for result in map_parallel(partial(_mostly_fails, tmp_path), range(1000), num_workers=num_workers):
+            done.append(result)  # noqa: PERF402 - one by one, as they come
+    assert done[-20:] == list(range(20))
+    assert len(list(tmp_path.iterdir())) < 500
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_whoever_takes_no_more_results_is_left_in_peace(num_workers, capfd):
+    results = map_parallel(abs, range(10_000), num_workers=num_workers)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    results.close()
+    assert list(map_parallel(abs, range(-3, 0), num_workers=num_workers)) == [3, 2, 1]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def _is_killed(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_one_line():
+    with pytest.raises(WorkError, match="ended from outside"):
+        list(map_parallel(_is_killed, range(4), num_workers=2))
+    assert list(map_parallel(abs, range(-3, 0), num_workers=2)) == [3, 2, 1]
+
+
+def _raises(number):
+    raise ZeroDivisionError(f"of {number}")
+
+
+def test_an_error_of_ours_keeps_its_kind_and_its_traceback():
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(map_parallel(_raises, range(4), num_workers=2))
+    assert "_raises" in "".join(traceback.format_exception(caught.value))
+
+
+def _long(number):
+    return bytes([number]) * 3_000_000
+
+
+def test_results_larger_than_a_pipe_holds():
+    assert all(result == _long(k) for k, result in enumerate(map_parallel(_long, range(30), num_workers=3)))
+
+
+def test_a_call_that_takes_long_holds_nobody_up():
+    assert list(map_parallel(_sleepy, range(12), num_workers=2)) == list(range(12))
+
+
+def _sleepy(number):
+    time.sleep(0.2 if number == 0 else 0.001)
+    return number

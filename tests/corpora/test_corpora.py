@@ -1,0 +1,483 @@
+"""Corpora: layouts, tables, splits and every way a folder of speech can be wrong."""
+
+import logging
+import random
+import shutil
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import corpora
+from pipeline.audio.files import write_audio
+from pipeline.corpora import folder, librispeech, listing, synthetic, wsj0
+from pipeline.errors import CorpusError, TasnetError
+from pipeline.recipe.schema import FolderCorpus, LibriSpeechCorpus, Subsets, SyntheticCorpus, Wsj0Corpus
+from pipeline.tables import MANIFEST, check_table
+
+FOLDER = FolderCorpus(kind="folder")
+TONE = (0.1 * np.sin(np.arange(1600) / 5)).astype(np.float32)
+
+
+def put(path, num_samples=1600, sample_rate=16000, encoding="pcm16"):
+    write_audio(path, np.resize(TONE, num_samples), sample_rate, "flac" if path.suffix == ".flac" else encoding)
+
+
+@pytest.fixture
+def speech(tmp_path):
+    """Six speakers, two utterances each, with names made to be misread."""
+    root = tmp_path / "speech"
+    for speaker in ("011", "NA", "ann", "bob", "1e5", "zoë"):
+        put(root / speaker / "007.wav", num_samples=800)
+        put(root / speaker / "day 1" / "x.flac", sample_rate=8000)
+    return root
+
+
+def message_of(corpus, root, **options):
+    with pytest.raises(TasnetError) as caught:
+        corpora.scan(corpus, root, seed=0, num_workers=1, **options)
+    return str(caught.value)
+
+
+def describe_splits(manifest):
+    return {split: set(rows) for split, rows in manifest.groupby("split")["speaker_id"]}
+
+
+# ---------------------------------------------------------------------------------------------------------------- folder
+def test_folder_without_table(speech, caplog):
+    with caplog.at_level(logging.INFO, logger="pipeline"):
+        manifest = corpora.scan(FOLDER, speech, seed=0, num_workers=1)
+    check_table(manifest, MANIFEST, origin="scan")
+    assert len(manifest) == 12
+    assert list(manifest["utterance_id"]) == sorted(manifest["utterance_id"])
+    assert set(manifest["speaker_id"]) == {"011", "NA", "ann", "bob", "1e5", "zoë"}
+    row = manifest.set_index("utterance_id").loc["011-day 1-x"]
+    assert row["path"] == "011/day 1/x.flac"
+    assert (row["sample_rate"], row["num_samples"]) == (8000, 1600)
+    assert {split: len(speakers) for split, speakers in describe_splits(manifest).items()} == {"train": 2, "valid": 2, "test": 2}
+    assert "speakers split by seed 0: 2 train, 2 valid, 2 test" in caplog.text
+
+
+def test_splits_depend_on_seed_and_names_only(speech, tmp_path):
+    first = describe_splits(corpora.scan(FOLDER, speech, seed=0, num_workers=1))
+    elsewhere = tmp_path / "elsewhere"
+    for name in random.Random(1).sample(sorted(p.name for p in speech.iterdir()), 6):
+        shutil.copytree(speech / name, elsewhere / name)
+    assert describe_splits(corpora.scan(FOLDER, elsewhere, seed=0, num_workers=1)) == first
+    others = [describe_splits(corpora.scan(FOLDER, speech, seed=seed, num_workers=1)) for seed in range(1, 6)]
+    assert any(other != first for other in others)
+
+
+def test_workers_and_listing_order_do_not_matter(speech, monkeypatch):
+    monkeypatch.setattr(listing, "FILES_PER_CHUNK", 2)
+    one = corpora.scan(FOLDER, speech, seed=0, num_workers=1)
+    pd.testing.assert_frame_equal(corpora.scan(FOLDER, speech, seed=0, num_workers=2), one)
+
+
+@pytest.mark.parametrize(("num_speakers", "expected"), [(6, (2, 2)), (7, (2, 2)), (30, (3, 3)), (100, (10, 10))])
+def test_held_out_shares(num_speakers, expected):
+    assert folder._held_out(num_speakers, 0.1, 0.1) == expected
+
+
+def test_large_shares_still_leave_speakers_to_train_on():
+    assert folder._held_out(10, 0.9, 0.9) == (4, 4)
+    assert folder._held_out(6, 0.99, 0.01) == (2, 2)
+
+
+def test_metadata_per_file(speech):
+    paths = sorted(path.relative_to(speech).as_posix() for path in speech.rglob("*.*"))
+    splits = dict(
+        zip(("011", "NA", "ann", "bob", "1e5", "zoë"), ("train", "train", "valid", "valid", "test", "test"), strict=True)
+    )
+    rows = [{"path": p, "speaker_id": (s := p.split("/")[0]), "split": splits[s], "sex": "female", "age": 30} for p in paths]
+    pd.DataFrame(rows).to_csv(speech / "metadata.csv", index=False)
+    manifest = corpora.scan(FOLDER, speech, seed=0, num_workers=1)
+    assert dict(zip(manifest["speaker_id"], manifest["split"], strict=True)) == splits
+    assert set(manifest["sex"]) == {"F"}
+    assert "age" not in manifest.columns
+
+
+def test_metadata_per_speaker(speech):
+    rows = [("011", "M", "train"), ("NA", "f", "train"), ("ann", "", "valid"), ("bob", "m", "valid"), ("1e5", "?", "test")]
+    table = pd.DataFrame([*rows, ("zoë", "F", "test")], columns=["speaker_id", "sex", "split"])
+    table.to_csv(speech / "metadata.csv", index=False, encoding="utf-8-sig")  # as spreadsheet programs write it
+    manifest = corpora.scan(FOLDER, speech, seed=0, num_workers=1)
+    assert dict(zip(manifest["speaker_id"], manifest["sex"], strict=True)) == {
+        "011": "M", "NA": "F", "ann": "", "bob": "M", "1e5": "", "zoë": "F",
+    }  # fmt: skip
+
+
+def test_metadata_and_files_that_do_not_match(speech):
+    rows = [("011/007.wav", "011"), ("gone/1.wav", "gone"), ("gone/2.wav", "gone"), ("011/007.wav", "011")]
+    pd.DataFrame(rows, columns=["path", "speaker_id"]).to_csv(speech / "metadata.csv", index=False)
+    lines = message_of(FOLDER, speech).splitlines()
+    assert lines[0].endswith(
+        "2 rows name a file that does not exist (gone/1.wav, gone/2.wav); remove the rows or bring the audio"
+    )
+    assert "11 files have no row (011/day 1/x.flac, 1e5/007.wav, 1e5/day 1/x.flac and 8 more)" in lines[1]
+    assert "1 files have more than one row (011/007.wav)" in lines[2]
+
+
+def test_metadata_without_speakers(speech):
+    (speech / "metadata.csv").write_text("path,split\n011/007.wav,train\n")
+    assert "needs the columns speaker_id" in message_of(FOLDER, speech)
+
+
+def test_speaker_in_two_splits(speech):
+    paths = sorted(path.relative_to(speech).as_posix() for path in speech.rglob("*.*"))
+    rows = [{"path": p, "speaker_id": p.split("/")[0], "split": ("train", "valid")[i % 2]} for i, p in enumerate(paths)]
+    pd.DataFrame(rows).to_csv(speech / "metadata.csv", index=False)
+    message = message_of(FOLDER, speech)
+    assert "speaker 011 is in the splits train, valid" in message
+    assert "split test has 0 speakers" in message
+
+
+def test_empty_folder_and_loose_files(tmp_path, speech):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "holds no audio" in message_of(FOLDER, empty)
+    put(speech / "loose.wav")
+    assert "1 audio files lie outside any speaker's folder (loose.wav)" in message_of(FOLDER, speech)
+
+
+def test_too_few_speakers(tmp_path):
+    for speaker in "abc":
+        put(tmp_path / speaker / "1.wav")
+    assert "3 speakers are too few to split; bring at least 6 (2 for each of train, valid, test)" in message_of(FOLDER, tmp_path)
+
+
+def test_two_files_with_one_id(speech):
+    put(speech / "ann" / "007.flac")
+    put(speech / "ann" / "day 1-x.flac")
+    lines = message_of(FOLDER, speech).splitlines()
+    assert "utterance_id ann-007 belongs to 2 files (ann/007.flac, ann/007.wav)" in lines[0]
+    assert len(lines) == 2
+
+
+def test_every_bad_file_is_named_at_once(speech):
+    (speech / "ann" / "empty.wav").touch()
+    (speech / "ann" / "text.flac").write_text("no audio")
+    (speech / "bob" / "cut.flac").write_bytes((speech / "bob" / "day 1" / "x.flac").read_bytes()[:20])
+    write_audio(speech / "bob" / "none.wav", TONE[:0], 16000)
+    stereo(speech / "zoë" / "two.wav")
+    message = message_of(FOLDER, speech)
+    assert len(message.splitlines()) == 5
+    for name in ("empty.wav", "text.flac", "cut.flac", "none.wav", "two.wav"):
+        assert name in message
+    assert "corpus.channel" in message
+
+
+def stereo(path):
+    """A two-channel wav file: the mono header with its channel fields changed."""
+    put(path)
+    content = bytearray(path.read_bytes())
+    content[22], content[32] = 2, 4
+    path.write_bytes(content)
+
+
+def test_stereo_with_a_channel_chosen(tmp_path):
+    for speaker in "abcdef":
+        stereo(tmp_path / speaker / "1.wav")
+    manifest = corpora.scan(FolderCorpus(kind="folder", channel=1), tmp_path, seed=0, num_workers=1)
+    assert set(manifest["num_samples"]) == {800}
+    assert "corpus.channel = 2 does not exist" in message_of(FolderCorpus(kind="folder", channel=2), tmp_path)
+
+
+def test_hidden_files_links_and_loops(speech):
+    (speech / "ann" / "._007.wav").write_bytes(b"what a Mac leaves behind")
+    (speech / "ann" / "again").symlink_to(speech)
+    (speech / "bob" / "linked").symlink_to(speech / "bob" / "day 1")
+    manifest = corpora.scan(FOLDER, speech, seed=0, num_workers=1)
+    assert len(manifest) == 13
+    assert "bob/linked/x.flac" in set(manifest["path"])
+
+
+def test_real_speech(corpora_folder_speech):
+    manifest = corpora.scan(FOLDER, corpora_folder_speech, seed=0, num_workers=1)
+    table = pd.read_csv(corpora_folder_speech / "metadata.csv", dtype=str, keep_default_na=False).sort_values("utterance_id")
+    for column in ("utterance_id", "speaker_id", "sex", "split", "path", "sample_rate", "num_samples"):
+        assert list(manifest[column].astype(str)) == list(table[column]), column
+
+
+@pytest.fixture
+def corpora_folder_speech(corpora):
+    return corpora / "speech"
+
+
+# ----------------------------------------------------------------------------------------------------------- librispeech
+@pytest.fixture
+def libri(tmp_path):
+    root = tmp_path / "LibriSpeech"
+    names = {"train-clean-100": ("60", "103"), "dev-clean": ("84", "174"), "test-clean": ("61", "121")}
+    for subset, speakers in names.items():
+        for speaker in speakers:
+            put(root / subset / speaker / "7" / f"{speaker}-7-0001.flac")
+            (root / subset / speaker / "7" / f"{speaker}-7.trans.txt").write_text("WORDS")
+    (root / "SPEAKERS.TXT").write_text(
+        ";ID  |SEX| SUBSET           |MINUTES| NAME\n"
+        "60   | M | train-clean-100  | 20.18 | | CarolAnn of the bars |\n"
+        "103  | F | train-clean-100  | 25.04 | Karen Savage\n"
+        "84   | F | dev-clean        | 8.02  | Christie Nowak\n"
+        "174  | M | dev-clean        | 8.04  | Peter Eastman\n"
+        "61   | M | test-clean       | 8.08  | Paul-Gabriel Wiener\n"
+    )
+    return root
+
+
+def test_librispeech(libri):
+    manifest = corpora.scan(LibriSpeechCorpus(kind="librispeech"), libri, seed=0, num_workers=1)
+    rows = manifest.set_index("speaker_id")
+    assert dict(rows["sex"]) == {"60": "M", "103": "F", "84": "F", "174": "M", "61": "M", "121": ""}
+    assert dict(rows["split"]) == {"60": "train", "103": "train", "84": "valid", "174": "valid", "61": "test", "121": "test"}
+    assert rows.loc["60", "utterance_id"] == "60-7-0001"
+    assert rows.loc["60", "path"] == "train-clean-100/60/7/60-7-0001.flac"
+
+
+def test_librispeech_subsets(libri):
+    other = LibriSpeechCorpus(
+        kind="librispeech", subsets=Subsets(train=["train-clean-100", "train-clean-360"], valid="dev-clean", test="dev-other")
+    )
+    lines = message_of(other, libri).splitlines()
+    assert [line.split(":")[0].rpartition("/")[2] for line in lines] == ["dev-other", "train-clean-360"]
+    assert "tasnet fetch" in lines[0]
+    twice = LibriSpeechCorpus(kind="librispeech", subsets=Subsets(train="dev-clean", valid="dev-clean", test="test-clean"))
+    assert "a subset may be used once only" in message_of(twice, libri)
+    shutil.rmtree(libri / "dev-clean" / "84")
+    shutil.rmtree(libri / "dev-clean" / "174")
+    assert "dev-clean: holds no audio" in message_of(LibriSpeechCorpus(kind="librispeech"), libri)
+
+
+def test_librispeech_without_speaker_table(libri, caplog):
+    (libri / "SPEAKERS.TXT").unlink()
+    manifest = corpora.scan(LibriSpeechCorpus(kind="librispeech"), libri, seed=0, num_workers=1)
+    assert set(manifest["sex"]) == {""}
+    assert "SPEAKERS.TXT" in caplog.text
+
+
+def test_librispeech_speakers_in_two_splits(libri):
+    put(libri / "dev-clean" / "60" / "8" / "60-8-0001.flac")
+    assert "speaker 60 is in the splits train, valid" in message_of(LibriSpeechCorpus(kind="librispeech"), libri)
+
+
+# ------------------------------------------------------------------------------------------------------------------ wsj0
+@pytest.fixture
+def wsj(tmp_path):
+    root = tmp_path / "wsj0"
+    for part, speakers in {"si_tr_s": ("011", "01z"), "si_dt_05": ("050",), "si_et_05": ("440",)}.items():
+        for speaker in speakers:
+            for number in range(10):
+                put(root / part / speaker / f"{speaker}c02{number:02d}.wav", num_samples=160)
+    return root
+
+
+def test_wsj0_shares_speakers_but_no_utterances(wsj):
+    manifest = corpora.scan(Wsj0Corpus(kind="wsj0"), wsj, seed=0, num_workers=1)
+    assert describe_splits(manifest) == {"train": {"011", "01z"}, "valid": {"011", "01z"}, "test": {"050", "440"}}
+    assert manifest["utterance_id"].is_unique
+    assert list(manifest[manifest["split"] == "valid"].groupby("speaker_id").size()) == [3, 3]
+    assert set(manifest["sex"]) == {""}
+
+
+def test_wsj0_speaker_table(wsj):
+    (wsj / "doc").mkdir()
+    (wsj / "doc" / "spkrinfo.txt").write_text(";; ID SEX\n011 M other words\n01Z F\n---\n")
+    manifest = corpora.scan(Wsj0Corpus(kind="wsj0"), wsj, seed=0, num_workers=1)
+    assert dict(zip(manifest["speaker_id"], manifest["sex"], strict=True)) == {"011": "M", "01z": "F", "050": "", "440": ""}
+
+
+def test_wsj0_refuses_the_far_field_microphone(wsj):
+    (wsj / "si_tr_s" / "011" / "011c0200.wv2").touch()
+    message = message_of(Wsj0Corpus(kind="wsj0"), wsj)
+    assert "1 .wv2 files (si_tr_s/011/011c0200.wv2) are the far-field microphone" in message
+
+
+def test_wsj0_explains_shortened_sphere(wsj):
+    sphere = (
+        b"NIST_1A\n   1024\nsample_coding -s26 pcm,embedded-shorten-v2.00\nsample_count -i 160\nend_head\n".ljust(1024) + b"ajkg"
+    )
+    (wsj / "si_tr_s" / "011" / "011c0299.wv1").write_bytes(sphere)
+    message = message_of(Wsj0Corpus(kind="wsj0"), wsj)
+    assert "011c0299.wv1" in message
+    assert "sph2pipe" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_wsj0_reads_uncompressed_sphere(wsj):
+    (wsj / "si_tr_s" / "011" / "011c0299.wv1").write_bytes(sphere_file(num_samples=320))
+    manifest = corpora.scan(Wsj0Corpus(kind="wsj0"), wsj, seed=0, num_workers=1).set_index("utterance_id")
+    assert manifest.loc["011c0299", "num_samples"] == 320
+
+
+def sphere_file(num_samples):
+    """A NIST SPHERE file of silence."""
+    fields = "channel_count -i 1\nsample_rate -i 16000\nsample_n_bytes -i 2\nsample_byte_format -s2 01\nsample_sig_bits -i 16\n"
+    header = f"NIST_1A\n   1024\n{fields}sample_coding -s3 pcm\nsample_count -i {num_samples}\nend_head\n"
+    return header.encode().ljust(1024) + bytes(2 * num_samples)
+
+
+def test_wsj0_missing_and_misplaced(wsj):
+    put(wsj / "si_tr_s" / "flat.wav")
+    assert "expected FOLDER/SPEAKER/flat.wav" in message_of(Wsj0Corpus(kind="wsj0"), wsj)
+    shutil.rmtree(wsj / "si_dt_05")
+    shutil.rmtree(wsj / "si_et_05")
+    assert [line.split(":")[0].rpartition("/")[2] for line in message_of(Wsj0Corpus(kind="wsj0"), wsj).splitlines()] == [
+        "si_dt_05",
+        "si_et_05",
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- finding, digest
+def test_find_root(tmp_path):
+    (tmp_path / "speech").mkdir()
+    assert corpora.find_folder(FOLDER.kind, corpora_dir=tmp_path, named={}) == tmp_path / "speech"
+    assert corpora.find_folder(FOLDER.kind, corpora_dir=None, named={"folder": tmp_path}) == tmp_path
+    (tmp_path / "LibriSpeech" / "LibriSpeech").mkdir(parents=True)
+    libri = LibriSpeechCorpus(kind="librispeech")
+    assert corpora.find_folder(libri.kind, corpora_dir=tmp_path, named={}) == tmp_path / "LibriSpeech" / "LibriSpeech"
+
+
+@pytest.mark.parametrize("corpora_dir", [None, "here"])
+def test_a_corpus_that_is_not_there(tmp_path, corpora_dir):
+    with pytest.raises(CorpusError) as caught:
+        corpora.find_folder(Wsj0Corpus(kind="wsj0").kind, corpora_dir=tmp_path if corpora_dir else None, named={})
+    assert "--corpus wsj0=DIR" in str(caught.value)
+    assert "--corpora DIR or TASNET_CORPORA" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_point_nowhere(tmp_path):
+    with pytest.raises(CorpusError, match="no such folder"):
+        corpora.find_folder(FOLDER.kind, corpora_dir=None, named={"folder": tmp_path / "gone"})
+    with pytest.raises(CorpusError, match="no corpus has that name; there are folder, librimix"):
+        corpora.find_folder(FOLDER.kind, corpora_dir=None, named={"libri": tmp_path})
+
+
+def test_listing_digest_notices_what_matters(speech):
+    first = corpora.listing_digest(FOLDER, speech)
+    (speech / "notes.txt").write_text("not audio")
+    assert corpora.listing_digest(FOLDER, speech) == first
+    digests = {first}
+    changes = [
+        lambda: (speech / "metadata.csv").write_text("speaker_id,split\n"),
+        lambda: (speech / "metadata.csv").write_text("speaker_id,other\n"),
+        lambda: put(speech / "ann" / "new.wav"),
+        lambda: put(speech / "ann" / "new.wav", num_samples=900),
+        lambda: (speech / "ann" / "new.wav").rename(speech / "ann" / "newer.wav"),
+    ]
+    for change in changes:
+        change()
+        digests.add(corpora.listing_digest(FOLDER, speech))
+    assert len(digests) == 6
+
+
+# ------------------------------------------------------------------------------------------------------------- synthetic
+SMALL = SyntheticCorpus(kind="synthetic", num_speakers={"train": 4, "valid": 2, "test": 2}, utterances_per_speaker=2)
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory):
+    pytest.importorskip("espeakng_loader", reason="the extra `demo` is not installed: no synthetic voices")
+    root = tmp_path_factory.mktemp("voices") / "speech"
+    synthetic.generate(SMALL, root, seed=0, num_workers=1)
+    return root
+
+
+def contents(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_synthetic_corpus_scans(voices):
+    manifest = corpora.scan(SMALL, voices, seed=0, num_workers=1)
+    assert len(manifest) == 16
+    speakers = manifest.drop_duplicates("speaker_id")
+    assert dict(speakers.groupby("split").size()) == {"train": 4, "valid": 2, "test": 2}
+    assert dict(speakers.groupby(["split", "sex"]).size()) == {
+        ("test", "F"): 1, ("test", "M"): 1, ("train", "F"): 2, ("train", "M"): 2, ("valid", "F"): 1, ("valid", "M"): 1,
+    }  # fmt: skip
+    assert set(manifest["sample_rate"]) == {22050}
+    assert manifest["num_samples"].between(3.2 * 22050, 6.0 * 22050).all()
+
+
+def test_synthetic_speech_is_audible_and_not_clipped(voices):
+    from pipeline.audio.files import read_audio
+
+    for path in voices.rglob("*.wav"):
+        samples, _ = read_audio(path)
+        assert -45 < 20 * np.log10(np.sqrt(np.mean(samples**2))) < -10, path
+        assert np.abs(samples).max() < 1 - 2**-15, path
+
+
+def test_synthetic_bytes_are_the_same_for_any_order_and_workers(voices, tmp_path):
+    synthetic.generate(SMALL, tmp_path / "again", seed=0, num_workers=2)
+    assert contents(tmp_path / "again") == contents(voices)
+
+
+def test_synthetic_resumes_after_a_kill(voices, tmp_path):
+    root = tmp_path / "cut"
+    shutil.copytree(voices, root)
+    (root / "metadata.csv").unlink()
+    for number, path in enumerate(sorted(root.rglob("*.wav"))):
+        if number % 3:
+            path.unlink()
+    (root / "f001" / ".f001-001.wav.123.tmp").touch()
+    kept = {path: path.stat().st_mtime_ns for path in root.rglob("*.wav")}
+    assert "generate it first" in message_of(SMALL, root)
+    time.sleep(0.01)
+    synthetic.generate(SMALL, root, seed=0, num_workers=1)
+    assert contents(root) == contents(voices)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_synthetic_never_mixes_two_corpora(voices, tmp_path):
+    with pytest.raises(CorpusError, match="made with other settings"):
+        synthetic.generate(SMALL, voices, seed=1)
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(CorpusError, match="holds other files"):
+        synthetic.generate(SMALL, tmp_path, seed=0)
+
+
+def test_synthetic_without_the_extra(tmp_path, monkeypatch):
+    from pipeline.corpora import espeak
+
+    monkeypatch.setattr(espeak, "espeakng_loader", None)
+    with pytest.raises(CorpusError, match=r"pip install 'tasnet-pipeline\[demo\]'"):
+        synthetic.generate(SMALL, tmp_path / "x", seed=0, num_workers=1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_synthetic_speakers_are_distinct(seed):
+    corpus = SyntheticCorpus(kind="synthetic")
+    speakers = synthetic.cast_speakers(corpus, seed)
+    assert len({speaker.voice.name for speaker in speakers}) == len(speakers) == 52
+    assert len({speaker.speaker_id for speaker in speakers}) == 52
+    for split in ("train", "valid", "test"):
+        here = [speaker for speaker in speakers if speaker.split == split]
+        assert sum(speaker.sex == "F" for speaker in here) == len(here) / 2
+        assert len({speaker.pitch_hz for speaker in here}) == len(here)
+        assert all(0 < speaker.voice.pitch < 99 for speaker in here)
+
+
+def test_synthetic_voices_run_out():
+    many = SyntheticCorpus(kind="synthetic", num_speakers={"train": 200, "valid": 2, "test": 2})
+    with pytest.raises(CorpusError, match="204 speakers are more than the 154 voices there are"):
+        synthetic.cast_speakers(many, 0)
+    most = SyntheticCorpus(kind="synthetic", num_speakers={"train": 149, "valid": 3, "test": 2})
+    assert len(synthetic.cast_speakers(most, 0)) == 154
+
+
+def test_sentences():
+    from pipeline.corpora.sentences import sentence
+
+    texts = [sentence(f"key {number}", num_words=10) for number in range(5000)]
+    assert len(set(texts)) == 5000
+    assert sentence("key 7", num_words=10) == texts[7]
+    assert all(10 <= len(text.split()) <= 19 and text[0].isupper() and text.endswith(".") for text in texts)
+
+
+def test_adapters_agree_on_their_face():
+    for kind, adapter in corpora.ADAPTERS.items():
+        assert kind in corpora.FOLDER_NAMES
+        for name in ("FOLDER_NAMES", "SHARED_SPLITS", "files", "metadata_files", "utterances"):
+            assert hasattr(adapter, name), (kind, name)
+    assert {librispeech, wsj0, folder, synthetic} == set(corpora.ADAPTERS.values())

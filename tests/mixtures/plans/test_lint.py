@@ -1,0 +1,125 @@
+"""Lint of plans: the faults of published lists are found, sound lists are not accused."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.errors import PlanError
+from pipeline.mixtures.plans import wsj0mix
+from pipeline.mixtures.plans.foreign import read_families
+from pipeline.mixtures.plans.lint import lint
+from pipeline.recipe.schema import Wsj0MixPlan
+
+
+def _plan(*mixtures):
+    """Mixtures given as (split, name, utterance, utterance); the first letter of an utterance is its speaker."""
+    rows = [(split, name, f"s{k}", u) for split, name, *utterances in mixtures for k, u in enumerate(utterances, 1)]
+    plan = pd.DataFrame(rows, columns=["split", "mixture_id", "source", "utterance_id"])
+    ids = sorted(set(plan["utterance_id"]))
+    return plan, pd.DataFrame({"utterance_id": ids, "speaker_id": [name[0] for name in ids]})
+
+
+def test_a_sound_plan_has_no_findings():
+    assert lint(*_plan(("train", "m1", "a1", "b1"), ("train", "m2", "a2", "b1"), ("test", "m3", "c1", "d1"))) == []
+
+
+def test_every_fault_is_named():
+    findings = lint(
+        *_plan(
+            ("train", "m1", "a1", "a2"),
+            ("train", "m2", "b1", "c1"),
+            ("train", "m3", "c1", "b1"),
+            ("test", "m4", "c1", "d1"),
+        )
+    )
+    assert findings == [
+        "split train: one speaker more than once in 1 of 3 mixtures (m1)",
+        "split train: the utterances of another mixture again in 1 of 3 (m3)",
+        "splits train and test have utterances in common: 1 (c1)",
+        "splits train and test have speakers in common: 1 (c)",
+    ]
+
+
+def test_the_published_lists_share_speakers_and_repeat_pairs_as_they_are_known_to(corpora):
+    plan, utterances = wsj0mix.read_lists(corpora / "wsj0", Wsj0MixPlan(kind="wsj0mix"))
+    assert [text.split(" (")[0] for text in lint(plan, utterances)] == [
+        "split train: the utterances of another mixture again in 6 of 20000",
+        "split valid: the utterances of another mixture again in 1 of 5000",
+        "split test: the utterances of another mixture again in 4 of 3000",
+        "splits train and valid have speakers in common: 101",
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ foreign lists
+def _findings(target):
+    return [f"{Path(name).name}: {text}" for name, *tables in read_families(target) for text in lint(*tables)]
+
+
+def test_lists_of_merls_format_with_any_number_of_speakers(tmp_path):
+    # One speaker twice in the third row, as in hundreds of rows of the 4-speaker lists that go around.
+    rows = [
+        "a/1.wav 1 b/1.wav -1 c/1.wav 0 d/1.wav 0",
+        "a/2.wav 1 b/2.wav -1 c/2.wav 0 d/2.wav 0",
+        "a/3.wav 1 b/3.wav 2 a/4.wav 0 d/3.wav 0",
+    ]
+    (tmp_path / "mix_4_spk_tr.txt").write_text("".join(f"{row} \n" for row in rows))
+    (tmp_path / "mix_4_spk_tt.txt").write_text("e/1.wav 1 f/1.wav -1 g/1.wav 0 d/3.wav 0\n")
+    (tmp_path / "mix_2_spk_tr.txt").write_text("a/1.wav 1 b/1.wav -1\n")
+    assert _findings(tmp_path) == [
+        "mix_4_spk_*.txt: split tr: one speaker more than once in 1 of 3 mixtures (line 3)",
+        "mix_4_spk_*.txt: splits tr and tt have utterances in common: 1 (d/3.wav)",
+        "mix_4_spk_*.txt: splits tr and tt have speakers in common: 1 (d)",
+    ]
+    assert _findings(tmp_path / "mix_4_spk_tt.txt") == []
+
+
+def test_lists_of_one_name_are_not_taken_for_one_list(tmp_path):
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mix_2_spk_tr.txt").write_text("a/1.wav 1 b/1.wav -1\n")
+    assert [text.split(" have ")[0] for text in _findings(tmp_path)] == [
+        "mix_2_spk_*.txt: splits ours/mix_2_spk_tr.txt and theirs/mix_2_spk_tr.txt"
+    ] * 2
+
+
+def test_lists_of_librimixs_format_with_and_without_speakers(tmp_path):
+    header = "mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain\n"
+    (tmp_path / "libri2mix_dev.csv").write_text(f"{header}m1,x/1-1-1.flac,1,x/1-2-2.flac,1\nm2,x/1-2-2.flac,1,x/1-1-1.flac,1\n")
+    assert _findings(tmp_path) == [
+        "libri2mix_dev.csv: split dev: one speaker more than once in 2 of 2 mixtures (m1, m2)",
+        "libri2mix_dev.csv: split dev: the utterances of another mixture again in 1 of 2 (m2)",
+    ]
+    info = "mixture_ID,speaker_1_ID,speaker_1_sex,speaker_2_ID,speaker_2_sex\nm1,1.0,F,2.0,F\nm2,2.0,F,1.0,F\n"
+    (tmp_path / "libri2mix_dev_info.csv").write_text(info)
+    assert len(_findings(tmp_path)) == 1
+
+
+def test_published_lists_are_as_sound_as_they_are_known_to_be(corpora):
+    assert _findings(corpora / "librimix") == []
+    assert [text.split(" (")[0] for text in _findings(corpora / "wsj0")] == [
+        "mix_2_spk_*.txt: split cv: the utterances of another mixture again in 1 of 5000",
+        "mix_2_spk_*.txt: split tr: the utterances of another mixture again in 6 of 20000",
+        "mix_2_spk_*.txt: split tt: the utterances of another mixture again in 4 of 3000",
+        "mix_2_spk_*.txt: splits cv and tr have speakers in common: 101",
+        "mix_3_spk_*.txt: splits cv and tr have speakers in common: 101",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.txt", "a 1 b\n", "line 1: expected 1 times a path"),
+        ("x.txt", "", "holds no mixtures"),
+        ("x.csv", "a,b\n1,2\n", "lacks the columns mixture_ID"),
+        ("x.csv", "\0\xff", "lacks the columns mixture_ID|not a readable list"),
+        ("x.txt", "\udcff", "not a readable list"),
+        ("readme.md/x", "", "no lists lie here"),
+    ],
+)
+def test_what_is_no_list_is_said(tmp_path, name, content, said):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content, errors="surrogateescape")
+    with pytest.raises(PlanError, match=said):
+        _findings(path if path.suffix else path.parent)

@@ -1,0 +1,333 @@
+"""Rendering: files, tables and bytes that depend on neither workers, nor kills, nor the way to the samples."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from pipeline.audio.files import quantise, read_audio, resample
+from pipeline.audio.levels import active_level, level_db
+from pipeline.audio.mixing import PEAK, mix_at_levels
+from pipeline.errors import AudioError, DatasetError, PlanError, WorkError
+from pipeline.mixtures.packing import UtteranceBank, pack_mixtures, pack_utterances
+from pipeline.mixtures.plans.drawn import MixtureSampler, draw_plan
+from pipeline.mixtures.rendering import FILES, check_inputs, render
+from pipeline.mixtures.shards import Shard
+from pipeline.recipe.schema import Mix, RandomPlan
+from pipeline.tables import MIXTURES, read_table
+
+RATE = 16000
+
+
+def _voice(number, seconds):
+    """Something with the rhythm of speech: noise that comes and goes."""
+    generator = np.random.default_rng(number)
+    t = np.arange(int(seconds * RATE)) / RATE
+    rhythm = np.sin(2 * np.pi * (1.5 + number / 20) * t).clip(0)
+    return 0.3 * rhythm * np.sin(2 * np.pi * (150 + 20 * number) * t + generator.normal(0, 0.3, len(t)).cumsum() * 0.1)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Three splits of four speakers with three utterances each: (root, manifest)."""
+    root = tmp_path_factory.mktemp("corpus")
+    rows = []
+    for split_number, split in enumerate(("train", "valid", "test")):
+        for speaker in range(4):
+            for utterance in range(3):
+                number = 12 * split_number + 3 * speaker + utterance
+                samples = _voice(number, 0.5 + 0.05 * number)
+                path = f"{split}{speaker}/{utterance}.flac"
+                (root / path).parent.mkdir(exist_ok=True)
+                soundfile.write(root / path, samples, RATE)
+                rows.append((f"{split}{speaker}-{utterance}", f"{split}{speaker}", "F", split, path, RATE, len(samples)))
+    columns = ["utterance_id", "speaker_id", "sex", "split", "path", "sample_rate", "num_samples"]
+    return root, pd.DataFrame(rows, columns=columns)
+
+
+def _settings(num_mixtures=8, **settings):
+    return RandomPlan(kind="random", num_mixtures={"train": num_mixtures, "valid": 2, "test": 3}, min_seconds=0.4, **settings)
+
+
+def _tree(folder):
+    """Every file under a folder with a digest of its content."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def dataset(corpus, tmp_path_factory):
+    """The undisturbed rendering of a plan by one worker: (folder, plan)."""
+    root, manifest = corpus
+    plan = draw_plan(manifest, _settings(), seed=0)
+    folder = tmp_path_factory.mktemp("dataset")
+    render(plan, manifest, root, folder, Mix(), num_workers=1)
+    return folder, plan
+
+
+def test_the_tree_is_the_published_one(dataset):
+    folder, plan = dataset
+    mixtures = read_table(folder / "mixtures.csv", MIXTURES)
+    assert list(mixtures["mixture_id"]) == list(dict.fromkeys(plan["mixture_id"]))
+    first = mixtures.iloc[0]
+    assert first["mixture_path"] == f"2speakers/wav8k/min/tr/mix/{first['mixture_id']}.wav"
+    assert first["source_2_path"] == f"2speakers/wav8k/min/tr/s2/{first['mixture_id']}.wav"
+    wavs = {str(p.relative_to(folder)) for p in folder.rglob("*.wav")}
+    listed = {path for column in ("mixture_path", "source_1_path", "source_2_path") for path in mixtures[column]}
+    assert wavs == listed
+    assert sorted(p.name for p in folder.iterdir()) == ["2speakers", "files.csv", "journal.jsonl", "mixtures.csv"]
+
+
+def test_mixtures_are_sums_with_the_right_levels_peaks_and_lengths(corpus, dataset):
+    root, manifest = corpus
+    folder, plan = dataset
+    utterances = manifest.set_index("utterance_id")
+    for row in read_table(folder / "mixtures.csv", MIXTURES).to_dict("records"):
+        mixture, sample_rate = read_audio(folder / row["mixture_path"])
+        sources = [read_audio(folder / row[f"source_{k}_path"])[0] for k in (1, 2)]
+        used = utterances.loc[[row["source_1_utterance_id"], row["source_2_utterance_id"]]]
+        assert sample_rate == 8000
+        assert len(mixture) == row["num_samples"] == -(-used["num_samples"].min() // 2)
+        assert np.abs(mixture - sum(sources)).max() <= 1.5 / 2**15
+        assert max(np.abs(mixture).max(), *(np.abs(s).max() for s in sources)) == pytest.approx(PEAK, abs=1 / 2**15)
+        # The published scripts measure the whole utterance at 8 kHz, before anything is cut.
+        whole = [resample(read_audio(root / path)[0], RATE, 8000) for path in used["path"]]
+        levels_db = [10 * np.log10(active_level(w * row[f"source_{k}_gain"], 8000).power) for k, w in enumerate(whole, 1)]
+        wanted = plan[plan["mixture_id"] == row["mixture_id"]]["level"].to_numpy()
+        assert levels_db[0] - levels_db[1] == pytest.approx(wanted[0] - wanted[1], abs=0.02)
+
+
+def test_the_record_of_files_is_true(dataset):
+    folder, _ = dataset
+    for row in read_table(folder / "files.csv", FILES).to_dict("records"):
+        samples, sample_rate = read_audio(folder / row["path"])
+        assert (sample_rate, len(samples)) == (row["sample_rate"], row["num_samples"])
+        assert np.abs(samples).max() == row["peak"]
+        assert hashlib.sha256(quantise(samples).tobytes()).hexdigest() == row["sha256"]
+
+
+def test_two_workers_write_the_same_bytes(corpus, dataset, tmp_path):
+    root, manifest = corpus
+    folder, plan = dataset
+    render(plan, manifest, root, tmp_path, Mix(), num_workers=2)
+    assert _tree(tmp_path) == _tree(folder)
+
+
+def test_max_mode_other_rates_other_formats_and_three_sources(corpus, tmp_path):
+    root, manifest = corpus
+    plan = draw_plan(manifest, _settings(4, num_sources=3, level="loudness"), seed=1)
+    mix = Mix(sample_rate=16000, mode="max", encoding="float32")
+    mixtures = render(plan, manifest, root, tmp_path, mix, num_workers=1)
+    row = mixtures.iloc[0]
+    assert row["mixture_path"].startswith("3speakers/wav16k/max/tr/mix/")
+    mixture, _ = read_audio(tmp_path / row["mixture_path"])
+    sources = [read_audio(tmp_path / row[f"source_{k}_path"])[0] for k in (1, 2, 3)]
+    lengths = manifest.set_index("utterance_id").loc[[row[f"source_{k}_utterance_id"] for k in (1, 2, 3)], "num_samples"]
+    assert len(mixture) == lengths.max()
+    assert np.allclose(mixture, sum(sources), atol=1e-6)
+    for source, length, level in zip(sources, lengths, plan["level"][:3], strict=True):
+        assert level_db(source[:length] / row["scale"], 16000, "loudness") == pytest.approx(level, abs=1e-4)
+        assert not source[length:].any()
+    flac = render(plan, manifest, root, tmp_path / "flac", Mix(encoding="flac"), num_workers=1)
+    assert flac["mixture_path"].str.endswith(".flac").all()
+    assert read_audio(tmp_path / "flac" / flac.iloc[0]["mixture_path"])[1] == 8000
+
+
+@pytest.mark.parametrize("level", ["active", "loudness", "rms"])
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_on_the_fly_samples_are_those_on_disk(corpus, tmp_path, level, mode):
+    root, manifest = corpus
+    plan, mix = draw_plan(manifest, _settings(level=level), seed=2), Mix(mode=mode)
+    mixtures = render(plan, manifest, root, tmp_path, mix, num_workers=1)
+    pack_utterances(manifest, root, "train", mix, tmp_path / "bank.shard", level=level, num_workers=1)
+    pack_mixtures(tmp_path, mixtures, "train", tmp_path / "train.shard", num_workers=1)
+    bank, shard = UtteranceBank(tmp_path / "bank.shard"), Shard(tmp_path / "train.shard")
+    for index, (mixture_id, rows) in enumerate(plan[plan["split"] == "train"].groupby("mixture_id", sort=False)):
+        mixed = mix_at_levels([bank.utterance(u) for u in rows["utterance_id"]], list(rows["level"]), rule=level, mode=mode)
+        assert shard.names[index] == mixture_id
+        assert np.array_equal(shard.read(index), quantise(np.vstack([mixed.mixture, mixed.sources])))
+    sampler = MixtureSampler(manifest, _settings(level=level), split="train", seed=0)
+    assert all(u in bank for k in range(20) for u in sampler.draw(0, k).utterance_ids)
+
+
+def test_a_packed_dataset_of_floats_stays_exact(corpus, tmp_path):
+    root, manifest = corpus
+    mixtures = render(draw_plan(manifest, _settings(), seed=2), manifest, root, tmp_path, Mix(encoding="float32"), num_workers=1)
+    pack_mixtures(tmp_path, mixtures, "valid", tmp_path / "valid.shard", encoding="float32", num_workers=1)
+    shard = Shard(tmp_path / "valid.shard")
+    row = mixtures[mixtures["split"] == "valid"].iloc[1]
+    assert np.array_equal(shard.read(1)[2], read_audio(tmp_path / row["source_2_path"])[0].astype(np.float32))
+    with pytest.raises(PlanError, match="split train"):
+        pack_mixtures(tmp_path, mixtures[mixtures["split"] == "valid"], "train", tmp_path / "none.shard")
+
+
+# ------------------------------------------------------------------------------------------------------------- bad input
+def test_every_bad_input_is_named_at_once_and_nothing_is_written(corpus, tmp_path):
+    root, manifest = corpus
+    bad = tmp_path / "bad"
+    for path in manifest["path"]:
+        (bad / path).parent.mkdir(parents=True, exist_ok=True)
+        (bad / path).symlink_to(root / path)
+    tone = 0.1 * np.sin(np.arange(RATE))
+    spoilt = list(manifest["path"].iloc[:6])
+    for path in spoilt:
+        (bad / path).unlink()
+    (bad / spoilt[1]).write_bytes(b"")
+    soundfile.write(bad / spoilt[2], tone[:4000], 4000)
+    soundfile.write(bad / spoilt[3], np.stack([tone, tone], 1), RATE)
+    soundfile.write(bad / spoilt[4], tone[:0], RATE, format="WAV")
+    soundfile.write(bad / spoilt[5], tone[:-1], RATE)
+    plan = draw_plan(manifest, _settings(30), seed=0)
+    with pytest.raises(AudioError) as caught:
+        check_inputs(plan, manifest, bad, Mix(), num_workers=1)
+    lines = str(caught.value).splitlines()
+    expected = ["no such file", "damaged", "below the mixtures' 8000 Hz", "2 channels", "holds no samples", "manifest says"]
+    assert [path in line and words in line for path, words, line in zip(spoilt, expected, lines, strict=True)] == [True] * 6
+    check_inputs(plan, manifest, root, Mix(), num_workers=2)
+
+
+def test_a_plan_of_another_corpus_is_refused(corpus):
+    root, manifest = corpus
+    plan = draw_plan(manifest, _settings(), seed=0)
+    with pytest.raises(PlanError, match="that the manifest lacks"):
+        check_inputs(plan, manifest[manifest["split"] != "test"], root, Mix(), num_workers=1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"), [("nan", "no numbers"), ("silent", "is silent"), ("truncated", "cut short|damaged")]
+)
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_damage_found_on_the_way_is_one_line_and_can_be_mended(corpus, tmp_path, damage, message, num_workers):
+    root, manifest = corpus
+    bad = tmp_path / "bad"
+    for path in manifest["path"]:
+        (bad / path).parent.mkdir(parents=True, exist_ok=True)
+        (bad / path).write_bytes((root / path).read_bytes())
+    plan = draw_plan(manifest, _settings(), seed=0)
+    spoilt = bad / manifest.set_index("utterance_id").loc[plan["utterance_id"].iloc[0], "path"]
+    if damage == "truncated":
+        spoilt.write_bytes(spoilt.read_bytes()[: spoilt.stat().st_size // 2])
+    else:
+        samples = np.full(RATE, np.nan if damage == "nan" else 0.0)
+        soundfile.write(spoilt, samples, RATE, format="WAV", subtype="FLOAT")
+    out = tmp_path / "out"
+    with pytest.raises(AudioError, match=message) as caught:
+        render(plan, manifest, bad, out, Mix(), num_workers=num_workers)
+    assert str(spoilt) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (out / "mixtures.csv").exists()
+    spoilt.write_bytes((root / spoilt.relative_to(bad)).read_bytes())
+    render(plan, manifest, bad, out, Mix(), num_workers=num_workers)
+    undisturbed = tmp_path / "undisturbed"
+    render(plan, manifest, root, undisturbed, Mix(), num_workers=1)
+    assert _tree(out) == _tree(undisturbed)
+
+
+# ------------------------------------------------------------------------------------------------------ kills and resumes
+@pytest.mark.parametrize(("num_workers", "kills"), [(1, (1, 10, 20)), (2, (10,))])
+def test_killed_again_and_again_it_ends_with_the_same_bytes(corpus, dataset, tmp_path, num_workers, kills):
+    root, manifest = corpus
+    folder, plan = dataset
+    plan.to_pickle(tmp_path / "plan.pkl")
+    manifest.to_pickle(tmp_path / "manifest.pkl")
+    out = tmp_path / "out"
+    program = (
+        "import sys, time, pandas as pd, pipeline.mixtures.rendering as r; from pipeline.recipe.schema import Mix\n"
+        "r._CHUNK = 1; real = r.write_audio\n"
+        "def slow(*a): time.sleep(0.01); return real(*a)\n"
+        "r.write_audio = slow\n"
+        f"r.render(pd.read_pickle({str(tmp_path / 'plan.pkl')!r}), pd.read_pickle({str(tmp_path / 'manifest.pkl')!r}),"
+        f" {str(root)!r}, {str(out)!r}, Mix(), num_workers={num_workers})\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for already in kills:
+        running = subprocess.Popen([sys.executable, "-c", program], env=environment, start_new_session=True)
+        while running.poll() is None and len(list(out.rglob("*.wav"))) < already:
+            time.sleep(0.005)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        assert not (out / "mixtures.csv").exists()
+    kept = {path: path.stat().st_mtime_ns for path in _journalled(out)}
+    assert kept or num_workers > 1
+    render(plan, manifest, root, out, Mix(), num_workers=num_workers)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert _tree(out) == _tree(folder)
+
+
+def _journalled(out):
+    """The files of mixtures that the journal counts as written; the kill may have cut its last line."""
+    lines = (out / "journal.jsonl").read_text().split("\n")[1:-1]
+    return [out / file["path"] for line in lines for file in json.loads(line)["files"]]
+
+
+def test_files_lost_after_the_journal_knew_them_are_made_again(corpus, dataset, tmp_path):
+    root, manifest = corpus
+    folder, plan = dataset
+    out = tmp_path / "out"
+
+    def stop_before_the_end(*_, **__):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("pipeline.mixtures.rendering.write_tables", stop_before_the_end)
+        with pytest.raises(KeyboardInterrupt):
+            render(plan, manifest, root, out, Mix(), num_workers=1)
+    journal = out / "journal.jsonl"
+    journal.write_text(journal.read_text()[:-20])
+    lost, emptied, *_ = sorted(out.rglob("*.wav"))
+    lost.unlink()
+    emptied.write_bytes(b"")
+    (lost.parent / ".half.wav.123.tmp").write_bytes(b"RIFF")
+    render(plan, manifest, root, out, Mix(), num_workers=1)
+    assert _tree(out) == _tree(folder)
+
+
+def test_a_whole_dataset_is_left_as_it_is(corpus, dataset):
+    root, manifest = corpus
+    folder, plan = dataset
+    before, times = _tree(folder), {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")}
+    render(plan, manifest, root, folder, Mix(), num_workers=1)
+    assert _tree(folder) == before
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")} == times
+
+
+def test_the_beginnings_of_another_dataset_are_not_continued(corpus, dataset, tmp_path):
+    root, manifest = corpus
+    _, plan = dataset
+    (tmp_path / "journal.jsonl").write_text('{"identity":"of another"}\n')
+    with pytest.raises(DatasetError, match="another dataset"):
+        render(plan, manifest, root, tmp_path, Mix(), num_workers=1)
+
+
+def test_a_full_disk_is_one_line_and_no_half_file(corpus, dataset, tmp_path, monkeypatch):
+    root, manifest = corpus
+    folder, plan = dataset
+    written = []
+
+    def full_after_seven(path, content):
+        with path.open("wb") as file:
+            written.append(path)
+            if len(written) > 7:
+                file.write(content[:100])
+                raise OSError(28, "No space left on device")
+            return file.write(content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.write_bytes", full_after_seven)
+        with pytest.raises(WorkError, match="No space left on device"):
+            render(plan, manifest, root, tmp_path, Mix(), num_workers=1)
+    assert len(list(tmp_path.rglob("*.wav"))) == 7
+    assert not list(tmp_path.rglob("*.tmp"))
+    render(plan, manifest, root, tmp_path, Mix(), num_workers=1)
+    assert _tree(tmp_path) == _tree(folder)

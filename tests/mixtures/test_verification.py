@@ -1,0 +1,128 @@
+"""Verification: every kind of damage is found and named, and repaired by making only what is wrong."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pipeline.audio.files import quantise, quantise_down, read_audio, write_audio
+from pipeline.errors import DatasetError
+from pipeline.mixtures.plans.drawn import draw_plan
+from pipeline.mixtures.rendering import render
+from pipeline.mixtures.verification import repair, sum_excess, verify
+from pipeline.recipe.schema import Mix
+from tests.mixtures.test_rendering import _settings, _tree, corpus  # noqa: F401 - the fixture
+
+
+@pytest.fixture
+def dataset(corpus, tmp_path):  # noqa: F811
+    """A small dataset and the call that makes it."""
+    root, manifest = corpus
+    plan = draw_plan(manifest, _settings(4), seed=0)
+
+    def generate():
+        return render(plan, manifest, root, tmp_path / "set", Mix(), num_workers=1)
+
+    generate()
+    return tmp_path / "set", generate
+
+
+def _rewrite(path, change):
+    samples, sample_rate = read_audio(path)
+    write_audio(path, change(samples), sample_rate)
+
+
+def _one_step(samples):
+    samples[10] += 1 / 2**15
+    return samples
+
+
+DAMAGES = {
+    "no such file": lambda path: path.unlink(),
+    "damaged or no audio file": lambda path: path.write_bytes(b"RIFF"),
+    "cut short|instead of|damaged": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "samples instead of": lambda path: _rewrite(path, lambda samples: samples[:-1]),
+    "holds other samples": lambda path: _rewrite(path, _one_step),
+    "has a peak of": lambda path: _rewrite(path, lambda samples: samples / 2),
+    "sampled at 16000 Hz instead of 8000": lambda path: write_audio(path, read_audio(path)[0], 16000),
+}
+
+
+def test_an_undamaged_dataset_has_no_findings(dataset):
+    folder, _ = dataset
+    assert verify(folder, num_workers=1) == []
+    assert verify(folder, num_workers=2) == []
+
+
+@pytest.mark.parametrize("problem", DAMAGES)
+def test_damage_is_found_and_repaired(dataset, problem):
+    folder, generate = dataset
+    whole = _tree(folder)
+    victim = sorted(folder.rglob("s2/*.wav"))[3]
+    untouched = sorted(folder.rglob("s1/*.wav"))[0]
+    time_before = untouched.stat().st_mtime_ns
+    DAMAGES[problem](victim)
+    findings = verify(folder, num_workers=1)
+    assert [finding.path for finding in findings] == [victim.relative_to(folder).as_posix()]
+    assert findings[0].mixture_id == victim.stem
+    assert re.search(problem, findings[0].problem)
+    repair(folder, findings, generate)
+    assert _tree(folder) == whole
+    assert untouched.stat().st_mtime_ns == time_before
+
+
+def test_strays_and_an_unfinished_generation_are_named(dataset):
+    folder, generate = dataset
+    whole = _tree(folder)
+    some = next(folder.rglob("mix/*.wav"))
+    (some.parent / "stray.wav").write_bytes(some.read_bytes())
+    (folder / "mixtures.csv").unlink()
+    findings = verify(folder, num_workers=1)
+    assert [finding.problem.split(":")[0] for finding in findings] == ["is missing", "does not belong to the dataset"]
+    repair(folder, findings, generate)
+    assert _tree(folder) == whole
+
+
+def test_tables_that_are_gone_or_changed_are_named_and_written_again(dataset):
+    folder, generate = dataset
+    whole = _tree(folder)
+    (folder / "files.csv").unlink()
+    mixtures = folder / "mixtures.csv"
+    mixtures.write_text(mixtures.read_text().replace("valid", "train"))
+    findings = verify(folder, num_workers=1)
+    assert [str(finding) for finding in findings] == ["files.csv: no such file", "mixtures.csv: is not as it was written"]
+    repair(folder, findings, generate)
+    assert _tree(folder) == whole
+
+
+def test_a_folder_that_is_no_dataset(tmp_path):
+    with pytest.raises(DatasetError, match=r"journal\.jsonl"):
+        verify(tmp_path)
+
+
+def test_damage_that_cannot_be_repaired_is_said(dataset):
+    folder, _ = dataset
+    next(folder.rglob("mix/*.wav")).unlink()
+    with pytest.raises(DatasetError, match="left after the repair"):
+        repair(folder, verify(folder, num_workers=1), lambda: None)
+
+
+@given(st.sampled_from([quantise, quantise_down]), st.integers(2, 6), st.data())
+def test_rounding_never_counts_as_damage(quantiser, num_parts, data):
+    values = st.floats(-0.1875, 0.1875, width=32)
+    parts = data.draw(arrays(np.float32, (num_parts, 20), elements=values))
+    mixture = parts.sum(axis=0)
+    assert sum_excess(quantiser(mixture), [quantiser(part) for part in parts]) == 0
+    assert sum_excess(quantiser(mixture * 1.5), [quantiser(part) for part in parts]) >= 0
+
+
+def test_a_mixture_of_other_sources_is_damage():
+    generator = np.random.default_rng(0)
+    parts = [quantise(generator.uniform(-0.3, 0.3, 1000)) for _ in range(3)]
+    assert sum_excess(parts[0] + parts[1], parts[:2]) == 0
+    assert sum_excess(parts[0] + parts[1], parts[1:]) > 100
+    clipped = np.full(10, 2**15 - 1, np.int16)
+    assert sum_excess(clipped, [clipped, clipped]) == 0

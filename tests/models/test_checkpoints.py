@@ -1,0 +1,138 @@
+"""What is written is what is read; anything else is refused in one line, and no file can run code."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.errors import CheckpointError
+from pipeline.models import build_model
+from pipeline.models.checkpoints import FORMAT, METADATA, load_model, load_state, save_model, save_state
+from pipeline.models.conv_tasnet import ConvTasNet
+from pipeline.recipe.schema import Model
+
+TINY = Model(
+    causal=True, norm="frame", num_filters=8, filter_length=4, bottleneck_channels=4, skip_channels=4, hidden_channels=6,
+    blocks_per_repeat=2, num_repeats=1, mask="relu", encoder="relu",
+)  # fmt: skip
+
+
+class Malice:
+    """Pickles to a call that would leave a file behind."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.fixture
+def model() -> ConvTasNet:
+    torch.manual_seed(0)
+    return build_model(TINY, num_sources=3, sample_rate=16000)
+
+
+def test_a_model_comes_back_whole(model: ConvTasNet, tmp_path: Path) -> None:
+    save_model(model, tmp_path / "best.safetensors")
+    loaded = load_model(tmp_path / "best.safetensors")
+    assert (loaded.settings, loaded.num_sources, loaded.sample_rate) == (TINY, 3, 16000)
+    assert not loaded.training
+    mixture = torch.randn(1, 50)
+    assert torch.equal(loaded(mixture), model(mixture))
+    assert [path.name for path in tmp_path.iterdir()] == ["best.safetensors"]
+
+
+def test_other_weights_can_be_saved_in_its_place(model: ConvTasNet, tmp_path: Path) -> None:
+    averaged = {name: torch.ones_like(tensor) for name, tensor in model.state_dict().items()}
+    save_model(model, tmp_path / "m.safetensors", weights=averaged)
+    assert all((tensor == 1).all() for tensor in load_model(tmp_path / "m.safetensors").state_dict().values())
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_model(path)
+    text = str(caught.value)
+    assert str(path) in text and "\n" not in text
+    return text
+
+
+def test_missing_and_foreign_files(model: ConvTasNet, tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "absent.safetensors")
+    (tmp_path / "text").write_text("not a model")
+    refusal(tmp_path / "text")
+    (tmp_path / "empty").write_bytes(b"")
+    refusal(tmp_path / "empty")
+    save_file({"weight": torch.ones(2)}, tmp_path / "foreign")
+    assert "not a model of this pipeline" in refusal(tmp_path / "foreign")
+
+
+def test_damaged_files(model: ConvTasNet, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_model(model, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    refusal(path)
+    facts = {"format": FORMAT, "model": TINY.model_dump(), "num_sources": 2, "sample_rate": 8000}
+    save_file(dict(model.state_dict()), path, metadata={METADATA: json.dumps(facts)})
+    assert "do not fit" in refusal(path)  # three sources' weights under settings for two
+    save_file({}, path, metadata={METADATA: json.dumps({"format": FORMAT, "model": {"colour": "red"}})})
+    refusal(path)
+    save_file({}, path, metadata={METADATA: "[]"})
+    refusal(path)
+
+
+def test_pickled_code_is_never_run(tmp_path: Path) -> None:
+    path, trace = tmp_path / "last.safetensors", tmp_path / "trace"
+    torch.save({"step": Malice(trace)}, path)
+    with pytest.raises(CheckpointError, match="not a training state"):
+        load_state(path)
+    refusal(path)
+    assert not trace.exists()
+
+
+def test_a_state_comes_back_whole(tmp_path: Path) -> None:
+    state = {"step": 7, "weights": {"a": torch.arange(3)}, "order": [1, None, "x"], 3: (0.9, 0.1 + 0.2), "best": float("inf")}
+    save_state(state, tmp_path / "last.safetensors")
+    loaded = load_state(tmp_path / "last.safetensors")
+    assert loaded["weights"]["a"].dtype == torch.int64
+    assert loaded["weights"]["a"].dtype == torch.int64
+    assert torch.equal(loaded["weights"].pop("a"), state["weights"].pop("a"))
+    assert loaded == state
+
+
+def test_a_state_keeps_scalars_views_and_shared_tensors(tmp_path: Path) -> None:
+    whole = torch.arange(6.0).reshape(2, 3)
+    state = {"step": torch.tensor(7.0), "turned": whole.T, "twice": [whole, whole], "random": torch.get_rng_state()}
+    save_state(state, tmp_path / "last.safetensors")
+    loaded = load_state(tmp_path / "last.safetensors")
+    assert loaded["step"].shape == ()
+    assert torch.equal(loaded["turned"], whole.T)
+    assert all(torch.equal(each, whole) for each in loaded["twice"])
+    assert torch.equal(loaded["random"], state["random"])
+
+
+def test_damaged_states(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_state(path)
+    save_state({"weights": torch.ones(1000)}, path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError):
+        load_state(path)
+    save_model(build_model(TINY), path)
+    with pytest.raises(CheckpointError, match="not a training state"):
+        load_state(path)
+    save_file({}, path, metadata={METADATA: "[]"})
+    with pytest.raises(CheckpointError):
+        load_state(path)
+
+
+def test_equal_models_are_equal_files(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        torch.manual_seed(0)
+        save_model(build_model(TINY), tmp_path / name)
+    assert len({(tmp_path / name).read_bytes() for name in ("a", "b", "c", "d")}) == 1

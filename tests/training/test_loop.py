@@ -1,0 +1,363 @@
+"""Training: it learns, it obeys its schedule, and an interrupted run ends with the bits of an undisturbed one."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.errors import CheckpointError, ModelError, TrainingError
+from pipeline.models.checkpoints import load_model, load_state
+from pipeline.recipe.schema import Model, System, Train
+from pipeline.training import loop
+from pipeline.training.batches import Samples, Segment
+from pipeline.training.loop import Options, TrainingSets, train
+from pipeline.training.losses import pit_loss
+from tests.training.test_batches import Noisy
+
+TINY = Model(
+    num_filters=16,
+    filter_length=16,
+    bottleneck_channels=8,
+    skip_channels=8,
+    hidden_channels=16,
+    blocks_per_repeat=2,
+    num_repeats=1,
+)
+QUIET = Options(device="cpu", compile="off", num_workers=0, description="")
+TIMES = ["segments_per_second", "seconds", "warmup_seconds", "peak_memory_gib"]
+
+
+class Tones:
+    """Mixtures of a low and a high tone, made from their number; segments and whole mixtures alike."""
+
+    def __init__(self, num: int = 12, length: int = 800, *, silent: bool = False) -> None:
+        self.num, self.length, self.silent = num, length, silent
+
+    def __len__(self) -> int:
+        return self.num
+
+    def num_samples(self, index: int) -> int:
+        return self.length + 8 * (index % 3)
+
+    def read(self, index: int, start: int, stop: int) -> tuple[Samples, Samples]:
+        random = np.random.default_rng(index)
+        frequencies = random.uniform([0.01, 0.2], [0.1, 0.4])[:, None]
+        sources = np.sin(2 * np.pi * frequencies * np.arange(start, stop) + random.uniform(0, 6, (2, 1))).astype(np.float32)
+        if self.silent and index % 2:
+            sources[1] = 0
+        return sources.sum(0), sources
+
+    def segment(self, epoch: int, index: int) -> Segment:
+        return Segment(*self.read(1000 * epoch + index, 0, self.length), self.length)
+
+
+SETS = TrainingSets(Tones(), Tones(5))
+
+
+def system(**changes: object) -> System:
+    values: dict[str, object] = {"batch_size": 3, "epochs": 3, "precision": "float32", "segment_seconds": 0.1}
+    return System(model=TINY, train=Train.model_validate(values | changes))
+
+
+EVERYTHING = system(
+    epochs=50, ema_decay=0.9, schedule="plateau", plateau_epochs=1, learning_rate=0.05, mixing="dynamic", speed_percent=10
+)
+
+
+def weights(folder: Path) -> bytes:
+    """All bits of the last weights, of their average and of the optimiser."""
+    state = load_state(folder / "last.safetensors")
+    parts = state["optimiser"].values()
+    moments = [value for part in parts for moment in part["state"].values() for value in moment.values()]
+    return b"".join(
+        tensor.numpy().tobytes() for tensor in [*state["model"].values(), *(state["average"] or {}).values(), *moments]
+    )
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    assert weights(one) == weights(other)
+    first, second = (load_file(folder / "best.safetensors") for folder in (one, other))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    histories = [pd.read_csv(folder / "history.csv").drop(columns=TIMES) for folder in (one, other)]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the program catches it."""
+
+
+def killed_after(monkeypatch: pytest.MonkeyPatch, name: str, calls: int, *, before: bool = False) -> None:
+    """Die at the ``calls``-th call of a method of Training or a function that training uses."""
+    owner = loop.Training if hasattr(loop.Training, name) else loop
+    original = getattr(owner, name)
+    count = 0
+
+    def dying(*arguments: object, **keywords: object) -> object:
+        nonlocal count
+        count += 1
+        if count == calls and before:
+            raise Killed
+        result = original(*arguments, **keywords)
+        if count == calls:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(owner, name, dying)
+
+
+VARIANTS = {
+    "plain": {},
+    "average": {"ema_decay": 0.9},
+    "plateau": {"schedule": "plateau", "plateau_epochs": 1, "learning_rate": 0.5, "clip_norm": 0.1},
+    "cosine": {"schedule": "cosine", "warmup_steps": 5},
+    "muon": {"optimiser": "muon"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("where", "calls", "before"),
+    [
+        ("step", 1, False),  # with nothing kept yet
+        ("step", 6, False),  # in the middle of an epoch
+        ("save_model", 1, False),  # between best and last
+        ("save_model", 1, True),
+        ("keep", 9, True),
+        ("_write_history", 2, True),  # between last and history
+    ],
+)
+def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, where: str, calls: int, before: bool
+) -> None:
+    settings = system(**VARIANTS[variant])
+    options = Options(device="cpu", compile="off", num_workers=1, checkpoint_minutes=0, description="")
+    train(settings, SETS, tmp_path / "whole", seed=1, options=QUIET)
+    with monkeypatch.context() as patch:
+        killed_after(patch, where, calls, before=before)
+        with pytest.raises(Killed):
+            train(settings, SETS, tmp_path / "killed", seed=1, options=options)
+    train(settings, SETS, tmp_path / "killed", seed=1, options=options)
+    assert_same_training(tmp_path / "whole", tmp_path / "killed")
+
+
+SCRIPT = """
+    from pathlib import Path
+    from tests.training.test_loop import EVERYTHING, Options, spoken, train
+    options = Options(device="cpu", compile="off", checkpoint_minutes=0.0, description="")
+    train(EVERYTHING, spoken(Path({speech!r})), Path({folder!r}), seed=1, options=options)
+"""
+
+
+def spoken(folder: Path) -> TrainingSets:
+    """New mixtures on the fly, at another speed every time."""
+    return TrainingSets(Noisy(folder, "rms").segments(num_samples=800, num_segments=12, speed_percent=10), Tones(5))
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    script = textwrap.dedent(SCRIPT).format(speech=str(folder.parent), folder=str(folder))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen([sys.executable, "-c", script], env=environment)
+
+
+def killed_once_there_is(folder: Path, number: signal.Signals, seconds: float) -> int:
+    """Start a training, send it a signal some time after the first state it keeps, and return its exit code."""
+    path = folder / "last.safetensors"
+    earlier = path.stat().st_mtime_ns if path.exists() else 0
+    with start(folder) as child:
+        deadline = time.monotonic() + 600
+        while not path.exists() or path.stat().st_mtime_ns == earlier:
+            assert child.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(seconds)
+        child.send_signal(number)
+        return child.wait(600)
+
+
+@pytest.mark.slow
+def test_kill_9_again_and_again_and_sigterm_of_a_real_process_lose_nothing(tmp_path: Path) -> None:
+    """With all that has a state or draws at random: averaged weights, plateau, dynamic mixing, speed perturbation."""
+    train(EVERYTHING, spoken(tmp_path), tmp_path / "whole", seed=1, options=QUIET)
+    reached = [(0, 0)]
+    for number, seconds in [(signal.SIGKILL, 0.13), (signal.SIGKILL, 0.02), (signal.SIGTERM, 0.0)]:
+        code = killed_once_there_is(tmp_path / "killed", number, seconds)
+        assert code == (-number if number == signal.SIGKILL else 128 + number)
+        progress = load_state(tmp_path / "killed" / "last.safetensors")["progress"]
+        reached.append((progress["epoch"], progress["step"]))
+    assert reached == sorted(reached)
+    assert reached[-1] < (EVERYTHING.train.epochs, 0)
+    train(EVERYTHING, spoken(tmp_path), tmp_path / "killed", seed=1, options=QUIET)
+    assert_same_training(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_ctrl_c_keeps_the_state_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, steps = loop.Training.step, []
+
+    def step(self: loop.Training, *arguments: object) -> None:
+        original(self, *arguments)  # type: ignore[arg-type]
+        steps.append(1)
+        if len(steps) == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Training, "step", step)
+        with pytest.raises(KeyboardInterrupt):
+            train(system(), SETS, tmp_path / "stopped", seed=1, options=QUIET)
+    assert signal.getsignal(signal.SIGINT) is handler
+    progress = load_state(tmp_path / "stopped" / "last.safetensors")["progress"]
+    assert (progress["epoch"], progress["step"]) == (2, 2)
+    train(system(), SETS, tmp_path / "whole", seed=1, options=QUIET)
+    train(system(), SETS, tmp_path / "stopped", seed=1, options=QUIET)
+    assert_same_training(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_preemption_signal_keeps_the_state_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, kept = loop.Training.keep, []
+    monkeypatch.setattr(loop.Training, "_follow", lambda self: os.kill(os.getpid(), signal.SIGUSR1))
+
+    def keep(self: loop.Training) -> None:
+        kept.append((self.progress.epoch, self.progress.step))
+        original(self)
+
+    monkeypatch.setattr(loop.Training, "keep", keep)
+    train(system(epochs=1), SETS, tmp_path, seed=1, options=QUIET)
+    assert kept == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 0)]
+
+
+def test_workers_and_the_callers_random_state_do_not_matter(tmp_path: Path) -> None:
+    train(system(epochs=2), SETS, tmp_path / "one", seed=1, options=QUIET)
+    torch.manual_seed(99)
+    drawn = torch.get_rng_state()
+    train(system(epochs=2), SETS, tmp_path / "two", seed=1, options=Options(compile="off", num_workers=3, description=""))
+    assert_same_training(tmp_path / "one", tmp_path / "two")
+    assert torch.equal(drawn, torch.get_rng_state())
+
+
+def test_a_done_training_returns_its_history_without_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = train(system(), SETS, tmp_path, seed=1, options=QUIET)
+    monkeypatch.setattr(loop.Training, "step", None)
+    again = train(system(), SETS, tmp_path, seed=1, options=QUIET)
+    pd.testing.assert_frame_equal(history, again)
+    assert list(history["epoch"]) == [1, 2, 3]
+    assert list(history["step"]) == [4, 8, 12]
+
+
+def test_state_of_another_training_is_refused(tmp_path: Path) -> None:
+    train(system(epochs=1), SETS, tmp_path, seed=1, options=QUIET)
+    with pytest.raises(CheckpointError, match=r"last\.safetensors: belongs to a different training \(train\.batch_size 3 → 4\)"):
+        train(system(epochs=1, batch_size=4), SETS, tmp_path, seed=1, options=QUIET)
+    with pytest.raises(CheckpointError, match=r"data\.seed 1 → 2"):
+        train(system(epochs=1), SETS, tmp_path, seed=2, options=QUIET)
+    (tmp_path / "best.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"best\.safetensors is missing"):
+        train(system(epochs=1), SETS, tmp_path, seed=1, options=QUIET)
+
+
+def test_early_stop_waits_as_long_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([-1.0, -2.0, -1.5, -1.0, -9.0])
+    monkeypatch.setattr(loop.Training, "_validate", lambda self: (next(losses), 0.0))
+    history = train(system(epochs=10, stop_epochs=2), SETS, tmp_path, seed=1, options=QUIET)
+    assert list(history["valid_loss_db"]) == [-1.0, -2.0, -1.5, -1.0]
+
+
+def test_best_is_of_the_best_epoch_and_last_of_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = iter([-1.0, -5.0, -2.0])
+    monkeypatch.setattr(loop.Training, "_validate", lambda self: (next(losses), 0.0))
+    train(system(), SETS, tmp_path / "long", seed=1, options=QUIET)
+    losses = iter([-1.0, -5.0])
+    train(system(epochs=2), SETS, tmp_path / "short", seed=1, options=QUIET)
+    best = load_model(tmp_path / "long" / "best.safetensors").state_dict()
+    second_epoch = load_state(tmp_path / "short" / "last.safetensors")["model"]
+    last = load_state(tmp_path / "long" / "last.safetensors")["model"]
+    assert all(torch.equal(best[name], second_epoch[name]) for name in best)
+    assert not all(torch.equal(best[name], last[name]) for name in best)
+
+
+def test_a_loss_that_runs_away_is_an_error_and_nothing_bad_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Tones):
+        def segment(self, epoch: int, index: int) -> Segment:
+            segment = super().segment(epoch, index)
+            if epoch == 2 and index == 7:
+                segment.mixture[3] = np.nan
+            return segment
+
+    with pytest.raises(TrainingError, match=r"stopped being a finite number in epoch 2 .*; lower train\.learning_rate"):
+        train(system(), TrainingSets(Broken(), Tones(5)), tmp_path, seed=1, options=QUIET)
+    state = load_state(tmp_path / "last.safetensors")
+    assert (state["progress"]["epoch"], state["progress"]["step"]) == (2, 0)
+    assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+
+
+def test_silent_sources_do_no_harm(tmp_path: Path) -> None:
+    sets = TrainingSets(Tones(silent=True), Tones(5, silent=True))
+    history = train(system(), sets, tmp_path, seed=1, options=QUIET)
+    assert np.isfinite(history.to_numpy(dtype=float)).all()
+
+
+def test_micro_batches_give_the_same_training_to_rounding(tmp_path: Path) -> None:
+    one = train(system(), SETS, tmp_path / "one", seed=1, options=QUIET)
+    parts = train(system(), SETS, tmp_path / "parts", seed=1, options=Options(compile="off", micro_batch=2, description=""))
+    columns = ["train_loss_db", "valid_loss_db", "gradient_norm"]
+    np.testing.assert_allclose(one[columns], parts[columns], rtol=1e-3)
+
+
+def test_validation_scores_the_improvement_over_the_mixture(tmp_path: Path) -> None:
+    history = train(system(epochs=1), SETS, tmp_path, seed=1, options=QUIET)
+    model = load_model(tmp_path / "best.safetensors")
+    losses, improvements = [], []
+    # Validation cuts the mixtures of a batch to the shortest: 800 samples in the first, 808 and 816 in the second.
+    for index, length in [(0, 800), (3, 800), (1, 800), (4, 808), (2, 808)]:
+        mixture, sources = (torch.from_numpy(part)[None] for part in Tones(5).read(index, 0, length))
+        with torch.no_grad():
+            loss = float(pit_loss(model(mixture), sources)[0])
+        losses.append(loss)
+        improvements.append(float(pit_loss(mixture[:, None].expand_as(sources), sources)[0]) - loss)
+    assert history["valid_loss_db"][0] == pytest.approx(np.mean(losses), abs=1e-4)
+    assert history["valid_si_snri_db"][0] == pytest.approx(np.mean(improvements), abs=1e-4)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_one_batch_can_be_learnt_by_heart(tmp_path: Path, causal: bool) -> None:
+    class OneBatch(Tones):
+        def segment(self, epoch: int, index: int) -> Segment:
+            return super().segment(0, index % 2)
+
+    model = TINY.model_copy(update={"causal": causal, "num_filters": 64, "hidden_channels": 32, "blocks_per_repeat": 3})
+    settings = Train(batch_size=2, epochs=1, segments_per_epoch=500, learning_rate=1e-2, schedule="cosine", precision="float32")
+    train(System(model=model, train=settings), TrainingSets(OneBatch(), Tones(2)), tmp_path, seed=1, options=QUIET)
+    trained = load_model(tmp_path / "best.safetensors")
+    mixture, sources = (torch.from_numpy(part)[None] for part in Tones().read(0, 0, 800))
+    with torch.no_grad():
+        assert float(pit_loss(trained(mixture), sources)[0]) < -15
+
+
+def test_learning_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed: no event files")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = train(system(), SETS, tmp_path, seed=1, options=QUIET)
+    curves = EventAccumulator(str(tmp_path / "events")).Reload()
+    points = curves.Scalars("valid_si_snri_db")
+    assert [point.step for point in points] == [1, 2, 3]
+    np.testing.assert_allclose([point.value for point in points], history["valid_si_snri_db"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("measured", "words"), [(16, "16 samples ahead, not at most 15"), (None, "the whole signal")])
+def test_a_causal_system_that_looks_ahead_is_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: int | None, words: str
+) -> None:
+    monkeypatch.setattr(loop, "look_ahead", lambda model: measured)
+    settings = System(model=TINY.model_copy(update={"causal": True}), train=system(epochs=1).train)
+    with pytest.raises(ModelError, match=words):
+        train(settings, SETS, tmp_path, seed=1, options=QUIET)
+    assert not list(tmp_path.iterdir())

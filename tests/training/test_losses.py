@@ -1,0 +1,151 @@
+"""SI-SNR in closed form, against a direct transcription of its definition, and permutations that a wrong direction would fail."""
+
+import math
+from itertools import permutations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pipeline.training.losses import best_permutation, pairwise_si_snr, pit_loss
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def definition(estimate: Tensor, reference: Tensor) -> float:
+    estimate = estimate.double() - estimate.double().mean()
+    reference = reference.double() - reference.double().mean()
+    target = (estimate @ reference) * reference / (reference @ reference)
+    return 10 * math.log10(target.square().sum() / (estimate - target).square().sum())
+
+
+def orthogonal(num: int, time: int) -> Tensor:
+    """Zero-mean, unit-energy, mutually orthogonal signals ``[num, time]``."""
+    basis = noise(time, num).double()
+    return torch.linalg.qr(basis - basis.mean(0))[0].T
+
+
+def test_closed_form() -> None:
+    """A reference plus an orthogonal error of a tenth its amplitude is at 20 dB, at any scale and offset."""
+    reference, error = orthogonal(2, 500)
+    for scale in (1e-6, 1.0, 1e6):
+        estimate = scale * (reference + 0.1 * error) + 3.0 * scale
+        assert pairwise_si_snr(estimate[None, None], reference[None, None]).item() == pytest.approx(20.0, abs=1e-4)
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**31))
+@settings(max_examples=25, deadline=None)
+def test_every_pair_follows_the_definition(num_estimates: int, num_references: int, seed: int) -> None:
+    estimates = noise(2, num_estimates, 50, seed=seed)
+    references = noise(2, num_references, 50, seed=seed + 1)
+    scores = pairwise_si_snr(estimates, references)
+    for b in range(2):
+        for e in range(num_estimates):
+            for r in range(num_references):
+                assert scores[b, e, r].item() == pytest.approx(definition(estimates[b, e], references[b, r]), abs=1e-3)
+
+
+@pytest.mark.parametrize("gain", [1e-6, 1.0, 1e4])
+def test_fifteen_db_reads_fifteen_at_any_level(gain: float) -> None:
+    reference, error = orthogonal(2, 8000)
+    estimate = reference + 10 ** (-15 / 20) * error
+    score = pairwise_si_snr((gain * estimate).float()[None, None], (gain * reference).float()[None, None])
+    assert score.item() == pytest.approx(15.0, abs=1e-3)
+
+
+def test_true_lengths_ignore_the_padding() -> None:
+    estimates, references = noise(2, 2, 400), noise(2, 2, 400, seed=1)
+    lengths = torch.tensor([400, 250])
+    scores = pairwise_si_snr(estimates, references, lengths)
+    torch.testing.assert_close(scores[1:], pairwise_si_snr(estimates[1:, :, :250], references[1:, :, :250]))
+    estimates[1, :, 250:] = 1e6
+    torch.testing.assert_close(scores, pairwise_si_snr(estimates, references, lengths))
+    loss, _ = pit_loss(estimates, references, lengths)
+    alone = [pit_loss(estimates[b : b + 1, :, :n], references[b : b + 1, :, :n])[0] for b, n in enumerate(lengths.tolist())]
+    torch.testing.assert_close(loss, torch.stack(alone).mean())
+
+
+@pytest.mark.parametrize("num_sources", [2, 3, 4, 5])
+def test_the_permutation_restores_the_order(num_sources: int) -> None:
+    references = noise(1, num_sources, 200)
+    for order in permutations(range(num_sources)):
+        estimates = references[:, list(order)] + 0.1 * noise(1, num_sources, 200, seed=1)
+        _, permutation = pit_loss(estimates, references)
+        restored = estimates[0, permutation[0]]
+        assert (restored - references[0]).square().mean() < 0.02
+
+
+def test_three_cycle() -> None:
+    """Estimates hold references 1, 2, 0: reference 0 is estimate 2, and the inverse permutation would say 1."""
+    references = noise(1, 3, 200)
+    _, permutation = pit_loss(references[:, [1, 2, 0]], references)
+    assert permutation.tolist() == [[2, 0, 1]]
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_enumeration_and_assignment_agree(seed: int) -> None:
+    scores = noise(3, 3, 3, seed=seed)
+    padded = torch.full((3, 4, 4), -1e3)
+    padded[:, :3, :3] = scores
+    padded[:, 3, 3] = 1e3
+    assert torch.equal(best_permutation(scores), best_permutation(padded)[:, :3])
+
+
+@given(st.sampled_from([2, 3, 4]), st.integers(0, 2**31))
+@settings(max_examples=20, deadline=None)
+def test_the_loss_does_not_depend_on_order_or_scale(num_sources: int, seed: int) -> None:
+    estimates, references = noise(2, num_sources, 60, seed=seed), noise(2, num_sources, 60, seed=seed + 1)
+    loss, _ = pit_loss(estimates, references)
+    shuffled = 7.0 * estimates.flip(1) + 1.0
+    assert pit_loss(shuffled, references)[0].item() == pytest.approx(loss.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("silent", [[0], [1], [0, 1]])
+def test_silent_sources_are_left_out(silent: list[int]) -> None:
+    references = noise(2, 2, 300)
+    references[0, silent] = 0.0
+    estimates = noise(2, 2, 300, seed=1).requires_grad_()
+    loss, _ = pit_loss(estimates, references)
+    loss.backward()
+    assert loss.isfinite() and estimates.grad is not None and estimates.grad.isfinite().all()
+    heard = [r for r in range(2) if r not in silent]
+    first = max((definition(estimates[0, e].detach(), references[0, r]) for e in range(2) for r in heard), default=0.0)
+    second, _ = pit_loss(estimates[1:], references[1:])
+    assert loss.item() == pytest.approx((second.item() - first) / 2, abs=1e-3)
+
+
+def test_zero_and_perfect_estimates_are_finite() -> None:
+    references = noise(1, 2, 300)
+    for estimates in (torch.zeros(1, 2, 300), references.clone()):
+        estimates.requires_grad_()
+        loss, _ = pit_loss(estimates, references)
+        loss.backward()
+        assert loss.isfinite() and estimates.grad is not None and estimates.grad.isfinite().all()
+    assert loss.item() < -90.0
+
+
+def test_everything_silent() -> None:
+    estimates = torch.zeros(1, 2, 100, requires_grad=True)
+    loss, _ = pit_loss(estimates, torch.zeros(1, 2, 100))
+    loss.backward()
+    assert loss.item() == 0.0 and estimates.grad is not None and torch.equal(estimates.grad, torch.zeros(1, 2, 100))
+
+
+def test_gradients() -> None:
+    references = noise(2, 3, 20).double()
+    estimates = noise(2, 3, 20, seed=1).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda e: pairwise_si_snr(e, references, torch.tensor([20, 13])), (estimates,))
+
+
+def test_autocast_does_not_coarsen_the_loss() -> None:
+    estimates, references = noise(2, 2, 4000), noise(2, 2, 4000, seed=1)
+    estimates = references + 0.1 * estimates
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = pit_loss(estimates, references)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, pit_loss(estimates, references)[0])

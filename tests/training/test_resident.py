@@ -1,0 +1,70 @@
+"""A dataset on the device: the batches that the host would make of it, bit by bit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pipeline.mixtures.shards import Shard, Signal, write_shard
+from pipeline.training import resident as module
+from pipeline.training.batches import PackedMixtures, StaticSegments, epoch_batches
+from pipeline.training.resident import ResidentSegments, resident
+from tests.training.test_batches import Noisy, drawn, equal
+
+CPU = torch.device("cpu")
+
+
+def segments(folder: Path, dtype: str) -> StaticSegments:
+    """Mixtures shorter and longer than a segment, of every sample value there is."""
+    random = np.random.default_rng(0)
+    signals = []
+    for number, length in enumerate([50, 30, 90, 20, 40, 60, 70]):
+        samples = random.integers(-(2**15), 2**15, (3, length))
+        signals.append(Signal(f"m{number}", (samples / 2**15 if dtype == "float32" else samples).astype(dtype)))
+    write_shard(folder / "train.shard", signals, sample_rate=8000, dtype=dtype)
+    return StaticSegments(PackedMixtures(Shard(folder / "train.shard")), num_samples=40, seed=3)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+@pytest.mark.parametrize("piece", [7, 2**26])
+def test_batches_are_those_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, piece: int) -> None:
+    monkeypatch.setattr(module, "PIECE", piece)
+    host = segments(tmp_path, dtype)
+    device = ResidentSegments(host, CPU)
+    half = slice(1, None, 2)
+    assert equal(drawn(host), drawn(device))
+    assert equal(drawn(host, steps=range(2, 5), share=half), drawn(device, steps=range(2, 5), share=half))
+
+
+def test_only_packed_mixtures_on_a_gpu_with_room_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, gpu = segments(tmp_path, "int16"), torch.device("cuda")
+    assert resident(host, CPU) is None
+    assert resident(Noisy(tmp_path, "rms").segments(), gpu) is None
+    num_bytes = 2 * 3 * (50 + 30 + 90 + 20 + 40 + 60 + 70)
+    copied: list[torch.device] = []
+    monkeypatch.setattr(module, "ResidentSegments", lambda _, device: copied.append(device))
+    for free in (2 * num_bytes, 2 * num_bytes + 2):
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda _, free=free: (free, 10 * free))
+        resident(host, gpu)
+    assert copied == [gpu]
+
+
+def test_gathering_stays_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced with fake CUDA tensors: one made on the host by mistake, or a wait for a value, would raise."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    host = segments(tmp_path, "int16")
+    with FakeTensorMode():
+        batch = next(iter(epoch_batches(ResidentSegments(host, torch.device("cuda")), epoch=1, steps=range(1), batch_size=3)))
+    assert {part.device.type for part in (batch.mixture, batch.sources, batch.num_samples)} == {"cuda"}
+    assert (batch.mixture.shape, batch.sources.shape, batch.mixture.dtype) == ((3, 40), (3, 2, 40), torch.float32)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gathers_the_same_batches(tmp_path: Path) -> None:
+    host = segments(tmp_path, "int16")
+    on_gpu = resident(host, torch.device("cuda"))
+    assert on_gpu is not None
+    assert equal(drawn(host), [batch.to(CPU) for batch in drawn(on_gpu)])  # type: ignore[arg-type]
