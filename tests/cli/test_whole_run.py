@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import pipeline
-from tests.cli.test_app import RECIPE, tasnet
+from tests.cli.commands import RECIPE, tasnet
 from tests.voices import write_voices
 
 RUN = ("run", "tiny.toml", "--corpus", "folder=speech", "--device", "cpu", "-j", "1")

@@ -16,13 +16,14 @@ import torch
 from pipeline.compute.distributed import Group, joined
 from pipeline.models.checkpoints import load_state
 from pipeline.training.loop import Options, train
-from tests.cli.test_app import RECIPE, tasnet
-from tests.training.test_loop import SETS, system
+from tests.cli.commands import RECIPE, tasnet
+from tests.training.trainings import SETS, system
 from tests.voices import write_voices
 
 SCRIPT = """
     from pathlib import Path
-    from tests.training.test_loop import SETS, Options, system, train
+    from pipeline.training.loop import Options, train
+    from tests.training.trainings import SETS, system
     options = Options(device="cpu", compile="off", num_workers=1, description="")
     train(system(batch_size=4), SETS, Path({folder!r}), seed=1, options=options)
 """

@@ -20,7 +20,7 @@ from pipeline.stages import graph
 from pipeline.stages.graph import Options, Run
 from pipeline.tables import MANIFEST, MIXTURES, read_table
 from pipeline.training.batches import PackedMixtures
-from tests.cli.test_app import RECIPE
+from tests.cli.commands import RECIPE
 from tests.voices import write_voices
 
 PLANS: dict[str, dict[str, Any]] = {

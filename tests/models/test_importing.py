@@ -20,7 +20,7 @@ from torch.nn import functional
 from pipeline.errors import CheckpointError
 from pipeline.models.checkpoints import load_model
 from pipeline.models.importing import import_model
-from tests.cli.test_app import tasnet
+from tests.cli.commands import tasnet
 
 SIZES = {"n_filters": 24, "kernel_size": 16, "bn_chan": 10, "hid_chan": 20, "skip_chan": 12, "n_blocks": 3, "n_repeats": 2}
 LENGTHS = [1, 7, 8, 16, 100, 801, 1600]

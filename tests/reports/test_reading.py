@@ -13,7 +13,7 @@ import pytest
 from pipeline import reports
 from pipeline.errors import TableError
 from pipeline.tables import SCORES, write_table
-from tests.cli.test_app import tasnet
+from tests.cli.commands import tasnet
 from tests.report_cases import make_scores
 from tests.reports.test_reports import Page
 

@@ -12,7 +12,7 @@ from pipeline.errors import CorpusError, RecipeError
 from pipeline.recipe.schema import Recipe, parse_recipe
 from pipeline.stages import graph
 from pipeline.stages.graph import Options
-from tests.cli.test_app import RECIPE
+from tests.cli.commands import RECIPE
 from tests.voices import write_voices
 
 

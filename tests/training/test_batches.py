@@ -1,20 +1,18 @@
 """Segments and batches: the same whoever asks, in whatever order, and made of the samples they claim."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from pipeline.audio.levels import LevelRule, level_db, loudness
+from pipeline.audio.levels import LevelRule, loudness
 from pipeline.errors import DatasetError
 from pipeline.mixtures.plans.drawn import MixtureSampler
 from pipeline.mixtures.shards import Shard, Signal, write_shard
 from pipeline.recipe.schema import RandomPlan
 from pipeline.training.batches import (
-    Batch,
     DynamicSegments,
     PackedMixtures,
     Segments,
@@ -23,8 +21,7 @@ from pipeline.training.batches import (
     epoch_batches,
     validation_batches,
 )
-
-RATE = 8000
+from tests.training.trainings import RATE, Noisy, drawn, equal
 
 
 @pytest.fixture
@@ -64,18 +61,6 @@ def segments(request: pytest.FixtureRequest) -> Segments:
     if request.param == "dynamic":
         return request.getfixturevalue("dynamic")
     return StaticSegments(request.getfixturevalue("mixtures"), num_samples=40, seed=3)
-
-
-def equal(one: list[Batch], other: list[Batch]) -> bool:
-    parts = ("mixture", "sources", "num_samples")
-    return len(one) == len(other) and all(
-        torch.equal(getattr(a, part), getattr(b, part)) for a, b in zip(one, other, strict=True) for part in parts
-    )
-
-
-def drawn(segments: Segments, **changes: object) -> list[Batch]:
-    arguments: dict[str, object] = {"epoch": 2, "steps": range(5), "batch_size": 3, "num_workers": 1}
-    return list(epoch_batches(segments, **(arguments | changes)))  # type: ignore[arg-type]
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(segments: Segments) -> None:
@@ -181,34 +166,6 @@ def test_leaving_early_leaves_no_thread_behind(segments: Segments) -> None:
     batches = epoch_batches(segments, epoch=1, steps=range(10_000), batch_size=2, num_workers=2)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
-
-
-class Noisy:
-    """Steady noise for speech and noise alike, so that a cut is as loud as the whole; measured as packing measures it."""
-
-    def __init__(self, folder: Path, level: LevelRule) -> None:
-        random = np.random.default_rng(0)
-        self.folder, self.level, self.random = folder, level, random
-        rows = [(f"u{k}", f"s{k % 4}", 8000 + 500 * k) for k in range(8)]
-        manifest = pd.DataFrame(rows, columns=["utterance_id", "speaker_id", "num_samples"]).assign(
-            split="train", sample_rate=RATE
-        )
-        self.bank = self.shard("bank", [(name, 0.01 * (k + 1), length) for k, (name, _, length) in enumerate(rows)], level)
-        plan = RandomPlan(kind="random", level=level, min_seconds=0.4)
-        self.sampler = MixtureSampler(manifest, plan, split="train", seed=3)
-
-    def shard(self, name: str, signals: list[tuple[str, float, int]], level: LevelRule) -> Shard:
-        made = []
-        for key, scale, length in signals:
-            samples = (scale * self.random.standard_normal((1, length))).astype(np.float32)
-            facts = {"level_db": level_db(samples[0], RATE, level), "peak": float(np.abs(samples).max())}
-            made.append(Signal(key, samples, {**facts, "lufs": loudness(samples[0], RATE)}))
-        write_shard(self.folder / f"{name}.shard", made, sample_rate=RATE, dtype="float32")
-        return Shard(self.folder / f"{name}.shard")
-
-    def segments(self, **changes: Any) -> DynamicSegments:
-        arguments: dict[str, Any] = {"mode": "min", "num_samples": 6000, "num_segments": 20} | changes
-        return DynamicSegments(self.bank, self.sampler, **arguments)
 
 
 @pytest.mark.parametrize("clip_samples", [700, 20_000])

@@ -9,7 +9,7 @@ import torch
 from pipeline.recipe.schema import System, Train
 from pipeline.training.benchmark import Noise, benchmark_inference, benchmark_training, gemm_gflops_per_second
 from pipeline.training.loop import Options
-from tests.training.test_loop import TINY
+from tests.training.trainings import TINY
 
 SYSTEM = System(model=TINY, train=Train(segment_seconds=0.2, batch_size=3))
 

@@ -16,61 +16,14 @@ from safetensors.torch import load_file
 
 from pipeline.errors import CheckpointError, ModelError, TrainingError
 from pipeline.models.checkpoints import load_model, load_state
-from pipeline.recipe.schema import Model, System, Train
+from pipeline.recipe.schema import System, Train
 from pipeline.training import loop
-from pipeline.training.batches import Samples, Segment
+from pipeline.training.batches import Segment
 from pipeline.training.loop import Options, TrainingSets, train
 from pipeline.training.losses import pit_loss
-from tests.training.test_batches import Noisy
+from tests.training.trainings import EVERYTHING, QUIET, SETS, TINY, Tones, spoken, system
 
-TINY = Model(
-    num_filters=16,
-    filter_length=16,
-    bottleneck_channels=8,
-    skip_channels=8,
-    hidden_channels=16,
-    blocks_per_repeat=2,
-    num_repeats=1,
-)
-QUIET = Options(device="cpu", compile="off", num_workers=0, description="")
 TIMES = ["segments_per_second", "seconds", "warmup_seconds", "peak_memory_gib"]
-
-
-class Tones:
-    """Mixtures of a low and a high tone, made from their number; segments and whole mixtures alike."""
-
-    def __init__(self, num: int = 12, length: int = 800, *, silent: bool = False) -> None:
-        self.num, self.length, self.silent = num, length, silent
-
-    def __len__(self) -> int:
-        return self.num
-
-    def num_samples(self, index: int) -> int:
-        return self.length + 8 * (index % 3)
-
-    def read(self, index: int, start: int, stop: int) -> tuple[Samples, Samples]:
-        random = np.random.default_rng(index)
-        frequencies = random.uniform([0.01, 0.2], [0.1, 0.4])[:, None]
-        sources = np.sin(2 * np.pi * frequencies * np.arange(start, stop) + random.uniform(0, 6, (2, 1))).astype(np.float32)
-        if self.silent and index % 2:
-            sources[1] = 0
-        return sources.sum(0), sources
-
-    def segment(self, epoch: int, index: int) -> Segment:
-        return Segment(*self.read(1000 * epoch + index, 0, self.length), self.length)
-
-
-SETS = TrainingSets(Tones(), Tones(5))
-
-
-def system(**changes: object) -> System:
-    values: dict[str, object] = {"batch_size": 3, "epochs": 3, "precision": "float32", "segment_seconds": 0.1}
-    return System(model=TINY, train=Train.model_validate(values | changes))
-
-
-EVERYTHING = system(
-    epochs=50, ema_decay=0.9, schedule="plateau", plateau_epochs=1, learning_rate=0.05, mixing="dynamic", speed_percent=10
-)
 
 
 def weights(folder: Path) -> bytes:
@@ -151,15 +104,11 @@ def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
 
 SCRIPT = """
     from pathlib import Path
-    from tests.training.test_loop import EVERYTHING, Options, spoken, train
+    from pipeline.training.loop import Options, train
+    from tests.training.trainings import EVERYTHING, spoken
     options = Options(device="cpu", compile="off", checkpoint_minutes=0.0, description="")
     train(EVERYTHING, spoken(Path({speech!r})), Path({folder!r}), seed=1, options=options)
 """
-
-
-def spoken(folder: Path) -> TrainingSets:
-    """New mixtures on the fly, at another speed every time."""
-    return TrainingSets(Noisy(folder, "rms").segments(num_samples=800, num_segments=12, speed_percent=10), Tones(5))
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:

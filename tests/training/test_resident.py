@@ -11,7 +11,7 @@ from pipeline.mixtures.shards import Shard, Signal, write_shard
 from pipeline.training import resident as module
 from pipeline.training.batches import PackedMixtures, StaticSegments, epoch_batches
 from pipeline.training.resident import ResidentSegments, resident
-from tests.training.test_batches import Noisy, drawn, equal
+from tests.training.trainings import Noisy, drawn, equal
 
 CPU = torch.device("cpu")
 
