@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.audio.files import read_audio, resample, write_audio
     from pipeline.audio.levels import active_level, loudness
     from pipeline.audio.mixing import mix
+    from pipeline.compute.options import Options
     from pipeline.errors import TasnetError
     from pipeline.models import build_model, describe_model, look_ahead
     from pipeline.models.checkpoints import load_model, save_model
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
     from pipeline.scoring.metrics import sdr, si_snr
     from pipeline.scoring.scoring import score
     from pipeline.separation.offline import separate
-    from pipeline.stages.graph import Options, Run, run
+    from pipeline.stages.graph import Run, run
     from pipeline.training.losses import pairwise_si_snr, pit_loss
 
 _HOME = {
-    "Options": "stages.graph",
+    "Options": "compute.options",
     "Recipe": "recipe.schema",
     "Run": "stages.graph",
     "TasnetError": "errors",

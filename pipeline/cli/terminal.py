@@ -13,6 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.compute.options import Options
 from pipeline.compute.torchrun import rank
 from pipeline.errors import CorpusError, DatasetError, RecipeError, ScoreError, TableError
 from pipeline.files import written_whole
@@ -20,7 +21,6 @@ from pipeline.mixtures.plans import foreign
 from pipeline.mixtures.plans import lint as linting
 from pipeline.recipe.schema import Recipe, System, load_recipe, parse_settings
 from pipeline.stages import graph, preflight, runner
-from pipeline.stages.graph import Options
 from pipeline.stages.runner import Stage
 from pipeline.tables import HISTORY, MIXTURES, read_table
 
@@ -324,10 +324,10 @@ def bench_train(
     path: Path, overrides: Sequence[str], name: str | None, batch_size: int | None, steps: int, *, as_json: bool, **runtime: Any
 ) -> None:
     """What a training step costs here."""
-    from pipeline.training import benchmark, loop
+    from pipeline.training import benchmark
 
     system, signal = _benchmarked(load_recipe(path, overrides), name)
-    options = loop.Options(**runtime)
+    options = Options(**runtime)
     result = benchmark.benchmark_training(system, **signal, batch_size=batch_size, num_steps=steps, options=options)
     _print_figures(asdict(result), as_json=as_json)
 

@@ -14,15 +14,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import BaseModel
 
 from pipeline import corpora
+from pipeline.compute.options import Options
 from pipeline.compute.torchrun import world_size
 from pipeline.corpora import synthetic, wham_noise
 from pipeline.errors import CorpusError, PlanError, RecipeError
@@ -50,33 +51,6 @@ MANIFEST_FILE, PLAN_FILE = "manifest.csv", "plan.csv"
 SHARD = "packed.shard"
 FACTS = "facts.json"
 SCORES_FILE = "scores.csv"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What does not decide the result: where things lie and what they run on.
-
-    Attributes:
-        work: folder of all stages.
-        corpora_dir: folder that holds corpora under their usual names.
-        named_corpora: ``{"folder": Path("/my/speech")}``; looked at before ``corpora_dir``.
-        num_workers: processes for scanning, mixing and scoring; one per core by default.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        compile: ``auto``, ``on`` or ``off``: whether the network is compiled for training.
-        checkpoint_minutes: time between the training states kept in the middle of an epoch.
-        checkpoint_steps: the same, in steps of the epoch.
-        micro_batch: segments that go through the network at once, of each process; all by default.
-    """
-
-    work: Path = Path("work")
-    corpora_dir: Path | None = None
-    named_corpora: Mapping[str, Path] = field(default_factory=dict)
-    num_workers: int | None = None
-    device: str = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
-    checkpoint_minutes: float = 5.0
-    checkpoint_steps: int | None = None
-    micro_batch: int | None = None
 
 
 def build_stages(recipe: Recipe, options: Options | None = None) -> list[Stage]:
@@ -466,14 +440,8 @@ def _train(recipe: Recipe, options: Options, packs: Mapping[str, Stage], scan: S
             seed=recipe.training_seed(name),
             num_sources=recipe.num_outputs,
             sample_rate=recipe.mix.sample_rate,
-            options=loop.Options(
-                device=options.device,
-                compile=options.compile,
-                checkpoint_minutes=options.checkpoint_minutes,
-                checkpoint_steps=options.checkpoint_steps,
-                micro_batch=options.micro_batch,
-                description=f"train {name}",
-            ),
+            options=options,
+            description=f"train {name}",
         )
 
     settings: dict[str, Any] = {

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pandas as pd
 
 from pipeline.compute import workers
+from pipeline.compute.options import Options
 from pipeline.mixtures.footprint import footprint, free_bytes
 from pipeline.mixtures.plans.lint import lint
 from pipeline.mixtures.plans.planned import NOISE, of_splits
 from pipeline.recipe.schema import SPLITS, Recipe, SyntheticCorpus
 from pipeline.stages import graph, runner
-from pipeline.stages.graph import Options
 
 # For the estimates of time only: files that one core renders in a second (8 kHz, of 5-s utterances in 16 kHz FLAC), the share of
 # the measured matrix-product rate that training reaches as a whole, and what a pass forward and backward costs in passes forward.

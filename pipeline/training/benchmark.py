@@ -15,11 +15,12 @@ import torch
 
 from pipeline.compute import devices
 from pipeline.compute.distributed import Group
+from pipeline.compute.options import Options
 from pipeline.models import build_model, describe_model
 from pipeline.recipe.schema import System
 from pipeline.training.batches import Batch, Samples, Segment
 from pipeline.training.interruptions import Interruptions
-from pipeline.training.loop import Options, Training, TrainingSets
+from pipeline.training.loop import Training, TrainingSets
 
 MATRIX_SIZE = 2048
 """Side of the square matrices whose product sets the peak that steps are compared with."""

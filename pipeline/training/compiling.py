@@ -8,14 +8,13 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from pipeline.compute.options import Compile
 from pipeline.errors import ModelError
 from pipeline.models.kernels import cpu as kernels
-
-Compile = Literal["auto", "on", "off"]
 
 log = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.compute import devices
 from pipeline.compute.distributed import Group, joined
+from pipeline.compute.options import Options
 from pipeline.compute.progress import Advance, progress_bar
 from pipeline.errors import CheckpointError, ModelError, TrainingError
 from pipeline.models import build_model, look_ahead
@@ -53,29 +54,6 @@ class TrainingSets:
 
     train: Segments
     valid: Mixtures
-
-
-@dataclass(frozen=True)
-class Options:
-    """What does not decide the result.
-
-    Attributes:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        compile: ``auto``, ``on`` or ``off``.
-        num_workers: threads that make batches ahead of the network, 0 for none; by default as many as the device can use.
-        checkpoint_minutes: how often the state is kept in the middle of an epoch.
-        checkpoint_steps: the same, in steps of the epoch.
-        micro_batch: segments that go through the network at once, of each process; the gradients of a batch are added up.
-        description: names the progress bar; empty for none.
-    """
-
-    device: str = "auto"
-    compile: compiling.Compile = "auto"
-    num_workers: int | None = None
-    checkpoint_minutes: float = 5.0
-    checkpoint_steps: int | None = None
-    micro_batch: int | None = None
-    description: str = "train"
 
 
 @dataclass
@@ -117,6 +95,7 @@ def train(
     num_sources: int = 2,
     sample_rate: int = 8000,
     options: Options | None = None,
+    description: str = "",
 ) -> pd.DataFrame:
     """Train one system, or go on with it.
 
@@ -128,6 +107,7 @@ def train(
         num_sources: sources in every mixture.
         sample_rate: Hz.
         options: device and the like.
+        description: names the progress bar; empty for none.
 
     Returns:
         The history, a row per epoch (``pipeline.tables.HISTORY``).
@@ -154,7 +134,7 @@ def train(
             _check_causality(model)
         if group.most(training.steps_done) != -group.most(-training.steps_done):
             raise CheckpointError(f"{folder}: not every process sees the same state in it; it must be on a disk that all share")
-        training.run()
+        training.run(description)
         return training.history
 
 
@@ -191,7 +171,7 @@ class Training:
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         self.warm = False
         self.on_device = resident(sets.train, self.device)
-        self.num_workers = devices.choose_loaders(options.num_workers, self.device)
+        self.num_workers = devices.choose_loaders(options.num_loaders, self.device)
         self.shared = DistributedDataParallel(model) if group.size > 1 else None
         if self.settings.batch_size < group.size:
             raise ModelError(
@@ -220,13 +200,13 @@ class Training:
         return pd.DataFrame(self.progress.history, columns=[column.name for column in HISTORY.columns])
 
     # ---------------------------------------------------------------------------------------------------------- the loop
-    def run(self) -> None:
-        """All epochs that are left."""
+    def run(self, description: str) -> None:
+        """All epochs that are left, with a progress bar where it has a description."""
         if self.finished:
             return
         network = self.network()
         segments = self.settings.batch_size
-        description = self.options.description if self.group.first else ""
+        description = description if self.group.first else ""
         events = event_file(self.folder / "events", first_epoch=self.progress.epoch, enabled=self.group.first)
         with progress_bar(description, self.num_steps * segments) as advance, events as write_events:
             advance(self.steps_done * segments)

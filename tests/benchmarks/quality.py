@@ -48,13 +48,14 @@ def main() -> None:
     given = parser.parse_args()
 
     from pipeline import reports
+    from pipeline.compute.options import Options
     from pipeline.recipe.schema import load_recipe
     from pipeline.scoring import scoring
     from pipeline.stages import graph
 
     recipe = load_recipe(given.recipe, given.set)
     names = given.systems or list(recipe.systems)
-    options = graph.Options(work=given.work, named_corpora={"folder": given.speech})
+    options = Options(work=given.work, named_corpora={"folder": given.speech})
     found = graph.run(recipe, ["mix", *(f"separate:{name}" for name in names)], options=options)
     theirs = {name: given.work / "asteroid" / f"{name}-{given.asteroid_size}" for name in names}
     dataset = found.folders["mix"]

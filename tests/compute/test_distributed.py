@@ -14,17 +14,19 @@ import pytest
 import torch
 
 from pipeline.compute.distributed import Group, joined
+from pipeline.compute.options import Options
 from pipeline.models.checkpoints import load_state
-from pipeline.training.loop import Options, train
+from pipeline.training.loop import train
 from tests.cli.commands import RECIPE, tasnet
 from tests.training.trainings import SETS, system
 from tests.voices import write_voices
 
 SCRIPT = """
     from pathlib import Path
-    from pipeline.training.loop import Options, train
+    from pipeline.compute.options import Options
+    from pipeline.training.loop import train
     from tests.training.trainings import SETS, system
-    options = Options(device="cpu", compile="off", num_workers=1, description="")
+    options = Options(device="cpu", compile="off", num_loaders=1)
     train(system(batch_size=4), SETS, Path({folder!r}), seed=1, options=options)
 """
 
@@ -48,7 +50,7 @@ def trained_by_two(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    one = train(system(batch_size=4), SETS, tmp_path / "one", seed=1, options=Options(compile="off", description=""))
+    one = train(system(batch_size=4), SETS, tmp_path / "one", seed=1, options=Options(compile="off"))
     trained_by_two(tmp_path / "two")
     states = [load_state(tmp_path / name / "last.safetensors") for name in ("one", "two")]
     for name, weight in states[0]["model"].items():

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import soundfile
 
+from pipeline.compute.options import Options
 from pipeline.errors import PlanError, RecipeError
 from pipeline.mixtures import packing
 from pipeline.mixtures.shards import Shard
 from pipeline.models.checkpoints import load_model
 from pipeline.recipe.schema import Recipe, parse_recipe
 from pipeline.stages import graph
-from pipeline.stages.graph import Options, Run
+from pipeline.stages.graph import Run
 from pipeline.tables import MANIFEST, MIXTURES, read_table
 from pipeline.training.batches import PackedMixtures
 from tests.cli.commands import RECIPE

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.compute.options import Options
 from pipeline.errors import CorpusError, RecipeError
 from pipeline.recipe.schema import Recipe, parse_recipe
 from pipeline.stages import graph
-from pipeline.stages.graph import Options
 from tests.cli.commands import RECIPE
 from tests.voices import write_voices
 

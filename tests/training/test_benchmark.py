@@ -6,9 +6,9 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from pipeline.compute.options import Options
 from pipeline.recipe.schema import System, Train
 from pipeline.training.benchmark import Noise, benchmark_inference, benchmark_training, gemm_gflops_per_second
-from pipeline.training.loop import Options
 from tests.training.trainings import TINY
 
 SYSTEM = System(model=TINY, train=Train(segment_seconds=0.2, batch_size=3))

@@ -14,12 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipeline.compute.options import Options
 from pipeline.errors import CheckpointError, ModelError, TrainingError
 from pipeline.models.checkpoints import load_model, load_state
 from pipeline.recipe.schema import System, Train
 from pipeline.training import loop
 from pipeline.training.batches import Segment
-from pipeline.training.loop import Options, TrainingSets, train
+from pipeline.training.loop import TrainingSets, train
 from pipeline.training.losses import pit_loss
 from tests.training.trainings import EVERYTHING, QUIET, SETS, TINY, Tones, spoken, system
 
@@ -92,7 +93,7 @@ def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, where: str, calls: int, before: bool
 ) -> None:
     settings = system(**VARIANTS[variant])
-    options = Options(device="cpu", compile="off", num_workers=1, checkpoint_minutes=0, description="")
+    options = Options(device="cpu", compile="off", num_loaders=1, checkpoint_minutes=0)
     train(settings, SETS, tmp_path / "whole", seed=1, options=QUIET)
     with monkeypatch.context() as patch:
         killed_after(patch, where, calls, before=before)
@@ -104,9 +105,10 @@ def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
 
 SCRIPT = """
     from pathlib import Path
-    from pipeline.training.loop import Options, train
+    from pipeline.compute.options import Options
+    from pipeline.training.loop import train
     from tests.training.trainings import EVERYTHING, spoken
-    options = Options(device="cpu", compile="off", checkpoint_minutes=0.0, description="")
+    options = Options(device="cpu", compile="off", checkpoint_minutes=0.0)
     train(EVERYTHING, spoken(Path({speech!r})), Path({folder!r}), seed=1, options=options)
 """
 
@@ -187,7 +189,7 @@ def test_workers_and_the_callers_random_state_do_not_matter(tmp_path: Path) -> N
     train(system(epochs=2), SETS, tmp_path / "one", seed=1, options=QUIET)
     torch.manual_seed(99)
     drawn = torch.get_rng_state()
-    train(system(epochs=2), SETS, tmp_path / "two", seed=1, options=Options(compile="off", num_workers=3, description=""))
+    train(system(epochs=2), SETS, tmp_path / "two", seed=1, options=Options(compile="off", num_loaders=3))
     assert_same_training(tmp_path / "one", tmp_path / "two")
     assert torch.equal(drawn, torch.get_rng_state())
 
@@ -255,7 +257,7 @@ def test_silent_sources_do_no_harm(tmp_path: Path) -> None:
 
 def test_micro_batches_give_the_same_training_to_rounding(tmp_path: Path) -> None:
     one = train(system(), SETS, tmp_path / "one", seed=1, options=QUIET)
-    parts = train(system(), SETS, tmp_path / "parts", seed=1, options=Options(compile="off", micro_batch=2, description=""))
+    parts = train(system(), SETS, tmp_path / "parts", seed=1, options=Options(compile="off", micro_batch=2))
     columns = ["train_loss_db", "valid_loss_db", "gradient_norm"]
     np.testing.assert_allclose(one[columns], parts[columns], rtol=1e-3)
 

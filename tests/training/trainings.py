@@ -10,11 +10,12 @@ import pandas as pd
 import torch
 
 from pipeline.audio.levels import LevelRule, level_db, loudness
+from pipeline.compute.options import Options
 from pipeline.mixtures.plans.drawn import MixtureSampler
 from pipeline.mixtures.shards import Shard, Signal, write_shard
 from pipeline.recipe.schema import Model, RandomPlan, System, Train
 from pipeline.training.batches import Batch, DynamicSegments, Samples, Segment, Segments, epoch_batches
-from pipeline.training.loop import Options, TrainingSets
+from pipeline.training.loop import TrainingSets
 
 RATE = 8000
 
@@ -30,7 +31,7 @@ TINY = Model(
 )
 
 
-QUIET = Options(device="cpu", compile="off", num_workers=0, description="")
+QUIET = Options(device="cpu", compile="off", num_loaders=0)
 
 
 class Tones:

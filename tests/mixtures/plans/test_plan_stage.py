@@ -6,11 +6,11 @@ import soundfile
 
 from pipeline.audio.files import read_audio, resample
 from pipeline.audio.levels import active_level
+from pipeline.compute.options import Options
 from pipeline.errors import AudioError
 from pipeline.mixtures.plans import librimix, wsj0mix
 from pipeline.recipe.schema import LibriMixPlan, Wsj0MixPlan, parse_recipe
 from pipeline.stages import graph
-from pipeline.stages.graph import Options
 from tests.voices import voice, write_voices
 
 COUNTS = {"train": 2, "valid": 1, "test": 1}
