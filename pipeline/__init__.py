@@ -20,9 +20,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.audio.files import read_audio, resample, write_audio
+    from pipeline.audio.files import read_audio, write_audio
     from pipeline.audio.levels import active_level, loudness
     from pipeline.audio.mixing import mix
+    from pipeline.audio.resampling import resample
     from pipeline.compute.options import Options
     from pipeline.errors import TasnetError
     from pipeline.models import build_model, describe_model, look_ahead
@@ -52,7 +53,7 @@ _HOME = {
     "parse_recipe": "recipe.schema",
     "pit_loss": "training.losses",
     "read_audio": "audio.files",
-    "resample": "audio.files",
+    "resample": "audio.resampling",
     "run": "stages.graph",
     "save_model": "models.checkpoints",
     "score": "scoring.scoring",

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from pipeline.audio.files import read_audio, resample
+from pipeline.audio.files import read_audio
+from pipeline.audio.resampling import resample
 
 Samples = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Audio files: headers, samples in and out, the 16-bit quantiser and the resampler of the published datasets.
+"""Audio files: headers, samples in and out, and the 16-bit quantisers of the published datasets.
 
 Samples are floating point with full scale at 1; the last axis is time. Files are written whole or not at all, and equal samples
 give equal bytes.
@@ -10,15 +10,12 @@ import io
 import os
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
-from math import gcd
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from scipy.signal import firwin, resample_poly
 
 from pipeline.errors import AudioError
 from pipeline.files import write_quickly
@@ -26,7 +23,6 @@ from pipeline.files import write_quickly
 Encoding = Literal["pcm16", "float32", "flac"]
 
 FULL_SCALE = 2**15
-_HALF_TAPS = 10  # of resample_poly's filter on either side, in samples of the lower rate
 _UNKNOWN_LENGTH = 2**63 - 1
 _HEAD_BYTES = 16384  # hold what stands before the samples of nearly every file
 _WAV_HEAD = struct.Struct("<4sI4s4sIHHIIHH4sI")
@@ -267,74 +263,3 @@ def dequantise(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if samples.dtype == np.int16:
         return samples.astype(np.float32) / np.float32(FULL_SCALE)
     return samples
-
-
-def resample(samples: npt.NDArray[Any], old_rate: int, new_rate: int) -> npt.NDArray[Any]:
-    """Resample as the published datasets do: scipy's polyphase filter (Kaiser 5.0), which equals MATLAB's ``resample``.
-
-    Args:
-        samples: [time], float32 or float64; the result has the same type.
-        old_rate: Hz of the samples.
-        new_rate: Hz wanted.
-
-    Returns:
-        [ceil(time * new_rate / old_rate)], bit by bit what ``scipy.signal.resample_poly`` gives.
-    """
-    if old_rate == new_rate:
-        return samples
-    divisor = gcd(old_rate, new_rate)
-    up, down = new_rate // divisor, old_rate // divisor
-    if up == 1 and samples.dtype == np.float32 and _decimation_is_exact(down):
-        return _decimated(samples, _filter(1, down, "float32"))
-    # The filter is scipy's own default, designed once.
-    resampled: npt.NDArray[Any] = resample_poly(samples, up, down, window=_filter(up, down, samples.dtype.name))
-    return resampled
-
-
-@lru_cache(maxsize=32)
-def _filter(up: int, down: int, dtype: str) -> Any:
-    """The low-pass [tap] that resample_poly designs where none is given."""
-    longer = max(up, down)
-    return firwin(2 * _HALF_TAPS * longer + 1, 1 / longer, window=("kaiser", 5.0)).astype(dtype)
-
-
-def _decimated(samples: npt.NDArray[Any], taps: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Filter and keep every ``factor``-th sample, all outputs at once, tap after tap in resample_poly's order.
-
-    In float32 this takes less than half of its time.
-    """
-    half = len(taps) // 2
-    factor = half // _HALF_TAPS
-    length = -(-len(samples) // factor)
-    padded = np.zeros((length + len(taps) // factor + 1) * factor, dtype=samples.dtype)
-    padded[half : half + len(samples)] = samples
-    phases = np.ascontiguousarray(padded.reshape(-1, factor).T)
-    total = np.zeros(length, dtype=samples.dtype)
-    product = np.empty_like(total)
-    for k, tap in enumerate(taps[::-1]):
-        delay, phase = divmod(k, factor)
-        np.multiply(phases[phase, delay : delay + length], tap, out=product)
-        total += product
-    return total
-
-
-@lru_cache
-def _decimation_is_exact(factor: int) -> bool:
-    """Whether this machine adds and multiplies in numpy as it does in scipy, tried out; some fuse the two in compiled code."""
-    noise = np.random.default_rng(0).standard_normal(8192).astype(np.float32)
-    taps = _filter(1, factor, "float32")
-    return np.array_equal(_decimated(noise, taps), resample_poly(noise, 1, factor, window=taps))
-
-
-def deciding_length(num_resampled: int, old_rate: int, new_rate: int) -> int:
-    """How many samples, from the first on, decide the first ``num_resampled`` that :func:`resample` makes of them."""
-    if old_rate == new_rate:
-        return num_resampled
-    divisor = gcd(old_rate, new_rate)
-    up, down = new_rate // divisor, old_rate // divisor
-    return (num_resampled * down + _HALF_TAPS * max(up, down)) // up + 1
-
-
-def resampled_length(num_samples: int, old_rate: int, new_rate: int) -> int:
-    """Samples that :func:`resample` makes of ``num_samples``."""
-    return -(-num_samples * new_rate // old_rate)

@@ -18,7 +18,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pipeline.audio.files import read_audio, resample, write_audio
+from pipeline.audio.files import read_audio, write_audio
+from pipeline.audio.resampling import resample
 from pipeline.compute.progress import progress_bar
 from pipeline.errors import AudioError
 from pipeline.models import ConvTasNet
@@ -45,7 +46,7 @@ def separate(model: ConvTasNet, mixture: npt.NDArray[Any] | Tensor, *, sample_ra
     Args:
         model: a trained network, on whatever device it lies.
         mixture: ``[time]``, at least one sample.
-        sample_rate: Hz, which must be the model's; see :func:`pipeline.audio.files.resample` for others.
+        sample_rate: Hz, which must be the model's; see :func:`pipeline.audio.resampling.resample` for others.
 
     Returns:
         ``[source, time]`` at the sources' level in the mixture. Silence gives silence.

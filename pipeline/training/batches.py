@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.audio.files import dequantise, resample
+from pipeline.audio.files import dequantise
 from pipeline.audio.mixing import Mode, Utterance, mix_at_levels
+from pipeline.audio.resampling import resample
 from pipeline.errors import DatasetError
 from pipeline.mixtures.plans.drawn import Draw, MixtureSampler
 from pipeline.mixtures.plans.librimix_drawn import NOISE_LUFS

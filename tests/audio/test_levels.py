@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.audio.files import read_audio, resample
+from pipeline.audio.files import read_audio
 from pipeline.audio.levels import active_level, level_db, loudness
+from pipeline.audio.resampling import resample
 
 
 def _tone(sample_rate, frequency=1000, seconds=4):

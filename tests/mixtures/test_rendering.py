@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 import soundfile
 
-from pipeline.audio.files import quantise, read_audio, resample
+from pipeline.audio.files import quantise, read_audio
 from pipeline.audio.levels import active_level, level_db
 from pipeline.audio.mixing import PEAK, mix_at_levels
+from pipeline.audio.resampling import resample
 from pipeline.errors import AudioError, DatasetError, PlanError, WorkError
 from pipeline.mixtures.packing import UtteranceBank, pack_mixtures, pack_utterances
 from pipeline.mixtures.plans.drawn import MixtureSampler, draw_plan

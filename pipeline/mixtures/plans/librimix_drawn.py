@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.audio.files import read_audio, resample
+from pipeline.audio.files import read_audio
 from pipeline.audio.levels import loudness
 from pipeline.audio.mixing import PEAK, extended, fit_lengths, source_gain
+from pipeline.audio.resampling import resample
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import AudioError, PlanError
 from pipeline.files import written_whole

@@ -17,8 +17,9 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.audio.files import read_audio, resample
+from pipeline.audio.files import read_audio
 from pipeline.audio.levels import active_level
+from pipeline.audio.resampling import resample
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import AudioError, PlanError
 from pipeline.files import written_whole

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.audio.files import read_audio, resample
+from pipeline.audio.files import read_audio
 from pipeline.audio.levels import LevelRule, level_db
+from pipeline.audio.resampling import resample
 from pipeline.errors import AudioError
 from pipeline.mixtures.plans.planned import PlannedMixture, PlannedSource
 from pipeline.recipe.schema import Mix, Variant

@@ -14,8 +14,9 @@ from itertools import groupby
 
 import numpy as np
 
-from pipeline.audio.files import deciding_length, quantise_down, read_audio, resample, resampled_length
+from pipeline.audio.files import quantise_down, read_audio
 from pipeline.audio.mixing import Mode, extended, fade_length, fit_length
+from pipeline.audio.resampling import deciding_length, resample, resampled_length
 from pipeline.errors import AudioError
 from pipeline.mixtures.plans.planned import NOISE, PlannedMixture, PlannedSource
 from pipeline.mixtures.renderers.base import (

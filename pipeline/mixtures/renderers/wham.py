@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from pipeline.audio.files import read_audio, resample
+from pipeline.audio.files import read_audio
 from pipeline.audio.levels import loudness
 from pipeline.audio.mixing import Mixed, Utterance, extended, fade_length, fit_length, mix_at_levels
+from pipeline.audio.resampling import resample
 from pipeline.errors import AudioError
 from pipeline.mixtures.plans.planned import NOISE, PlannedMixture, PlannedSource
 from pipeline.mixtures.renderers.base import (

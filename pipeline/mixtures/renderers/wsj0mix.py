@@ -11,9 +11,10 @@ from math import sqrt
 
 import numpy as np
 
-from pipeline.audio.files import quantise, read_audio, resample
+from pipeline.audio.files import quantise, read_audio
 from pipeline.audio.levels import LevelRule, active_level
 from pipeline.audio.mixing import Mixed, Utterance, mix, mix_at_levels
+from pipeline.audio.resampling import resample
 from pipeline.errors import AudioError
 from pipeline.mixtures.plans.planned import PlannedMixture
 from pipeline.mixtures.renderers.base import (

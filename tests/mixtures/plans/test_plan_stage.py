@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.audio.files import read_audio, resample
+from pipeline.audio.files import read_audio
 from pipeline.audio.levels import active_level
+from pipeline.audio.resampling import resample
 from pipeline.compute.options import Options
 from pipeline.errors import AudioError
 from pipeline.mixtures.plans import librimix, wsj0mix

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.audio.files import read_audio, resample, write_audio
+from pipeline.audio.files import read_audio, write_audio
 from pipeline.audio.levels import active_level
+from pipeline.audio.resampling import resample
 from pipeline.errors import AudioError, PlanError
 from pipeline.mixtures.plans import wsj0mix
 from pipeline.mixtures.plans.planned import first_hours
