@@ -10,6 +10,7 @@ TasnetError                 the base: catch this one
 ├── CheckpointError         a model file that is not ours, or not whole
 ├── ModelError              an architecture that contradicts itself
 ├── TrainingError           a training whose loss ran away
+│   └── LostProcessError    one of several processes that train together has ended
 ├── ScoreError              estimates and references that do not fit together
 └── WorkError               the work folder: no room, no rights, in use
 
@@ -56,6 +57,10 @@ class ModelError(TasnetError):
 
 class TrainingError(TasnetError):
     """The loss stopped being a finite number."""
+
+
+class LostProcessError(TrainingError):
+    """Another process of a training has ended, so this one cannot go on."""
 
 
 class ScoreError(TasnetError):

@@ -1,7 +1,7 @@
 """Training in several processes at once, as ``torchrun`` starts them; one process is a group of one.
 
-Process 0 runs a recipe's stages and writes every file. The others wait for its word, join it for a training, and wait again. What
-they say to each other beside gradients goes over gloo, from host to host: nobody waits for a device.
+Process 0 runs a recipe's stages and writes every file. The others wait for it to name a training, join it, and wait again. All
+but gradients and sums goes over gloo, from host to host, so that nobody waits for a device.
 """
 
 from __future__ import annotations
@@ -15,14 +15,10 @@ import torch
 from torch import Tensor, distributed
 
 from pipeline.compute.torchrun import rank, world_size
-from pipeline.errors import TrainingError
+from pipeline.errors import LostProcessError
 
-_FOREVER = timedelta(days=365)
-"""The others wait while process 0 makes mixtures or scores; if it ends, they know at once."""
-
-
-class LostError(TrainingError):
-    """Another process of the group has ended."""
+_A_YEAR = timedelta(days=365)
+"""How long the others wait while process 0 makes mixtures or scores; if it ends, they know at once."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +27,8 @@ class Group:
 
     rank: int = 0
     size: int = 1
-    hosts: distributed.ProcessGroup | None = None
-    """The same processes over gloo."""
+    gloo: distributed.ProcessGroup | None = None
+    """The same processes, for what does not lie on a device."""
 
     @property
     def first(self) -> bool:
@@ -50,24 +46,24 @@ class Group:
             distributed.all_reduce(values)
         return values
 
-    def most(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of all processes' numbers."""
         if self.size == 1:
             return number
         numbers = torch.tensor([number])
-        distributed.all_reduce(numbers, distributed.ReduceOp.MAX, group=self.hosts)
+        distributed.all_reduce(numbers, distributed.ReduceOp.MAX, group=self.gloo)
         return int(numbers)
 
-    def tell(self, word: str) -> None:
-        """Say a word to the other processes, which are waiting for it in :meth:`hear`."""
+    def broadcast(self, text: str) -> None:
+        """Send a text from process 0 to all others, which wait for it in :meth:`receive`."""
         if self.size > 1:
-            distributed.broadcast_object_list([word], src=0, group=self.hosts)
+            distributed.broadcast_object_list([text], src=0, group=self.gloo)
 
-    def hear(self) -> str:
-        """Wait for process 0 to say a word."""
-        words = [""]
-        distributed.broadcast_object_list(words, src=0, group=self.hosts)
-        return words[0]
+    def receive(self) -> str:
+        """Wait for what process 0 sends with :meth:`broadcast`."""
+        texts = [""]
+        distributed.broadcast_object_list(texts, src=0, group=self.gloo)
+        return texts[0]
 
 
 _joined: list[Group] = []
@@ -81,23 +77,27 @@ def joined(device: torch.device) -> Iterator[Group]:
     Inside such a block it is the group joined already.
 
     Raises:
-        LostError: another process has ended.
+        LostProcessError: another process has ended.
     """
     if _joined or world_size() == 1:
         yield _joined[0] if _joined else Group()
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     try:
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        hosts = distributed.new_group(backend="gloo", timeout=_FOREVER)
-        assert isinstance(hosts, distributed.ProcessGroup)
-        _joined.append(Group(rank(), world_size(), hosts))
+        _joined.append(_join(device))
         yield _joined[0]
     except RuntimeError as error:
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
-            raise LostError(f"process {rank()} of {world_size()}: another process has ended, and says why") from error
+            raise LostProcessError(f"rank {rank()} of {world_size()}: another process has ended; its message says why") from error
         raise
     finally:
         _joined.clear()
-    distributed.destroy_process_group()  # after an error there may be nobody left to take leave of
+    distributed.destroy_process_group()  # not after an error: the others may be gone
+
+
+def _join(device: torch.device) -> Group:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    gloo = distributed.new_group(backend="gloo", timeout=_A_YEAR)
+    assert isinstance(gloo, distributed.ProcessGroup)
+    return Group(rank(), world_size(), gloo)

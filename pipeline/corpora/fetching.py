@@ -291,8 +291,8 @@ def _check_room(part: Path, needed: int) -> None:
 def _copy(response: HTTPResponse, write: Callable[[bytes], object], url: str, start: int, total: int | None) -> None:
     """Copy the body with a progress bar in MiB; an end before ``total`` is a broken connection."""
     received = start
-    with progress_bar(f"{urlsplit(url).path.rpartition('/')[2]} (MiB)", (total or 0) // MEBIBYTE) as advance:
-        advance(start // MEBIBYTE)
+    description = f"{urlsplit(url).path.rpartition('/')[2]} (MiB)"
+    with progress_bar(description, (total or 0) // MEBIBYTE, done=start // MEBIBYTE) as advance:
         while chunk := response.read(CHUNK_BYTES):
             write(chunk)
             advance((received + len(chunk)) // MEBIBYTE - received // MEBIBYTE)

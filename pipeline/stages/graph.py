@@ -194,18 +194,18 @@ def _run_stages(chosen: Sequence[Stage], options: Options, group: Group | None, 
         done = runner.is_done(stage, options.work)
         announce(stage, done)
         if group is not None and stage.name == "train" and not done:
-            group.tell(stage.title)
+            group.broadcast(stage.title)
         runner.run_stage(stage, options.work)
         if group is not None and trainings[-1:] == [stage]:
-            group.tell("")
+            group.broadcast("")
     if group is not None and not trainings:
-        group.tell("")
+        group.broadcast("")
 
 
 def _follow(group: Group, all_stages: Sequence[Stage], options: Options) -> None:
     """Join process 0 in every training it calls for; all else is its work alone."""
     called = {stage.title: stage for stage in all_stages}
-    while title := group.hear():
+    while title := group.receive():
         called[title].run(called[title].folder(options.work))
 
 

@@ -132,7 +132,7 @@ def train(
         training = Training(model.to(device), system, sets, folder, identity, options, group, interruptions)
         if not training.take_up():
             _check_causality(model)
-        if group.most(training.steps_done) != -group.most(-training.steps_done):
+        if group.all_reduce_max(training.steps_done) != -group.all_reduce_max(-training.steps_done):
             raise CheckpointError(f"{folder}: not every process sees the same state in it; it must be on a disk that all share")
         training.run(description)
         return training.history
@@ -208,11 +208,14 @@ class Training:
         segments = self.settings.batch_size
         description = description if self.group.first else ""
         events = event_file(self.folder / "events", first_epoch=self.progress.epoch, enabled=self.group.first)
-        with progress_bar(description, self.num_steps * segments) as advance, events as write_events:
-            advance(self.steps_done * segments)
+        with (
+            progress_bar(description, self.num_steps * segments, done=self.steps_done * segments) as advance,
+            events as write_events,
+        ):
             while not self.finished:
                 self._train_epoch(network, advance)
                 self._close_epoch()
+                advance(0, self._epoch_note(), milestone=True)
                 write_events(self.progress.history[-1])
                 self._agree()
                 self.interruptions.obey()
@@ -259,7 +262,7 @@ class Training:
         """What one process is asked for, all do after the same step."""
         stop, keep = self.interruptions.stop or 0, int(self.interruptions.keep)
         if self.group.size > 1:
-            stop, keep = self.group.most(stop), self.group.most(keep)
+            stop, keep = self.group.all_reduce_max(stop), self.group.all_reduce_max(keep)
         self.interruptions.stop = signal.Signals(stop) if stop else None
         self.interruptions.keep = bool(keep)
 
@@ -272,6 +275,14 @@ class Training:
         if self.progress.history:
             note += f", valid SI-SNRi {self.progress.history[-1]['valid_si_snri_db']:.2f} dB"
         return note
+
+    def _epoch_note(self) -> str:
+        """What a log says of the last epoch."""
+        last = self.progress.history[-1]
+        return (
+            f"epoch {last['epoch']:.0f}/{self.settings.epochs}, loss {last['train_loss_db']:.2f} dB, "
+            f"valid loss {last['valid_loss_db']:.2f} dB, valid SI-SNRi {last['valid_si_snri_db']:.2f} dB"
+        )
 
     def step(self, network: Callable[[Tensor], Tensor], batch: Batch) -> None:
         """One step of the optimiser; nothing in it waits for the device."""

@@ -104,7 +104,7 @@ def test_a_recipe_run_by_two_processes_is_run_once_and_trained_by_both(place: Pa
     two = torchrun("-m", "pipeline", *arguments("two"), "train", "--micro-batch", "1", cwd=place)
     assert two.returncode == 0, two.stderr
     tasnet(*arguments("one"), "train", cwd=place, check=True)
-    assert two.stdout.count("train causal: ") == two.stderr.count("train causal: ") == two.stderr.count("mix: ") == 1
+    assert two.stdout.count("train causal: ") == two.stderr.count("train causal: two") == two.stderr.count("mix: two") == 1
     for name in ("noncausal", "causal"):
         states = [load_state(next((place / work / "train").glob(f"{name}-*")) / "last.safetensors") for work in ("one", "two")]
         for key, weight in states[0]["model"].items():
@@ -185,7 +185,7 @@ def test_preempted_together_they_continue_as_if_nothing_had_been(place: Path, tm
         child.send_signal(signal.SIGTERM)
         _, said = child.communicate(timeout=200)
     assert child.returncode != 0
-    assert "tasnet: process" not in said, "both left after the same step"
+    assert "another process has ended" not in said, "both left after the same step"
     kept = load_state(next((tmp_path / "stopped" / "train").glob("*/last.safetensors")))["progress"]
     assert 0 < (kept["epoch"] - 1) * 3 + kept["step"] < 180
     assert torchrun("-m", "pipeline", *train, cwd=place).returncode == 0

@@ -1,11 +1,13 @@
 """Training: it learns, it obeys its schedule, and an interrupted run ends with the bits of an undisturbed one."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +203,20 @@ def test_a_done_training_returns_its_history_without_a_step(tmp_path: Path, monk
     pd.testing.assert_frame_equal(history, again)
     assert list(history["epoch"]) == [1, 2, 3]
     assert list(history["step"]) == [4, 8, 12]
+
+
+def test_a_log_gets_a_line_every_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = replace(QUIET, description="train tiny")
+    history = train(system(epochs=2), SETS, tmp_path, seed=1, options=options)
+    train(system(epochs=2), SETS, tmp_path, seed=1, options=options)  # done: nothing to say
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    for line, epoch in zip(lines, history.itertuples(), strict=True):
+        assert re.match(rf"train tiny: {12 * epoch.epoch}/24 \({50 * epoch.epoch}%\), \d+\.\d/s, ", line)
+        assert line.endswith(
+            f"epoch {epoch.epoch}/2, loss {epoch.train_loss_db:.2f} dB, valid loss {epoch.valid_loss_db:.2f} dB, "
+            f"valid SI-SNRi {epoch.valid_si_snri_db:.2f} dB"
+        )
 
 
 def test_state_of_another_training_is_refused(tmp_path: Path) -> None:
