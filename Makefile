@@ -1,5 +1,8 @@
 # make demo   install what is needed and run the demo recipe: mixtures, two trained systems, a report
 # make test   every check: formatting, lint, types, import layers, tests
+# make gpu    ten minutes on a GPU: tests, speed, equality with the CPU, a training; PARTS="bench checks" for some of it, BUNDLE for a
+#             bare machine, DEVICE=cpu SMALL=1 to try it without a GPU
+# make gpu-bundle SPEECH=DIR  what a bare GPU machine lacks: wheels, and speech at 8 kHz
 # make format let ruff format and mend what it can
 # make clean  remove the environment and all results
 
@@ -7,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test format clean
+.PHONY: demo test gpu gpu-bundle format clean
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/tasnet run recipes/demo.toml
@@ -18,6 +21,16 @@ test: $(VENV)/.ready-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest --numprocesses 2
+
+# On a bare machine there is no environment to set up: the kit brings its wheels.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+DEVICE ?= cuda
+
+gpu:
+	$(GPU_PYTHON) -m tests.gpu.kit --device $(DEVICE) $(if $(SMALL),--small) $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(PARTS),--parts $(PARTS))
+
+gpu-bundle: $(VENV)/.ready-dev
+	$(BIN)/python -m tests.gpu.bundle $(if $(SPEECH),--speech $(SPEECH))
 
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
