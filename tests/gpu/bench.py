@@ -49,9 +49,9 @@ PROFILED = ("ours-graphs", "ours-eager")
 # ------------------------------------------------------------------------------------------------------- one contender's steps
 def ours(name: str, causal: bool, batch_size: int, device: torch.device, small: bool) -> Callable[[], None]:
     """A step as `tasnet run` makes it, by one of its routes."""
+    from pipeline.compute.options import Options
     from pipeline.recipe.schema import Model, System, Train
     from pipeline.training.benchmark import Noise, _training
-    from pipeline.compute.options import Options
 
     system = System(model=Model(causal=causal, **(TOY if small else {})), train=Train(batch_size=batch_size))
     compiled = name != "ours-eager" and device.type == "cuda"

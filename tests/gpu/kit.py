@@ -195,7 +195,7 @@ def main() -> None:
     kit = Kit(given)
     failed = False
     for part in given.parts:
-        seconds = kit.seconds_left * (1.0 if part == given.parts[-1] else SHARE[part])
+        seconds = kit.seconds_left * (1.0 if kit.small or part == given.parts[-1] else SHARE[part])
         started = time.monotonic()
         rows = RUN[part](kit, seconds)
         (kit.out / f"{part}.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
