@@ -23,11 +23,12 @@ import pandas as pd
 
 from pipeline.corpora.listing import ListedFile, digest_files, list_files, read_headers
 from pipeline.corpora.manifests import Utterance, keyed_order, make_manifest
+from pipeline.corpora.wsj0 import MERL_SPLITS
 from pipeline.errors import CorpusError
 from pipeline.recipe.schema import SPLITS
 
 ENDINGS = (".wav", ".flac")
-SPLIT_OF_FOLDER = {"tr": "train", "cv": "valid", "tt": "test"}
+SPLIT_OF_FOLDER = {folder: split for split, folder in MERL_SPLITS.items()}
 HELD_OUT_SHARE = 0.1
 CHANNEL = 0
 

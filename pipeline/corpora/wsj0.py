@@ -33,6 +33,8 @@ SHARED_SPLITS = ("train", "valid")
 TRAIN_FOLDER = "si_tr_s"
 TEST_FOLDERS = ("si_dt_05", "si_et_05")
 VALID_SHARE = 3557 / 12326
+MERL_SPLITS = {"train": "tr", "valid": "cv", "test": "tt"}
+"""What MERL's lists and trees of WSJ0-mix, and WHAM! after them, call the splits."""
 
 
 def files(corpus: Wsj0Corpus, root: Path) -> list[ListedFile]:

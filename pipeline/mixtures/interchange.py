@@ -22,11 +22,10 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.corpora.wsj0 import MERL_SPLITS
 from pipeline.errors import DatasetError
 from pipeline.files import written_whole
 from pipeline.recipe.schema import SPLITS
-
-MERL_NAMES = {"train": "tr", "valid": "cv", "test": "tt"}
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _listed(row: dict[Any, Any], root: Path) -> ListedMixture:
 # -------------------------------------------------------------------------------------------------------------- Asteroid
 def asteroid_json(split: str, mixtures: Sequence[ListedMixture]) -> Iterator[TextFile]:
     """Lists of ``[path, samples]``: one file for the mixtures and one for each source."""
-    folder = MERL_NAMES[split]
+    folder = MERL_SPLITS[split]
     for name, paths in _columns(mixtures).items():
         pairs = [[path, mixture.num_samples] for path, mixture in zip(paths, mixtures, strict=True)]
         yield f"{folder}/{name}.json", json.dumps(pairs, indent=1, ensure_ascii=False) + "\n"

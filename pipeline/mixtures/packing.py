@@ -12,14 +12,16 @@ import pandas as pd
 
 from pipeline.audio.files import Encoding, quantise, read_audio
 from pipeline.audio.levels import LevelRule, loudness
-from pipeline.audio.mixing import Utterance
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import AudioError, PlanError
+from pipeline.mixtures.plans.build import ADAPTERS
 from pipeline.mixtures.plans.planned import PlannedMixture, planned_mixtures
-from pipeline.mixtures.renderers import renderer_of
-from pipeline.mixtures.renderers.base import MIXTURES_FILE, SILENT, Inputs, Rendered, read_voice
-from pipeline.mixtures.shards import Shard, Signal, write_shard
+from pipeline.mixtures.renderers.base import MIXTURES_FILE, SILENT, Inputs, Rendered, read_utterance
+from pipeline.mixtures.shards import Signal, write_shard
 from pipeline.recipe.schema import Mix
+
+VERSION = 1
+"""Raise it when the same mixtures or utterances would be packed as other samples or facts."""
 
 _CHUNK = 16
 
@@ -106,7 +108,7 @@ def pack_planned(
 
 
 def _render_planned(inputs: Inputs, mixtures: Sequence[PlannedMixture]) -> list[Signal]:
-    renderer = renderer_of(mixtures[0].rule, inputs)
+    renderer = ADAPTERS[inputs.kind].renderer(inputs)
     return [_packed(renderer.render(mixture), mixture.mixture_id) for mixture in mixtures]
 
 
@@ -208,9 +210,9 @@ def _read_utterances(
 
 
 def _read_utterance(name: str, path: Path, sample_rate: int, rule: LevelRule, channel: int | None, with_loudness: bool) -> Signal:
-    voice = read_voice(path, [sample_rate], rule, channel)
-    samples = voice.signals[sample_rate]
-    facts = {"level_db": voice.level, "peak": voice.peak}
+    utterance = read_utterance(path, [sample_rate], rule, channel)
+    samples = utterance.signals[sample_rate]
+    facts = {"level_db": utterance.level, "peak": utterance.peak}
     if with_loudness:
         facts["lufs"] = loudness(samples, sample_rate)
         if not np.isfinite(facts["lufs"]):
@@ -221,28 +223,3 @@ def _read_utterance(name: str, path: Path, sample_rate: int, rule: LevelRule, ch
 def _flat(chunks: Iterable[Sequence[Signal]]) -> Iterator[Signal]:
     for chunk in chunks:
         yield from chunk
-
-
-class UtteranceBank:
-    """The utterances of a packed bank, by id.
-
-    Args:
-        path: written by :func:`pack_utterances`.
-
-    Raises:
-        DatasetError: the file is missing or damaged.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._shard = Shard(path)
-        self._index = self._shard.index_of()
-        self.sample_rate = self._shard.sample_rate
-
-    def __contains__(self, utterance_id: str) -> bool:
-        return utterance_id in self._index
-
-    def utterance(self, utterance_id: str) -> Utterance:
-        """One utterance, as the renderer would read it."""
-        index = self._index[utterance_id]
-        facts = self._shard.facts[index]
-        return Utterance(self._shard.read(index)[0], facts["level_db"], facts["peak"])

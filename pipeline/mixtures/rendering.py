@@ -24,14 +24,14 @@ from pipeline.compute.journal import Entry, Journal, Record, read_records
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import AudioError, PlanError
 from pipeline.files import remove_temporaries
+from pipeline.mixtures.plans.build import ADAPTERS
 from pipeline.mixtures.plans.planned import NOISE, PlannedMixture, needed_rows, planned_mixtures
-from pipeline.mixtures.renderers import renderer_of
 from pipeline.mixtures.renderers.base import MIXTURES_FILE, AudioFile, Inputs, Renderer
 from pipeline.recipe.schema import Mix
 from pipeline.tables import MIXTURES, Column, Schema, read_table, table_writer
 
 VERSION = 1
-"""Raised when the same plan would give other samples."""
+"""Raise it when the same plan would give other samples or tables."""
 
 FILES = Schema(
     "list of files",
@@ -53,48 +53,54 @@ _HEADER_CHUNK = 2048  # headers take microseconds
 
 
 # ---------------------------------------------------------------------------------------------------------------- inputs
-def check_inputs(
-    plan: pd.DataFrame,
-    manifest: pd.DataFrame,
-    corpus_root: Path,
-    mix: Mix,
-    *,
-    channel: int | None = None,
-    noise_root: Path | None = None,
-    num_workers: int | None = None,
-) -> None:
+def check_inputs(plan: pd.DataFrame, manifest: pd.DataFrame, inputs: Inputs, *, num_workers: int | None = None) -> None:
     """Look at the header of every file a plan needs, before anything is written.
 
+    Args:
+        plan: see ``tables.PLAN``.
+        manifest: see ``tables.MANIFEST``.
+        inputs: where the files are.
+        num_workers: processes.
+
     Raises:
-        PlanError: the plan names utterances that the manifest lacks, or noise without a noise corpus.
+        PlanError: the plan names utterances that the manifest does not have, or noise without a noise corpus.
         AudioError: one line for every file that is missing, unreadable, empty, of several channels with none chosen, below the
             mixtures' sample rate, or of another length than the manifest says.
     """
-    plan = needed_rows(plan, manifest, with_noise=mix.with_noise)
-    roots = {False: Path(corpus_root), True: _noise_root(noise_root, mix)}
-    is_noise = plan.groupby("utterance_id")["source"].first() == NOISE
-    needed = manifest[manifest["utterance_id"].isin(is_noise.index)].sort_values("path")
-    noisy = needed["utterance_id"].map(is_noise)
-    rows = [
-        (roots[n] / path, num, 0 if n else channel)
-        for path, num, n in zip(needed["path"], needed["num_samples"], noisy, strict=True)
-    ]
-    look = partial(_header_findings, max(variant.sample_rate for variant in mix.variants))
-    chunks = map_parallel(look, chunked(rows, _HEADER_CHUNK), num_workers=num_workers, description="check inputs", size=len)
+    _require_noise_root(inputs)
+    rows = _files_to_check(needed_rows(plan, manifest, with_noise=inputs.mix.with_noise), manifest, inputs)
+    check = partial(_header_findings, max(variant.sample_rate for variant in inputs.mix.variants))
+    chunks = map_parallel(check, chunked(rows, _HEADER_CHUNK), num_workers=num_workers, description="check inputs", size=len)
     findings = [finding for chunk in chunks for finding in chunk]
     if findings:
         raise AudioError("\n".join(findings))
 
 
-def _noise_root(noise_root: Path | None, mix: Mix) -> Path:
-    if mix.with_noise and noise_root is None:
+FileToCheck = tuple[Path, int, int | None]
+"""Its path, its length by the manifest, and the channel to use."""
+
+
+def _require_noise_root(inputs: Inputs) -> None:
+    if inputs.mix.with_noise and inputs.noise_root is None:
         raise PlanError(
-            f"mix.types = {mix.types} needs a noise corpus; name it with --corpus wham_noise=DIR, or ask for mix_clean alone"
+            f"mix.types = {inputs.mix.types} "
+            "needs a noise corpus: name one with --corpus wham_noise=DIR, or ask for mix_clean alone"
         )
-    return Path(noise_root or "")
 
 
-def _header_findings(sample_rate: int, rows: Sequence[tuple[Path, int, int | None]]) -> list[str]:
+def _files_to_check(plan: pd.DataFrame, manifest: pd.DataFrame, inputs: Inputs) -> list[FileToCheck]:
+    """Every file that a plan names, sorted by path."""
+    is_noise = dict(plan.groupby("utterance_id")["source"].first() == NOISE)
+    needed = manifest[manifest["utterance_id"].isin(is_noise)].sort_values("path")
+    speech, noise = (inputs.corpus_root, inputs.channel), (inputs.noise_root or Path(), 0)
+    files = []
+    for name, path, num_samples in needed[["utterance_id", "path", "num_samples"]].itertuples(index=False):
+        root, channel = noise if is_noise[name] else speech
+        files.append((root / path, num_samples, channel))
+    return files
+
+
+def _header_findings(sample_rate: int, rows: Sequence[FileToCheck]) -> list[str]:
     findings = []
     for path, num_samples, channel in rows:
         try:
@@ -117,52 +123,52 @@ def _check_header(path: Path, sample_rate: int, channel: int | None, num_samples
 
 # ------------------------------------------------------------------------------------------------------------- rendering
 def render(
-    plan: pd.DataFrame,
-    manifest: pd.DataFrame,
-    corpus_root: Path,
-    dataset_dir: Path,
-    mix: Mix,
-    *,
-    channel: int | None = None,
-    noise_root: Path | None = None,
-    num_workers: int | None = None,
+    plan: pd.DataFrame, manifest: pd.DataFrame, inputs: Inputs, dataset_dir: Path, *, num_workers: int | None = None
 ) -> pd.DataFrame:
     """Write every mixture of a plan, or what an interrupted call has left to write; a whole dataset is left as it is.
 
     Args:
         plan: see ``tables.PLAN``.
         manifest: see ``tables.MANIFEST``, with every utterance of the plan.
-        corpus_root: the folder the manifest's paths start from; it is only read.
+        inputs: where the corpora are, which are only read, and what to make of them.
         dataset_dir: gets the tree, the journal and the tables.
-        mix: rates, modes, types and sample format.
-        channel: of files with several.
-        noise_root: the folder the paths of noise start from; only needed for types with noise.
         num_workers: processes; one per core by default. The bytes do not depend on it.
 
     Returns:
         The table of mixtures, as ``mixtures.csv`` holds it.
 
     Raises:
-        AudioError: an utterance turns out damaged or silent; what is written so far stays and is resumed from.
-        DatasetError: the folder holds the beginnings of another dataset.
-        PlanError: plan, manifest and noise do not belong together.
+        AudioError: an utterance turns out damaged or silent; what is written so far stays, and the next call resumes from it.
+        DatasetError: the folder holds an unfinished dataset of another plan.
+        PlanError: plan, manifest and inputs do not belong together.
         WorkError: the folder cannot be written, or the disk is full.
     """
-    mixtures = planned_mixtures(plan, manifest, with_noise=mix.with_noise)
-    _check_modes(mixtures, mix)
-    inputs = Inputs(Path(corpus_root), _noise_root(noise_root, mix), channel, mix)
+    mixtures = planned_mixtures(plan, manifest, with_noise=inputs.mix.with_noise)
+    _require_noise_root(inputs)
+    _check_rules(mixtures, inputs.kind)
+    _check_modes(mixtures, inputs.mix)
     dataset_dir = Path(dataset_dir)
     (dataset_dir / MIXTURES_FILE).unlink(missing_ok=True)
-    journal = Journal(dataset_dir / JOURNAL_FILE, _identity(mixtures, mix, channel), ("split", "mixture_id"))
+    journal = Journal(dataset_dir / JOURNAL_FILE, _identity(mixtures, inputs), ("split", "mixture_id"))
     journal.resume(partial(_files_are_there, dataset_dir))
     remove_temporaries(dataset_dir)
-    # Mixtures of one utterance stand together, so that a worker finds it remembered.
+    # Mixtures of one utterance stand together, so that a worker finds it in its cache.
     todo = sorted((m for m in mixtures if (m.split, m.mixture_id) not in journal), key=lambda m: [s.path for s in m.sources])
     for written in _write_all(todo, inputs, dataset_dir, journal, num_workers):
         journal.append(written)
     journal.settle((m.split, m.mixture_id) for m in mixtures)
     write_tables(dataset_dir / JOURNAL_FILE, dataset_dir)
     return read_table(dataset_dir / MIXTURES_FILE, MIXTURES)
+
+
+def _check_rules(mixtures: Sequence[PlannedMixture], kind: str) -> None:
+    """Raise PlanError where the plan is of another kind: its levels would be taken for something else."""
+    rules = ADAPTERS[kind].level_rules
+    strange = sorted({mixture.rule for mixture in mixtures} - set(rules))
+    if strange:
+        raise PlanError(
+            f"the plan's level_rule is {strange[0]!r}, and plan.kind = {kind!r} has only {', '.join(rules)}; draw the plan again"
+        )
 
 
 def _check_modes(mixtures: Sequence[PlannedMixture], mix: Mix) -> None:
@@ -174,9 +180,9 @@ def _check_modes(mixtures: Sequence[PlannedMixture], mix: Mix) -> None:
         )
 
 
-def _identity(mixtures: Sequence[PlannedMixture], mix: Mix, channel: int | None) -> str:
+def _identity(mixtures: Sequence[PlannedMixture], inputs: Inputs) -> str:
     """A digest of all that decides the bytes, the utterances' own content apart."""
-    digest = hashlib.sha256(f"{VERSION} {mix.model_dump_json()} {channel}\n".encode())
+    digest = hashlib.sha256(f"{VERSION} {inputs.kind} {inputs.mix.model_dump_json()} {inputs.channel}\n".encode())
     for mixture in mixtures:
         digest.update(repr(mixture).encode())
     return digest.hexdigest()
@@ -185,7 +191,7 @@ def _identity(mixtures: Sequence[PlannedMixture], mix: Mix, channel: int | None)
 def _write_all(
     mixtures: Sequence[PlannedMixture], inputs: Inputs, dataset_dir: Path, journal: Journal, num_workers: int | None
 ) -> Iterable[list[Entry]]:
-    """Render and write mixtures in parallel; yields what the journal shall say of them, in order."""
+    """Render and write mixtures in parallel; yields what the journal will say of them, in order."""
     session = uuid.uuid4().hex
     write = partial(_write_chunk, session, inputs, dataset_dir, journal.entry)
     try:
@@ -197,19 +203,14 @@ def _write_all(
 def _write_chunk(
     session: str, inputs: Inputs, dataset_dir: Path, entry: Callable[[Record], Entry], mixtures: Sequence[PlannedMixture]
 ) -> list[Entry]:
-    renderer = _renderer(session, mixtures[0].rule, inputs)
-    return [entry(_write_mixture(renderer, mixture, inputs, dataset_dir)) for mixture in mixtures]
+    if session not in _renderers:
+        _renderers.clear()
+        _renderers[session] = ADAPTERS[inputs.kind].renderer(inputs)
+    return [entry(_write_mixture(_renderers[session], mixture, inputs, dataset_dir)) for mixture in mixtures]
 
 
 _renderers: dict[str, Renderer] = {}
-"""This process's renderer, by session: what it remembers of the corpus must not outlive one call of render()."""
-
-
-def _renderer(session: str, rule: str, inputs: Inputs) -> Renderer:
-    if session not in _renderers:
-        _renderers.clear()
-        _renderers[session] = renderer_of(rule, inputs)
-    return _renderers[session]
+"""This process's renderer, by session: its cache of utterances must not outlive one call of render()."""
 
 
 def _write_mixture(renderer: Renderer, mixture: PlannedMixture, inputs: Inputs, dataset_dir: Path) -> Record:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,10 +112,6 @@ class Shard:
     def index_of(self) -> dict[str, int]:
         """Where each name is."""
         return {name: index for index, name in enumerate(self.names)}
-
-    def fact(self, name: str) -> Sequence[Any]:
-        """One fact of every signal, in order."""
-        return [facts[name] for facts in self.facts]
 
 
 def _read_footer(path: Path) -> tuple[dict[str, Any], int]:

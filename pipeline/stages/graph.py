@@ -31,9 +31,8 @@ from pipeline.files import written_whole
 from pipeline.mixtures import packing, rendering
 from pipeline.mixtures.footprint import footprint, require_room, written_bytes
 from pipeline.mixtures.plans import build, drawn
-from pipeline.mixtures.plans.build import Roots
+from pipeline.mixtures.plans.adapter import Roots
 from pipeline.mixtures.plans.planned import of_splits
-from pipeline.mixtures.renderers.base import Inputs
 from pipeline.mixtures.shards import Shard
 from pipeline.recipe.schema import Plan, Recipe, SyntheticCorpus, System, format_recipe
 from pipeline.reports.provenance import provenance
@@ -64,7 +63,7 @@ def build_stages(recipe: Recipe, options: Options | None = None) -> list[Stage]:
     roots, corpus = _corpus(recipe, options)
     if build.is_published(recipe):
         scan = plan = _published_plan(recipe, options, roots)
-    elif build.draws_on_audio(recipe):
+    elif build.needs_audio(recipe):
         scan = plan = _measured_plan(recipe, options, roots, _scan(recipe, options, roots, corpus))
     else:
         scan = _scan(recipe, options, roots, corpus)
@@ -272,8 +271,8 @@ def planned(recipe: Recipe, options: Options) -> tuple[pd.DataFrame, pd.DataFram
         manifest = _manifest(scan, options)
     else:
         manifest = corpora.scan(recipe.corpus, roots.speech, seed=recipe.seed, num_workers=options.num_workers)
-    if build.draws_on_audio(recipe):
-        return build.draw_on_audio(
+    if build.needs_audio(recipe):
+        return build.draw_with_audio(
             recipe, manifest, roots, noises=_noises(recipe, options, roots), num_workers=options.num_workers
         )
     return build.draw(recipe, manifest), manifest
@@ -290,7 +289,7 @@ def _measured_plan(recipe: Recipe, options: Options, roots: Roots, scan: Stage) 
 
     def work(folder: Path) -> None:
         noises = _noises(recipe, options, roots)
-        plan, manifest = build.draw_on_audio(
+        plan, manifest = build.draw_with_audio(
             recipe, _manifest(scan, options), roots, noises=noises, num_workers=options.num_workers
         )
         build.write_lists(recipe, plan, manifest, folder)
@@ -340,12 +339,10 @@ def _mix(recipe: Recipe, options: Options, roots: Roots, scan: Stage, plan: Stag
         table, manifest = of_splits(_plan(plan, options), recipe.mix.splits), _manifest(scan, options)
         if table.empty:
             raise PlanError(f"mix.splits = {recipe.mix.splits}: the plan has no mixtures of them; it has {recipe.plan.splits}")
-        channel, noise, workers = recipe.corpus.channel, roots.noise, options.num_workers
-        rendering.check_inputs(table, manifest, roots.speech, recipe.mix, channel=channel, noise_root=noise, num_workers=workers)
+        inputs = build.inputs_of(recipe, roots)
+        rendering.check_inputs(table, manifest, inputs, num_workers=options.num_workers)
         require_room(folder, footprint(table, manifest, recipe.mix).disk_bytes - written_bytes(folder))
-        rendering.render(
-            table, manifest, roots.speech, folder, recipe.mix, channel=channel, noise_root=noise, num_workers=workers
-        )
+        rendering.render(table, manifest, inputs, folder, num_workers=options.num_workers)
 
     settings = {"mix": _settings(recipe.mix), "channel": recipe.corpus.channel}
     return Stage("mix", 1, settings, work, needs=(plan,) if scan is plan else (scan, plan))
@@ -362,16 +359,8 @@ def _packs(recipe: Recipe, options: Options, roots: Roots, scan: Stage, plan: St
 
     def valid(folder: Path) -> None:
         table, manifest = of_splits(_plan(plan, options), ["valid"]), _manifest(scan, options)
-        inputs = Inputs(roots.speech, roots.noise, recipe.corpus.channel, recipe.mix)
-        rendering.check_inputs(
-            table,
-            manifest,
-            roots.speech,
-            recipe.mix,
-            channel=recipe.corpus.channel,
-            noise_root=roots.noise,
-            num_workers=options.num_workers,
-        )
+        inputs = build.inputs_of(recipe, roots)
+        rendering.check_inputs(table, manifest, inputs, num_workers=options.num_workers)
         packing.pack_planned(table, manifest, inputs, "valid", folder / SHARD, num_workers=options.num_workers)
 
     def train(folder: Path) -> None:

@@ -29,8 +29,9 @@ import pandas as pd
 import soundfile
 from scipy.signal import lfilter, resample_poly
 
-from pipeline.mixtures.plans import librimix
+from pipeline.mixtures.plans import librimix_lists
 from pipeline.mixtures.plans.published import listed_manifest
+from pipeline.mixtures.renderers.base import Inputs
 from pipeline.mixtures.rendering import render
 from pipeline.recipe.schema import LibriMixPlan, Mix, MixType, Variant
 
@@ -154,11 +155,11 @@ def _looped(noise: Any, length: int) -> Any:
 # ---------------------------------------------------------------------------------------------------------------- our way
 def our_way(folder: Path, out: Path, variants: list[tuple[int, str]], num_workers: int) -> None:
     """One pass over the rows for all variants, tables, journal and checksums included."""
-    plan, speech, noises = librimix.read_lists(folder, LibriMixPlan(kind="librimix", splits=["test"]), lambda _: [SUBSET])
+    plan, speech, noises = librimix_lists.read_lists(folder, LibriMixPlan(kind="librimix", splits=["test"]), lambda _: [SUBSET])
     listed = [listed_manifest(table, folder, num_workers=num_workers) for table in (speech, noises)]
     first, *others = [Variant.model_validate({"sample_rate": rate, "mode": mode}) for rate, mode in variants]
     mix = Mix(sample_rate=first.sample_rate, mode=first.mode, types=TYPES, also=others)
-    render(plan, pd.concat(listed), folder, out, mix, noise_root=folder, num_workers=num_workers)
+    render(plan, pd.concat(listed), Inputs("librimix", folder, folder, None, mix), out, num_workers=num_workers)
 
 
 # -------------------------------------------------------------------------------------------------------------- comparing

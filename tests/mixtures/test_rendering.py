@@ -9,71 +9,30 @@ import sys
 import time
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
 
 from pipeline.audio.files import quantise, read_audio
 from pipeline.audio.levels import active_level, level_db
-from pipeline.audio.mixing import PEAK, mix_at_levels
+from pipeline.audio.mixing import PEAK, Utterance, mix_at_levels
 from pipeline.audio.resampling import resample
 from pipeline.errors import AudioError, DatasetError, PlanError, WorkError
-from pipeline.mixtures.packing import UtteranceBank, pack_mixtures, pack_utterances
+from pipeline.mixtures.packing import pack_mixtures, pack_utterances
 from pipeline.mixtures.plans.drawn import MixtureSampler, draw_plan
 from pipeline.mixtures.rendering import FILES, check_inputs, render
 from pipeline.mixtures.shards import Shard
-from pipeline.recipe.schema import Mix, RandomPlan
+from pipeline.recipe.schema import Mix
 from pipeline.tables import MIXTURES, read_table
-
-RATE = 16000
-
-
-def _voice(number, seconds):
-    """Something with the rhythm of speech: noise that comes and goes."""
-    generator = np.random.default_rng(number)
-    t = np.arange(int(seconds * RATE)) / RATE
-    rhythm = np.sin(2 * np.pi * (1.5 + number / 20) * t).clip(0)
-    return 0.3 * rhythm * np.sin(2 * np.pi * (150 + 20 * number) * t + generator.normal(0, 0.3, len(t)).cumsum() * 0.1)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Three splits of four speakers with three utterances each: (root, manifest)."""
-    root = tmp_path_factory.mktemp("corpus")
-    rows = []
-    for split_number, split in enumerate(("train", "valid", "test")):
-        for speaker in range(4):
-            for utterance in range(3):
-                number = 12 * split_number + 3 * speaker + utterance
-                samples = _voice(number, 0.5 + 0.05 * number)
-                path = f"{split}{speaker}/{utterance}.flac"
-                (root / path).parent.mkdir(exist_ok=True)
-                soundfile.write(root / path, samples, RATE)
-                rows.append((f"{split}{speaker}-{utterance}", f"{split}{speaker}", "F", split, path, RATE, len(samples)))
-    columns = ["utterance_id", "speaker_id", "sex", "split", "path", "sample_rate", "num_samples"]
-    return root, pd.DataFrame(rows, columns=columns)
-
-
-def _settings(num_mixtures=8, **settings):
-    return RandomPlan(kind="random", num_mixtures={"train": num_mixtures, "valid": 2, "test": 3}, min_seconds=0.4, **settings)
-
-
-def _tree(folder):
-    """Every file under a folder with a digest of its content."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+from tests.mixtures.small_corpus import RATE, digests, inputs_of, plan_settings
 
 
 @pytest.fixture(scope="module")
 def dataset(corpus, tmp_path_factory):
     """The undisturbed rendering of a plan by one worker: (folder, plan)."""
     root, manifest = corpus
-    plan = draw_plan(manifest, _settings(), seed=0)
+    plan = draw_plan(manifest, plan_settings(), seed=0)
     folder = tmp_path_factory.mktemp("dataset")
-    render(plan, manifest, root, folder, Mix(), num_workers=1)
+    render(plan, manifest, inputs_of("random", root), folder, num_workers=1)
     return folder, plan
 
 
@@ -121,15 +80,15 @@ def test_the_record_of_files_is_true(dataset):
 def test_two_workers_write_the_same_bytes(corpus, dataset, tmp_path):
     root, manifest = corpus
     folder, plan = dataset
-    render(plan, manifest, root, tmp_path, Mix(), num_workers=2)
-    assert _tree(tmp_path) == _tree(folder)
+    render(plan, manifest, inputs_of("random", root), tmp_path, num_workers=2)
+    assert digests(tmp_path) == digests(folder)
 
 
 def test_max_mode_other_rates_other_formats_and_three_sources(corpus, tmp_path):
     root, manifest = corpus
-    plan = draw_plan(manifest, _settings(4, num_sources=3, level="loudness"), seed=1)
+    plan = draw_plan(manifest, plan_settings(4, num_sources=3, level="loudness"), seed=1)
     mix = Mix(sample_rate=16000, mode="max", encoding="float32")
-    mixtures = render(plan, manifest, root, tmp_path, mix, num_workers=1)
+    mixtures = render(plan, manifest, inputs_of("random", root, mix), tmp_path, num_workers=1)
     row = mixtures.iloc[0]
     assert row["mixture_path"].startswith("3speakers/wav16k/max/tr/mix/")
     mixture, _ = read_audio(tmp_path / row["mixture_path"])
@@ -140,7 +99,7 @@ def test_max_mode_other_rates_other_formats_and_three_sources(corpus, tmp_path):
     for source, length, level in zip(sources, lengths, plan["level"][:3], strict=True):
         assert level_db(source[:length] / row["scale"], 16000, "loudness") == pytest.approx(level, abs=1e-4)
         assert not source[length:].any()
-    flac = render(plan, manifest, root, tmp_path / "flac", Mix(encoding="flac"), num_workers=1)
+    flac = render(plan, manifest, inputs_of("random", root, Mix(encoding="flac")), tmp_path / "flac", num_workers=1)
     assert flac["mixture_path"].str.endswith(".flac").all()
     assert read_audio(tmp_path / "flac" / flac.iloc[0]["mixture_path"])[1] == 8000
 
@@ -149,22 +108,34 @@ def test_max_mode_other_rates_other_formats_and_three_sources(corpus, tmp_path):
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_on_the_fly_samples_are_those_on_disk(corpus, tmp_path, level, mode):
     root, manifest = corpus
-    plan, mix = draw_plan(manifest, _settings(level=level), seed=2), Mix(mode=mode)
-    mixtures = render(plan, manifest, root, tmp_path, mix, num_workers=1)
+    plan, mix = draw_plan(manifest, plan_settings(level=level), seed=2), Mix(mode=mode)
+    mixtures = render(plan, manifest, inputs_of("random", root, mix), tmp_path, num_workers=1)
     pack_utterances(manifest, root, "train", mix, tmp_path / "bank.shard", level=level, num_workers=1)
     pack_mixtures(tmp_path, mixtures, "train", tmp_path / "train.shard", num_workers=1)
-    bank, shard = UtteranceBank(tmp_path / "bank.shard"), Shard(tmp_path / "train.shard")
+    bank, shard = Shard(tmp_path / "bank.shard"), Shard(tmp_path / "train.shard")
+    places = bank.index_of()
+
+    def utterance(name):
+        facts = bank.facts[places[name]]
+        return Utterance(bank.read(places[name])[0], facts["level_db"], facts["peak"])
+
     for index, (mixture_id, rows) in enumerate(plan[plan["split"] == "train"].groupby("mixture_id", sort=False)):
-        mixed = mix_at_levels([bank.utterance(u) for u in rows["utterance_id"]], list(rows["level"]), rule=level, mode=mode)
+        mixed = mix_at_levels([utterance(u) for u in rows["utterance_id"]], list(rows["level"]), rule=level, mode=mode)
         assert shard.names[index] == mixture_id
         assert np.array_equal(shard.read(index), quantise(np.vstack([mixed.mixture, mixed.sources])))
-    sampler = MixtureSampler(manifest, _settings(level=level), split="train", seed=0)
-    assert all(u in bank for k in range(20) for u in sampler.draw(0, k).utterance_ids)
+    sampler = MixtureSampler(manifest, plan_settings(level=level), split="train", seed=0)
+    assert all(u in places for k in range(20) for u in sampler.draw(0, k).utterance_ids)
 
 
 def test_a_packed_dataset_of_floats_stays_exact(corpus, tmp_path):
     root, manifest = corpus
-    mixtures = render(draw_plan(manifest, _settings(), seed=2), manifest, root, tmp_path, Mix(encoding="float32"), num_workers=1)
+    mixtures = render(
+        draw_plan(manifest, plan_settings(), seed=2),
+        manifest,
+        inputs_of("random", root, Mix(encoding="float32")),
+        tmp_path,
+        num_workers=1,
+    )
     pack_mixtures(tmp_path, mixtures, "valid", tmp_path / "valid.shard", encoding="float32", num_workers=1)
     shard = Shard(tmp_path / "valid.shard")
     row = mixtures[mixtures["split"] == "valid"].iloc[1]
@@ -189,20 +160,20 @@ def test_every_bad_input_is_named_at_once_and_nothing_is_written(corpus, tmp_pat
     soundfile.write(bad / spoilt[3], np.stack([tone, tone], 1), RATE)
     soundfile.write(bad / spoilt[4], tone[:0], RATE, format="WAV")
     soundfile.write(bad / spoilt[5], tone[:-1], RATE)
-    plan = draw_plan(manifest, _settings(30), seed=0)
+    plan = draw_plan(manifest, plan_settings(30), seed=0)
     with pytest.raises(AudioError) as caught:
-        check_inputs(plan, manifest, bad, Mix(), num_workers=1)
+        check_inputs(plan, manifest, inputs_of("random", bad), num_workers=1)
     lines = str(caught.value).splitlines()
     expected = ["no such file", "damaged", "below the mixtures' 8000 Hz", "2 channels", "holds no samples", "manifest says"]
     assert [path in line and words in line for path, words, line in zip(spoilt, expected, lines, strict=True)] == [True] * 6
-    check_inputs(plan, manifest, root, Mix(), num_workers=2)
+    check_inputs(plan, manifest, inputs_of("random", root), num_workers=2)
 
 
 def test_a_plan_of_another_corpus_is_refused(corpus):
     root, manifest = corpus
-    plan = draw_plan(manifest, _settings(), seed=0)
+    plan = draw_plan(manifest, plan_settings(), seed=0)
     with pytest.raises(PlanError, match="that the manifest lacks"):
-        check_inputs(plan, manifest[manifest["split"] != "test"], root, Mix(), num_workers=1)
+        check_inputs(plan, manifest[manifest["split"] != "test"], inputs_of("random", root), num_workers=1)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +186,7 @@ def test_damage_found_on_the_way_is_one_line_and_can_be_mended(corpus, tmp_path,
     for path in manifest["path"]:
         (bad / path).parent.mkdir(parents=True, exist_ok=True)
         (bad / path).write_bytes((root / path).read_bytes())
-    plan = draw_plan(manifest, _settings(), seed=0)
+    plan = draw_plan(manifest, plan_settings(), seed=0)
     spoilt = bad / manifest.set_index("utterance_id").loc[plan["utterance_id"].iloc[0], "path"]
     if damage == "truncated":
         spoilt.write_bytes(spoilt.read_bytes()[: spoilt.stat().st_size // 2])
@@ -224,15 +195,15 @@ def test_damage_found_on_the_way_is_one_line_and_can_be_mended(corpus, tmp_path,
         soundfile.write(spoilt, samples, RATE, format="WAV", subtype="FLOAT")
     out = tmp_path / "out"
     with pytest.raises(AudioError, match=message) as caught:
-        render(plan, manifest, bad, out, Mix(), num_workers=num_workers)
+        render(plan, manifest, inputs_of("random", bad), out, num_workers=num_workers)
     assert str(spoilt) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (out / "mixtures.csv").exists()
     spoilt.write_bytes((root / spoilt.relative_to(bad)).read_bytes())
-    render(plan, manifest, bad, out, Mix(), num_workers=num_workers)
+    render(plan, manifest, inputs_of("random", bad), out, num_workers=num_workers)
     undisturbed = tmp_path / "undisturbed"
-    render(plan, manifest, root, undisturbed, Mix(), num_workers=1)
-    assert _tree(out) == _tree(undisturbed)
+    render(plan, manifest, inputs_of("random", root), undisturbed, num_workers=1)
+    assert digests(out) == digests(undisturbed)
 
 
 # ------------------------------------------------------------------------------------------------------ kills and resumes
@@ -244,12 +215,13 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(corpus, dataset, tmp
     manifest.to_pickle(tmp_path / "manifest.pkl")
     out = tmp_path / "out"
     program = (
-        "import sys, time, pandas as pd, pipeline.mixtures.rendering as r; from pipeline.recipe.schema import Mix\n"
+        "import time, pandas as pd, pipeline.mixtures.rendering as r; from pathlib import Path\n"
+        "from tests.mixtures.small_corpus import inputs_of\n"
         "r._CHUNK = 1; real = r.write_audio\n"
         "def slow(*a): time.sleep(0.01); return real(*a)\n"
         "r.write_audio = slow\n"
         f"r.render(pd.read_pickle({str(tmp_path / 'plan.pkl')!r}), pd.read_pickle({str(tmp_path / 'manifest.pkl')!r}),"
-        f" {str(root)!r}, {str(out)!r}, Mix(), num_workers={num_workers})\n"
+        f" inputs_of('random', Path({str(root)!r})), Path({str(out)!r}), num_workers={num_workers})\n"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for already in kills:
@@ -261,9 +233,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(corpus, dataset, tmp
         assert not (out / "mixtures.csv").exists()
     kept = {path: path.stat().st_mtime_ns for path in _journalled(out)}
     assert kept or num_workers > 1
-    render(plan, manifest, root, out, Mix(), num_workers=num_workers)
+    render(plan, manifest, inputs_of("random", root), out, num_workers=num_workers)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert _tree(out) == _tree(folder)
+    assert digests(out) == digests(folder)
 
 
 def _journalled(out):
@@ -283,23 +255,23 @@ def test_files_lost_after_the_journal_knew_them_are_made_again(corpus, dataset, 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("pipeline.mixtures.rendering.write_tables", stop_before_the_end)
         with pytest.raises(KeyboardInterrupt):
-            render(plan, manifest, root, out, Mix(), num_workers=1)
+            render(plan, manifest, inputs_of("random", root), out, num_workers=1)
     journal = out / "journal.jsonl"
     journal.write_text(journal.read_text()[:-20])
     lost, emptied, *_ = sorted(out.rglob("*.wav"))
     lost.unlink()
     emptied.write_bytes(b"")
     (lost.parent / ".half.wav.123.tmp").write_bytes(b"RIFF")
-    render(plan, manifest, root, out, Mix(), num_workers=1)
-    assert _tree(out) == _tree(folder)
+    render(plan, manifest, inputs_of("random", root), out, num_workers=1)
+    assert digests(out) == digests(folder)
 
 
 def test_a_whole_dataset_is_left_as_it_is(corpus, dataset):
     root, manifest = corpus
     folder, plan = dataset
-    before, times = _tree(folder), {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")}
-    render(plan, manifest, root, folder, Mix(), num_workers=1)
-    assert _tree(folder) == before
+    before, times = digests(folder), {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")}
+    render(plan, manifest, inputs_of("random", root), folder, num_workers=1)
+    assert digests(folder) == before
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")} == times
 
 
@@ -308,7 +280,7 @@ def test_the_beginnings_of_another_dataset_are_not_continued(corpus, dataset, tm
     _, plan = dataset
     (tmp_path / "journal.jsonl").write_text('{"identity":"of another"}\n')
     with pytest.raises(DatasetError, match="another dataset"):
-        render(plan, manifest, root, tmp_path, Mix(), num_workers=1)
+        render(plan, manifest, inputs_of("random", root), tmp_path, num_workers=1)
 
 
 def test_a_full_disk_is_one_line_and_no_half_file(corpus, dataset, tmp_path, monkeypatch):
@@ -327,8 +299,8 @@ def test_a_full_disk_is_one_line_and_no_half_file(corpus, dataset, tmp_path, mon
     with monkeypatch.context() as patched:
         patched.setattr("pathlib.Path.write_bytes", full_after_seven)
         with pytest.raises(WorkError, match="No space left on device"):
-            render(plan, manifest, root, tmp_path, Mix(), num_workers=1)
+            render(plan, manifest, inputs_of("random", root), tmp_path, num_workers=1)
     assert len(list(tmp_path.rglob("*.wav"))) == 7
     assert not list(tmp_path.rglob("*.tmp"))
-    render(plan, manifest, root, tmp_path, Mix(), num_workers=1)
-    assert _tree(tmp_path) == _tree(folder)
+    render(plan, manifest, inputs_of("random", root), tmp_path, num_workers=1)
+    assert digests(tmp_path) == digests(folder)

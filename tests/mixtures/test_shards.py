@@ -37,7 +37,6 @@ def test_signals_survive(tmp_path_factory, shapes, dtype):
         assert np.array_equal(shard.read(k, 3, 7), signal.samples[:, 3:7])
         assert shard.facts[k] == signal.facts
         assert shard.index_of()[signal.name] == k
-    assert shard.fact("sex") == ["F"] * len(shapes)
 
 
 def test_a_shard_goes_to_another_process_as_its_path(tmp_path):

@@ -13,18 +13,17 @@ from pipeline.errors import DatasetError
 from pipeline.mixtures.plans.drawn import draw_plan
 from pipeline.mixtures.rendering import render
 from pipeline.mixtures.verification import repair, sum_excess, verify
-from pipeline.recipe.schema import Mix
-from tests.mixtures.test_rendering import _settings, _tree, corpus  # noqa: F401 - the fixture
+from tests.mixtures.small_corpus import digests, inputs_of, plan_settings
 
 
 @pytest.fixture
-def dataset(corpus, tmp_path):  # noqa: F811
+def dataset(corpus, tmp_path):
     """A small dataset and the call that makes it."""
     root, manifest = corpus
-    plan = draw_plan(manifest, _settings(4), seed=0)
+    plan = draw_plan(manifest, plan_settings(4), seed=0)
 
     def generate():
-        return render(plan, manifest, root, tmp_path / "set", Mix(), num_workers=1)
+        return render(plan, manifest, inputs_of("random", root), tmp_path / "set", num_workers=1)
 
     generate()
     return tmp_path / "set", generate
@@ -60,7 +59,7 @@ def test_an_undamaged_dataset_has_no_findings(dataset):
 @pytest.mark.parametrize("problem", DAMAGES)
 def test_damage_is_found_and_repaired(dataset, problem):
     folder, generate = dataset
-    whole = _tree(folder)
+    whole = digests(folder)
     victim = sorted(folder.rglob("s2/*.wav"))[3]
     untouched = sorted(folder.rglob("s1/*.wav"))[0]
     time_before = untouched.stat().st_mtime_ns
@@ -70,32 +69,32 @@ def test_damage_is_found_and_repaired(dataset, problem):
     assert findings[0].mixture_id == victim.stem
     assert re.search(problem, findings[0].problem)
     repair(folder, findings, generate)
-    assert _tree(folder) == whole
+    assert digests(folder) == whole
     assert untouched.stat().st_mtime_ns == time_before
 
 
 def test_strays_and_an_unfinished_generation_are_named(dataset):
     folder, generate = dataset
-    whole = _tree(folder)
+    whole = digests(folder)
     some = next(folder.rglob("mix/*.wav"))
     (some.parent / "stray.wav").write_bytes(some.read_bytes())
     (folder / "mixtures.csv").unlink()
     findings = verify(folder, num_workers=1)
     assert [finding.problem.split(":")[0] for finding in findings] == ["is missing", "does not belong to the dataset"]
     repair(folder, findings, generate)
-    assert _tree(folder) == whole
+    assert digests(folder) == whole
 
 
 def test_tables_that_are_gone_or_changed_are_named_and_written_again(dataset):
     folder, generate = dataset
-    whole = _tree(folder)
+    whole = digests(folder)
     (folder / "files.csv").unlink()
     mixtures = folder / "mixtures.csv"
     mixtures.write_text(mixtures.read_text().replace("valid", "train"))
     findings = verify(folder, num_workers=1)
     assert [str(finding) for finding in findings] == ["files.csv: no such file", "mixtures.csv: is not as it was written"]
     repair(folder, findings, generate)
-    assert _tree(folder) == whole
+    assert digests(folder) == whole
 
 
 def test_a_folder_that_is_no_dataset(tmp_path):

@@ -16,8 +16,10 @@ import pandas as pd
 
 from pipeline.audio.levels import LevelRule
 from pipeline.errors import PlanError
+from pipeline.mixtures.plans.adapter import Adapter
 from pipeline.mixtures.plans.overlap import with_overlap
-from pipeline.recipe.schema import SPLITS, RandomPlan
+from pipeline.mixtures.renderers.drawn import DrawnRenderer
+from pipeline.recipe.schema import SPLITS, RandomPlan, Recipe
 from pipeline.tables import PLAN
 
 HALF_RANGE_DB = 2.5
@@ -38,6 +40,17 @@ class Draw:
     """Of neighbours, as a share of the shorter."""
     order: tuple[int, ...] = ()
     """The sources' places in the order in which they begin."""
+
+
+class RandomDataset(Adapter[RandomPlan]):
+    """Mixtures of any corpus by rules of the recipe's own choice."""
+
+    renderer = DrawnRenderer
+    level_rules = ("active", "loudness", "rms")
+
+    def draw(self, plan: RandomPlan, recipe: Recipe, manifest: pd.DataFrame) -> pd.DataFrame:
+        """See :func:`draw_plan`."""
+        return draw_plan(manifest, plan, seed=recipe.seed)
 
 
 def draw_plan(manifest: pd.DataFrame, plan: RandomPlan, *, seed: int) -> pd.DataFrame:

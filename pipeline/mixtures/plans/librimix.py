@@ -1,129 +1,90 @@
-"""LibriMix's published metadata: which files at which gains make up each mixture.
-
-``libri2mix_test-clean.csv`` has a row per mixture; paths start from LibriSpeech and from WHAM's noise, gains are linear::
-
-    mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain,noise_path,noise_gain
-
-Source: Cosentino et al., "LibriMix: An open-source dataset for generalizable speech separation", 2020.
-"""
+"""LibriMix: the published mixtures of LibriSpeech and WHAM!'s noise, or new ones of any corpus by the same rules."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pandas as pd
 
-from pipeline.errors import PlanError
-from pipeline.mixtures.plans.planned import NOISE
-from pipeline.mixtures.plans.published import find_list, unique_rows
-from pipeline.recipe.schema import LibriMixPlan
-from pipeline.tables import PLAN
-
-RULE = "gain"
-LONG_NAMES = 10
-"""From so many sources on, a mixture's file is named by the MD5 of its id, as the id is too long for a file name."""
+from pipeline.errors import AudioError
+from pipeline.mixtures.plans import librimix_drawn, librimix_lists
+from pipeline.mixtures.plans.adapter import Adapter, Roots, Tables
+from pipeline.mixtures.plans.planned import NOISE, first_hours
+from pipeline.mixtures.plans.published import listed_manifest
+from pipeline.mixtures.renderers.librimix import LibriMixRenderer
+from pipeline.recipe.schema import LibriMixPlan, LibriSpeechCorpus, Recipe
 
 
-def list_name(num_sources: int, subset: str) -> str:
-    """The published file name: ``libri2mix_test-clean.csv``."""
-    return f"libri{num_sources}mix_{subset}.csv"
+class LibriMixDataset(Adapter[LibriMixPlan]):
+    """Libri2Mix and its relatives; noise only where the recipe's types have it."""
+
+    renderer = LibriMixRenderer
+    level_rules = (librimix_lists.RULE,)
+
+    def needs_audio(self, plan: LibriMixPlan) -> bool:
+        """Always where lists are drawn: gains are measured on the files."""
+        return plan.lists == "drawn"
+
+    def draw_with_audio(
+        self,
+        plan: LibriMixPlan,
+        recipe: Recipe,
+        manifest: pd.DataFrame,
+        roots: Roots,
+        *,
+        noises: pd.DataFrame | None,
+        num_workers: int | None = None,
+    ) -> pd.DataFrame:
+        """See :func:`librimix_drawn.draw_lists`."""
+        reading = librimix_drawn.Reading(roots.speech, roots.noise, recipe.corpus.channel, recipe.seed)
+        drawn = librimix_drawn.draw_lists(manifest, plan, reading, noises=noises, num_workers=num_workers)
+        return first_hours(drawn, manifest, plan.limit_hours)
+
+    def is_published(self, plan: LibriMixPlan) -> bool:
+        """Whether the published metadata are read."""
+        return plan.lists == "published"
+
+    def list_names(self, plan: LibriMixPlan, recipe: Recipe) -> Iterable[str]:
+        """One list for every subset of every split."""
+        subsets = [subset for split in plan.splits for subset in _librispeech(recipe).subsets.of(split)]
+        return [librimix_lists.list_name(plan.num_sources, subset) for subset in subsets]
+
+    def read_lists(self, plan: LibriMixPlan, recipe: Recipe, roots: Roots, *, num_workers: int | None = None) -> Tables:
+        """See :func:`librimix_lists.read_lists`; clean mixtures never touch the noise corpus, which need not be there."""
+        assert roots.lists is not None
+        table, speech, noises = librimix_lists.read_lists(roots.lists, plan, _librispeech(recipe).subsets.of)
+        listed = [(speech, roots.speech)]
+        if recipe.mix.with_noise:
+            assert roots.noise is not None
+            listed.append((noises, roots.noise))
+        else:
+            table = table[table["source"] != NOISE].reset_index(drop=True)
+        manifest = _all_manifests(listed, num_workers)
+        return first_hours(table, manifest, plan.limit_hours), manifest
+
+    def write_lists(self, plan: pd.DataFrame, manifest: pd.DataFrame, folder: Path) -> None:
+        """See :func:`librimix_lists.write_lists`."""
+        librimix_lists.write_lists(plan, manifest, folder)
 
 
-def folder_of(subset: str) -> str:
-    """The published tree's name of a LibriSpeech subset: ``train-100`` for ``train-clean-100``."""
-    return subset.replace("-clean", "")
+def _librispeech(recipe: Recipe) -> LibriSpeechCorpus:
+    assert isinstance(recipe.corpus, LibriSpeechCorpus), "the recipe allows published lists for no other corpus"
+    return recipe.corpus
 
 
-def read_lists(
-    folder: Path, plan: LibriMixPlan, subsets_of: Callable[[str], Iterable[str]]
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Read the metadata of the splits a plan asks for.
-
-    Args:
-        folder: holds the published CSV files, or a folder below it does.
-        plan: number of sources, splits and limit; ``limit_hours`` needs lengths: see ``planned.first_hours``.
-        subsets_of: LibriSpeech's subsets of a split, as ``recipe.corpus.subsets.of``.
-
-    Returns:
-        The plan (``tables.PLAN`` and ``subset``, the folder in the published tree), the utterances it uses (``utterance_id,
-        speaker_id, sex, split, path``, paths from LibriSpeech's root on), and its noises (the same, from WHAM's noise root on).
+def _all_manifests(listed: Sequence[tuple[pd.DataFrame, Path]], num_workers: int | None) -> pd.DataFrame:
+    """The manifest of the files listed of several corpora.
 
     Raises:
-        PlanError: a file is missing or lacks columns.
+        AudioError: one line for every file that is missing, of all of them.
     """
-    rows: list[dict[str, Any]] = []
-    speech: list[dict[str, Any]] = []
-    noises: list[dict[str, Any]] = []
-    for split in plan.splits:
-        for subset in subsets_of(split):
-            sexes = read_sexes(folder, subset)
-            for mixture in _read(find_list(folder, list_name(plan.num_sources, subset)), plan):
-                parts = _parts(mixture, plan.num_sources)
-                rows += _plan_rows(mixture, parts, split, subset)
-                speech += [_utterance(path, split, sexes) for name, path, _ in parts if name != NOISE]
-                noises += [_noise(path, split) for name, path, _ in parts if name == NOISE]
-    table = pd.DataFrame(rows, columns=[*PLAN.required(), "subset"])
-    return table, unique_rows(speech), unique_rows(noises)
-
-
-def _read(path: Path, plan: LibriMixPlan) -> list[dict[str, str]]:
-    """The rows of one file, as text."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, nrows=plan.limit)
-    numbers = range(1, plan.num_sources + 1)
-    needed = ["mixture_ID", *(f"source_{k}_{what}" for k in numbers for what in ("path", "gain"))]
-    missing = [name for name in needed if name not in table.columns]
-    if missing:
-        raise PlanError(f"{path}: lacks the columns {', '.join(missing)}")
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def _parts(mixture: Mapping[str, str], num_sources: int) -> list[tuple[str, str, float]]:
-    """Name, path and gain of every source, and of the noise where the list has any."""
-    columns = [(f"s{k}", f"source_{k}") for k in range(1, num_sources + 1)]
-    if "noise_path" in mixture:
-        columns.append((NOISE, NOISE))
-    try:
-        return [(name, mixture[f"{column}_path"], float(mixture[f"{column}_gain"])) for name, column in columns]
-    except ValueError as error:
-        raise PlanError(f"mixture {mixture['mixture_ID']}: a gain is no number ({error})") from None
-
-
-def _plan_rows(mixture: Mapping[str, str], parts: list[tuple[str, str, float]], split: str, subset: str) -> list[dict[str, Any]]:
-    name = mixture["mixture_ID"]
-    if len([part for part in parts if part[0] != NOISE]) >= LONG_NAMES:
-        name = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
-    return [
-        {
-            "mixture_id": name,
-            "split": split,
-            "source": source,
-            "utterance_id": PurePosixPath(path).stem,
-            "level_rule": RULE,
-            "level": gain,
-            "start_seconds": 0.0,
-            "subset": folder_of(subset),
-        }
-        for source, path, gain in parts
-    ]
-
-
-def _utterance(path: str, split: str, sexes: Mapping[str, str]) -> dict[str, Any]:
-    stem = PurePosixPath(path).stem
-    speaker = stem.split("-")[0]
-    return {"utterance_id": stem, "speaker_id": speaker, "sex": sexes.get(speaker, ""), "split": split, "path": path}
-
-
-def _noise(path: str, split: str) -> dict[str, Any]:
-    return {"utterance_id": PurePosixPath(path).stem, "speaker_id": "", "sex": "", "split": split, "path": path}
-
-
-def read_sexes(folder: Path, subset: str) -> dict[str, str]:
-    """Sex by speaker, from the published list of a LibriSpeech subset where it lies beside LibriMix's."""
-    found = sorted(Path(folder).rglob(f"LibriSpeech/{subset}.csv"))
-    if not found:
-        return {}
-    table = pd.read_csv(found[0], dtype=str, keep_default_na=False, usecols=["speaker_ID", "sex"])
-    return dict(zip(table["speaker_ID"], table["sex"], strict=True))
+    manifests, findings = [], []
+    for files, root in listed:
+        try:
+            manifests.append(listed_manifest(files, root, num_workers=num_workers))
+        except AudioError as error:
+            findings.append(str(error))
+    if findings:
+        raise AudioError("\n".join(findings))
+    return pd.concat(manifests, ignore_index=True)

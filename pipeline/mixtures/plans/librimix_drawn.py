@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,9 @@ from pipeline.audio.mixing import PEAK, extended, fit_lengths, source_gain
 from pipeline.audio.resampling import resample
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import AudioError, PlanError
-from pipeline.files import written_whole
 from pipeline.mixtures.plans.drawn import LOUDNESS_LUFS, safe_name, unique_id
-from pipeline.mixtures.plans.librimix import RULE, list_name
-from pipeline.mixtures.plans.overlap import begin_order, begin_times, dealt
+from pipeline.mixtures.plans.librimix_lists import RULE
+from pipeline.mixtures.plans.overlap import begin_order, begin_times, ratio_for
 from pipeline.mixtures.plans.planned import NOISE
 from pipeline.recipe.schema import LibriMixPlan
 from pipeline.tables import PLAN
@@ -147,17 +146,17 @@ def combine(
         raise PlanError(f"split {split}: its {len(speech)} utterances combine to {len(groups)} mixtures; lower plan.num_mixtures")
     if len(groups) < asked:
         logger.info("split train: using every utterance once gives %d mixtures rather than %d", len(groups), asked)
-    combinations = _begun(groups, plan.overlap, split=split, seed=seed)
+    combinations = _named(groups, plan.overlap, split=split, seed=seed)
     return _with_noises(combinations, noises, split=split, seed=seed) if noises is not None else combinations
 
 
-def _begun(groups: Sequence[tuple[File, ...]], ratios: Sequence[float], *, split: str, seed: int) -> list[Combination]:
+def _named(groups: Sequence[tuple[File, ...]], ratios: Sequence[float], *, split: str, seed: int) -> list[Combination]:
     """The groups with their names, and when each source of them begins."""
     taken: set[str] = set()
     combinations = []
     for index, group in enumerate(groups):
         name = unique_id(safe_name("_".join(file.utterance_id for file in group)), taken)
-        ratio = dealt(ratios, index)
+        ratio = ratio_for(ratios, index)
         begins = begin_times([file.seconds for file in group], ratio, begin_order(len(group), f"{seed}/{split}/{name}/order"))
         combinations.append(Combination(name, split, group, begins, ratio))
     return combinations
@@ -281,49 +280,3 @@ def _plan_rows(combination: Combination, gains: Sequence[float]) -> list[dict[st
         }
         for name, file, gain, begin in zip([*names, NOISE], files, gains, [*combination.begins_seconds, 0.0], strict=False)
     ]
-
-
-# --------------------------------------------------------------------------------------------------------------- writing
-def write_lists(plan: pd.DataFrame, manifest: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write a plan of gains as LibriMix's metadata: ``libri2mix_dev.csv`` and ``libri2mix_dev_info.csv`` for every subset.
-
-    Args:
-        plan: see :func:`draw_lists`.
-        manifest: of its speech and noise.
-        folder: gets the files.
-
-    Returns:
-        The files written.
-    """
-    facts = manifest.set_index("utterance_id")[["path", "speaker_id", "sex"]]
-    written = []
-    for subset, rows in plan.join(facts, on="utterance_id").groupby("subset", sort=False):
-        mixtures = [list(group.itertuples()) for _, group in rows.groupby("mixture_id", sort=False)]
-        num_sources = len([row for row in mixtures[0] if row.source != NOISE])
-        path = folder / list_name(num_sources, str(subset))
-        written.append(_write(path, [_metadata_row(mixture) for mixture in mixtures]))
-        written.append(_write(path.with_name(f"{path.stem}_info.csv"), [_info_row(mixture) for mixture in mixtures]))
-    return written
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    with written_whole(path) as temporary:
-        pd.DataFrame(list(rows)).to_csv(temporary, index=False, lineterminator="\n")
-    return path
-
-
-def _metadata_row(mixture: Sequence[Any]) -> dict[str, Any]:
-    cells: dict[str, Any] = {"mixture_ID": mixture[0].mixture_id}
-    for row in mixture:
-        column = NOISE if row.source == NOISE else f"source_{row.source.removeprefix('s')}"
-        cells |= {f"{column}_path": row.path, f"{column}_gain": row.level}
-    return cells
-
-
-def _info_row(mixture: Sequence[Any]) -> dict[str, Any]:
-    cells: dict[str, Any] = {"mixture_ID": mixture[0].mixture_id}
-    for row in mixture:
-        if row.source != NOISE:
-            number = row.source.removeprefix("s")
-            cells |= {f"speaker_{number}_ID": row.speaker_id, f"speaker_{number}_sex": row.sex}
-    return cells

@@ -40,7 +40,7 @@ def _milliseconds_up(seconds: float) -> float:
     return ceil(round(1000 * seconds, 6)) / 1000
 
 
-def dealt(ratios: Sequence[float], index: int) -> float:
+def ratio_for(ratios: Sequence[float], index: int) -> float:
     """The ratio of mixture ``index`` of a split: the ratios take turns, so each has the same share of every split."""
     return ratios[index % len(ratios)]
 
@@ -58,7 +58,7 @@ def with_overlap(plan: pd.DataFrame, manifest: pd.DataFrame, ratios: Sequence[fl
     Args:
         plan: see ``tables.PLAN``, without noise.
         manifest: with its utterances' lengths.
-        ratios: from 0 to 1, dealt out in turns to the mixtures of each split.
+        ratios: from 0 to 1, taken in turns by the mixtures of each split.
         seed: of the recipe; with split and mixture it decides who begins first.
     """
     if list(ratios) == [FULL]:
@@ -71,7 +71,7 @@ def with_overlap(plan: pd.DataFrame, manifest: pd.DataFrame, ratios: Sequence[fl
         plan[["split", "mixture_id", "utterance_id"]].itertuples(index=False), lambda row: row[:2]
     ):
         seconds = [seconds_of[row.utterance_id] for row in rows]
-        ratio = dealt(ratios, indices[split])
+        ratio = ratio_for(ratios, indices[split])
         indices[split] += 1
         begins += begin_times(seconds, ratio, begin_order(len(seconds), f"{seed}/{split}/{name}/order"))
         overlaps += [ratio] * len(seconds)

@@ -137,11 +137,13 @@ def _planned(rows: Sequence[Any]) -> PlannedMixture:
     )
 
 
-def first_hours(plan: pd.DataFrame, manifest: pd.DataFrame, limit_hours: float) -> pd.DataFrame:
-    """The first mixtures of every split that together last so many hours.
+def first_hours(plan: pd.DataFrame, manifest: pd.DataFrame, limit_hours: float | None) -> pd.DataFrame:
+    """The first mixtures of every split that together last so many hours; None keeps all.
 
     Each counts as long as its shortest source, as in mode ``min``; where some begin late, until the last source has ended.
     """
+    if limit_hours is None:
+        return plan
     lengths = manifest.set_index("utterance_id")
     seconds = plan["utterance_id"].map(lengths["num_samples"] / lengths["sample_rate"])
     speech = plan.assign(ends=plan["start_seconds"] + seconds)[plan["source"] != NOISE]

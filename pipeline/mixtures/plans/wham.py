@@ -12,12 +12,40 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import PlanError
+from pipeline.mixtures.plans.adapter import Adapter, Roots
 from pipeline.mixtures.plans.drawn import draw_plan
 from pipeline.mixtures.plans.planned import NOISE
-from pipeline.recipe.schema import WhamPlan
+from pipeline.mixtures.renderers.wham import WhamRenderer
+from pipeline.recipe.schema import Recipe, WhamPlan
 
 RULE = "wham"
 SNR_DB = (-3.0, 6.0)
+
+
+class WhamDataset(Adapter[WhamPlan]):
+    """WHAM!'s rules for any corpus of speech and of noise."""
+
+    renderer = WhamRenderer
+    level_rules = (RULE,)
+    needs_noise = True
+
+    def needs_audio(self, plan: WhamPlan) -> bool:
+        """Always: every mixture has noise."""
+        return True
+
+    def draw_with_audio(
+        self,
+        plan: WhamPlan,
+        recipe: Recipe,
+        manifest: pd.DataFrame,
+        roots: Roots,
+        *,
+        noises: pd.DataFrame | None,
+        num_workers: int | None = None,
+    ) -> pd.DataFrame:
+        """See :func:`draw_lists`."""
+        assert noises is not None, "needs_noise says so"
+        return draw_lists(manifest, plan, seed=recipe.seed, noises=noises)
 
 
 def draw_lists(manifest: pd.DataFrame, plan: WhamPlan, *, seed: int, noises: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ The mixture is called ``40na010x_1.9857_01xo031a_-1.9857``. Source: create_wav_2
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from math import log10
 from pathlib import Path, PurePosixPath
@@ -21,28 +21,63 @@ from pipeline.audio.files import read_audio
 from pipeline.audio.levels import active_level
 from pipeline.audio.resampling import resample
 from pipeline.compute.workers import chunked, map_parallel
+from pipeline.corpora.wsj0 import MERL_SPLITS
 from pipeline.errors import AudioError, PlanError
 from pipeline.files import written_whole
+from pipeline.mixtures.plans.adapter import Adapter, Roots, Tables
 from pipeline.mixtures.plans.drawn import draw_plan, mixture_name
-from pipeline.mixtures.plans.planned import NOISE
-from pipeline.mixtures.plans.published import find_list, unique_rows
-from pipeline.recipe.schema import Wsj0MixPlan
+from pipeline.mixtures.plans.planned import NOISE, first_hours
+from pipeline.mixtures.plans.published import find_list, listed_manifest, unique_rows
+from pipeline.mixtures.renderers.wsj0mix import LEVEL_RATE, Wsj0MixRenderer
+from pipeline.recipe.schema import Recipe, Wsj0MixPlan
 from pipeline.tables import PLAN
 
-SPLITS = {"train": "tr", "valid": "cv", "test": "tt"}
-"""MERL's names of the splits."""
 RULE = "active_8k"
 TOP = "wsj0/"
 """What every path of the lists begins with; a corpus root is that folder."""
-LEVEL_RATE = 8000
 TOLERANCE_DB = 0.3
 """Versions of the published level meter differ by up to 0.12 dB; the far-field microphone by 1 to 4.5 dB."""
 _CHUNK = 32
 
 
+class Wsj0MixDataset(Adapter[Wsj0MixPlan]):
+    """WSJ0-2mix and its relatives: MERL's own mixtures of WSJ0, or new ones of any corpus by the same rules."""
+
+    renderer = Wsj0MixRenderer
+    level_rules = (RULE,)
+
+    def draw(self, plan: Wsj0MixPlan, recipe: Recipe, manifest: pd.DataFrame) -> pd.DataFrame:
+        """See :func:`draw_lists`."""
+        return first_hours(draw_lists(manifest, plan, seed=recipe.seed), manifest, plan.limit_hours)
+
+    def is_published(self, plan: Wsj0MixPlan) -> bool:
+        """Whether MERL's own lists are read."""
+        return plan.lists == "published"
+
+    def list_names(self, plan: Wsj0MixPlan, recipe: Recipe) -> Iterable[str]:
+        """One list for every split."""
+        return [list_name(plan.num_sources, split) for split in plan.splits]
+
+    def read_lists(self, plan: Wsj0MixPlan, recipe: Recipe, roots: Roots, *, num_workers: int | None = None) -> Tables:
+        """See :func:`read_lists`."""
+        assert roots.lists is not None
+        table, speech = read_lists(roots.lists, plan)
+        manifest = listed_manifest(speech, roots.speech, num_workers=num_workers)
+        return first_hours(table, manifest, plan.limit_hours), manifest
+
+    def check_levels(self, recipe: Recipe, manifest: pd.DataFrame, roots: Roots, *, num_workers: int | None = None) -> None:
+        """Compare the speech with the levels MERL measured, where their tables are beside the lists."""
+        if roots.lists is not None and (published := read_levels(roots.lists)):
+            check_levels(manifest, roots.speech, published, channel=recipe.corpus.channel, num_workers=num_workers)
+
+    def write_lists(self, plan: pd.DataFrame, manifest: pd.DataFrame, folder: Path) -> None:
+        """See :func:`write_lists`."""
+        write_lists(plan, manifest, folder)
+
+
 def list_name(num_sources: int, split: str) -> str:
     """The published file name: ``mix_2_spk_tr.txt``."""
-    return f"mix_{num_sources}_spk_{SPLITS[split]}.txt"
+    return f"mix_{num_sources}_spk_{MERL_SPLITS[split]}.txt"
 
 
 def read_lists(folder: Path, plan: Wsj0MixPlan) -> tuple[pd.DataFrame, pd.DataFrame]:

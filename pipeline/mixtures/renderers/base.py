@@ -1,4 +1,4 @@
-"""What all renderers share: their inputs and outputs, the memory of utterances, the rows of the tables of mixtures."""
+"""What all renderers share: their inputs and outputs, the cache of utterances, the rows of the tables of mixtures."""
 
 from __future__ import annotations
 
@@ -29,12 +29,18 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where a rendering reads from, and what it shall make."""
+    """What rendering and packing read, and what they make of it."""
 
+    kind: str
+    """Of the plan: a key of ``plans.build.ADAPTERS``, which names the renderer."""
     corpus_root: Path
+    """What the manifest's paths start from."""
     noise_root: Path | None
+    """What the paths of noise start from; None for clean mixtures."""
     channel: int | None
+    """Of speech files with several; None where there is but one."""
     mix: Mix
+    """Rates, modes, types and sample format."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,9 @@ class Rendered:
 class Renderer(Protocol):
     """Makes the files of one mixture after another."""
 
+    def __init__(self, inputs: Inputs) -> None:
+        """Open nothing yet."""
+
     def render(self, mixture: PlannedMixture) -> Rendered:
         """Every variant of one mixture.
 
@@ -68,9 +77,9 @@ class Renderer(Protocol):
         """
 
 
-# ---------------------------------------------------------------------------------------------------------------- voices
+# ------------------------------------------------------------------------------------------------------------ utterances
 @dataclass(frozen=True)
-class Voice:
+class CachedUtterance:
     """An utterance at every sample rate asked for."""
 
     signals: Mapping[int, Array]
@@ -78,6 +87,7 @@ class Voice:
     level: float = 0.0
     """dB, LUFS or power, as the renderer measures it."""
     peak: float = 0.0
+    """Largest absolute sample, at the rate the level was measured at."""
 
     @property
     def num_bytes(self) -> int:
@@ -85,41 +95,50 @@ class Voice:
         return sum(signal.nbytes for signal in self.signals.values())
 
 
-class Voices:
-    """Remembers the voices used last, as many as fit into a fixed share of memory, and the levels of all."""
+class UtteranceCache:
+    """The utterances used last, as many as fit into a fixed share of memory, and the levels of all."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
-        self._voices: OrderedDict[str, Voice] = OrderedDict()
+        self._utterances: OrderedDict[str, CachedUtterance] = OrderedDict()
         self._levels: dict[str, float] = {}
         self._max_bytes = max_bytes
         self._num_bytes = 0
 
     def get(
-        self, path: str, make: Callable[[float | None], Voice], suffices: Callable[[Voice], bool] = lambda voice: True
-    ) -> Voice:
-        """The voice of a path; if it is not remembered, or does not suffice, it is made, from the level if that is known."""
-        if path in self._voices and not suffices(self._voices[path]):
-            self._num_bytes -= self._voices.pop(path).num_bytes
-        if path not in self._voices:
-            self._voices[path] = make(self._levels.get(path))
-            self._levels[path] = self._voices[path].level
-            self._num_bytes += self._voices[path].num_bytes
-        self._voices.move_to_end(path)
-        while self._num_bytes > self._max_bytes and len(self._voices) > 1:
-            self._num_bytes -= self._voices.popitem(last=False)[1].num_bytes
-        return self._voices[path]
+        self,
+        path: str,
+        read: Callable[[float | None], CachedUtterance],
+        suffices: Callable[[CachedUtterance], bool] = lambda utterance: True,
+    ) -> CachedUtterance:
+        """The utterance of a path.
+
+        Args:
+            path: of the file; what it is found by.
+            read: makes the utterance if it is not in the cache, from its level if that is known already.
+            suffices: whether one from the cache will do; if not, it is read again.
+        """
+        if path in self._utterances and not suffices(self._utterances[path]):
+            self._num_bytes -= self._utterances.pop(path).num_bytes
+        if path not in self._utterances:
+            self._utterances[path] = read(self._levels.get(path))
+            self._levels[path] = self._utterances[path].level
+            self._num_bytes += self._utterances[path].num_bytes
+        self._utterances.move_to_end(path)
+        while self._num_bytes > self._max_bytes and len(self._utterances) > 1:
+            self._num_bytes -= self._utterances.popitem(last=False)[1].num_bytes
+        return self._utterances[path]
 
 
-def voice_of(voices: Voices, path: str, rule: LevelRule, inputs: Inputs) -> Voice:
-    """A voice as drawn mixtures use it, at every rate of the recipe: remembered, or read by :func:`read_voice`."""
+def cached_utterance(cache: UtteranceCache, path: str, rule: LevelRule, inputs: Inputs) -> CachedUtterance:
+    """An utterance at every rate of the recipe, from the cache or read by :func:`read_utterance`."""
     rates = [variant.sample_rate for variant in inputs.mix.variants]
-    return voices.get(path, partial(read_voice, inputs.corpus_root / path, rates, rule, inputs.channel))
+    return cache.get(path, partial(read_utterance, inputs.corpus_root / path, rates, rule, inputs.channel))
 
 
-def read_voice(
+def read_utterance(
     path: Path, sample_rates: Iterable[int], rule: LevelRule, channel: int | None, known_level: float | None = None
-) -> Voice:
-    """An utterance as drawn mixtures use it: resampled in double precision, kept as float32, measured over the whole of it.
+) -> CachedUtterance:
+    """Read an utterance: resampled in double precision, kept as float32, its level measured over the whole of it.
 
     Args:
         path: of the file.
@@ -137,7 +156,7 @@ def read_voice(
     level = level_db(measured, rate, rule) if known_level is None else known_level
     if not np.isfinite(level):
         raise AudioError(f"{path}: {SILENT}")
-    return Voice(signals, level, peak=float(np.abs(measured).max()))
+    return CachedUtterance(signals, level, peak=float(np.abs(measured).max()))
 
 
 # ---------------------------------------------------------------------------------------------------------------- tables
@@ -176,6 +195,6 @@ def source_cells(mixture: PlannedMixture, source: PlannedSource, path: str, gain
     }
 
 
-def suffix(mix: Mix) -> str:
-    """The file names' ending."""
+def file_ending(mix: Mix) -> str:
+    """What the names of audio files end with."""
     return ".flac" if mix.encoding == "flac" else ".wav"

@@ -23,14 +23,14 @@ from pipeline.mixtures.renderers.base import (
     MIXTURES_FILE,
     Array,
     AudioFile,
+    CachedUtterance,
     Inputs,
     Rendered,
     Row,
-    Voice,
-    Voices,
+    UtteranceCache,
+    file_ending,
     mixture_cells,
     source_cells,
-    suffix,
     table_of,
 )
 from pipeline.recipe.schema import Mix, MixType, Variant
@@ -46,7 +46,7 @@ class LibriMixRenderer:
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
-        self._voices = Voices()
+        self._cache = UtteranceCache()
 
     def render(self, mixture: PlannedMixture) -> Rendered:
         """Every variant and type of one mixture."""
@@ -80,13 +80,13 @@ class LibriMixRenderer:
         """The beginning of an utterance; another mixture may have heard more or less of it."""
         wanted = source.num_samples if heard is None else min(heard, source.num_samples)
         read = partial(self._read, source, heard)
-        voice = self._voices.get(source.path, read, lambda known: len(known.signals[source.sample_rate]) >= wanted)
-        return voice.signals[source.sample_rate]
+        utterance = self._cache.get(source.path, read, lambda known: len(known.signals[source.sample_rate]) >= wanted)
+        return utterance.signals[source.sample_rate]
 
-    def _read(self, source: PlannedSource, heard: int | None, _: float | None) -> Voice:
+    def _read(self, source: PlannedSource, heard: int | None, _: float | None) -> CachedUtterance:
         path = self._inputs.corpus_root / source.path
         samples, own_rate = read_audio(path, channel=self._inputs.channel, stop=heard, dtype="float32")
-        return Voice({own_rate: samples})
+        return CachedUtterance({own_rate: samples})
 
     def _read_noise(self, noise: PlannedSource, longest: int, heard: int | None) -> Array:
         assert self._inputs.noise_root is not None, "render() asks for it"
@@ -123,13 +123,13 @@ def _heard(mixture: PlannedMixture, variants: Sequence[Variant]) -> dict[str, in
 
 def _placed(components: Components, mixture: PlannedMixture, rate: int) -> dict[str, Array]:
     """The speech from where it begins on, and the noise as long as all of it, to the sample."""
-    placed = {source.name: begun(components[source.name], source.start(rate)) for source in mixture.sources}
+    placed = {source.name: delayed(components[source.name], source.start(rate)) for source in mixture.sources}
     if NOISE not in components:
         return placed
     return placed | {NOISE: fit_length(components[NOISE], max(map(len, placed.values())))}
 
 
-def begun(samples: Array, start: int) -> Array:
+def delayed(samples: Array, start: int) -> Array:
     """A signal after so many samples of silence."""
     return np.concatenate([np.zeros(start, samples.dtype), samples]) if start else samples
 
@@ -181,7 +181,7 @@ def _add(
     num_sources = len(mixture.sources)
     top = f"Libri{num_sources}Mix/{variant.name}/{mixture.subset}"
     metadata = f"Libri{num_sources}Mix/{variant.name}/metadata"
-    paths = {name: f"{top}/{name}/{mixture.mixture_id}{suffix(mix)}" for name in signals}
+    paths = {name: f"{top}/{name}/{mixture.mixture_id}{file_ending(mix)}" for name in signals}
     rendered.files.extend(AudioFile(paths[name], samples, variant.sample_rate) for name, samples in stored.items())
     for kind in mix.types:
         names, length = names_in(kind, num_sources), len(signals[kind])

@@ -15,23 +15,24 @@ from pipeline.audio.files import read_audio
 from pipeline.audio.levels import loudness
 from pipeline.audio.mixing import Mixed, Utterance, extended, fade_length, fit_length, mix_at_levels
 from pipeline.audio.resampling import resample
+from pipeline.corpora.wsj0 import MERL_SPLITS
 from pipeline.errors import AudioError
 from pipeline.mixtures.plans.planned import NOISE, PlannedMixture, PlannedSource
 from pipeline.mixtures.renderers.base import (
     SILENT,
     Array,
     AudioFile,
+    CachedUtterance,
     Inputs,
     Rendered,
-    Voice,
-    Voices,
+    UtteranceCache,
+    cached_utterance,
+    file_ending,
     mixture_cells,
     source_cells,
-    suffix,
-    voice_of,
 )
 from pipeline.mixtures.renderers.librimix import names_in, summed, table_of_type
-from pipeline.mixtures.renderers.wsj0mix import FOLDERS, stored
+from pipeline.mixtures.renderers.wsj0mix import stored
 from pipeline.recipe.schema import Mix, MixType, Variant
 
 PEAK = 0.95
@@ -42,16 +43,16 @@ class WhamRenderer:
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
-        self._voices = Voices()
+        self._cache = UtteranceCache()
 
     def render(self, mixture: PlannedMixture) -> Rendered:
         """Every variant and type of one mixture."""
         mix = self._inputs.mix
-        voices = [voice_of(self._voices, source.path, "active", self._inputs) for source in mixture.sources]
-        noises, noise_gain = self._noise(mixture, voices[0])
+        sources = [cached_utterance(self._cache, source.path, "active", self._inputs) for source in mixture.sources]
+        noises, noise_gain = self._noise(mixture, sources[0])
         rendered = Rendered()
         for variant in mix.variants:
-            utterances = [Utterance(voice.signals[variant.sample_rate], voice.level, voice.peak) for voice in voices]
+            utterances = [Utterance(each.signals[variant.sample_rate], each.level, each.peak) for each in sources]
             levels, starts = [source.level for source in mixture.sources], mixture.starts(variant.sample_rate)
             mixed = mix_at_levels(utterances, levels, rule="active", mode=variant.mode, starts=starts)
             parts = {source.name: samples for source, samples in zip(mixture.sources, mixed.sources, strict=True)}
@@ -61,7 +62,7 @@ class WhamRenderer:
             _add(rendered, mixture, mixed, parts, variant, mix)
         return rendered
 
-    def _noise(self, mixture: PlannedMixture, first: Voice) -> tuple[dict[int, Array], float]:
+    def _noise(self, mixture: PlannedMixture, first: CachedUtterance) -> tuple[dict[int, Array], float]:
         """The noise at every sample rate, as long as the mixture, and its gain beside sources at their levels."""
         if not self._inputs.mix.with_noise or mixture.noise is None or self._inputs.noise_root is None:
             return {}, 0.0
@@ -119,8 +120,8 @@ def _add(
     mixtures: dict[MixType, Array] = {kind: summed([parts[n] for n in names_in(kind, num_sources)]) for kind in mix.types}
     signals = {**parts, **{str(kind): samples for kind, samples in mixtures.items()}}
     scale = peak_scale(signals.values())
-    top = f"{variant.name}/{FOLDERS[mixture.split]}"
-    paths = {name: f"{top}/{name}/{mixture.mixture_id}{suffix(mix)}" for name in signals}
+    top = f"{variant.name}/{MERL_SPLITS[mixture.split]}"
+    paths = {name: f"{top}/{name}/{mixture.mixture_id}{file_ending(mix)}" for name in signals}
     for name, samples in signals.items():
         rendered.files.append(AudioFile(paths[name], stored(samples * samples.dtype.type(scale), mix), variant.sample_rate))
     for kind in mix.types:

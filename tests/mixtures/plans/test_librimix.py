@@ -13,11 +13,12 @@ from pipeline.audio.mixing import extended
 from pipeline.errors import AudioError, DatasetError, PlanError
 from pipeline.mixtures.footprint import footprint
 from pipeline.mixtures.interchange import export_dataset
-from pipeline.mixtures.plans import librimix
+from pipeline.mixtures.plans import librimix_lists
 from pipeline.mixtures.plans.published import listed_manifest
 from pipeline.mixtures.rendering import check_inputs, render
 from pipeline.recipe.schema import LibriMixPlan, Mix, Subsets, Variant
 from pipeline.tables import MIXTURES, PLAN, check_table, read_table
+from tests.mixtures.small_corpus import inputs_of
 
 RATE = 16000
 TYPES = ["mix_clean", "mix_both", "mix_single"]
@@ -108,7 +109,7 @@ def _subsets(split):
 
 def _prepared(folder, num_sources, num_rows=4):
     lists, speech, wham, rows = _published(folder, num_sources, num_rows)
-    plan, utterances, noises = librimix.read_lists(lists, _plan(num_sources), _subsets)
+    plan, utterances, noises = librimix_lists.read_lists(lists, _plan(num_sources), _subsets)
     manifest = pd.concat([listed_manifest(utterances, speech, num_workers=1), listed_manifest(noises, wham, num_workers=1)])
     return plan, manifest, speech, wham, rows
 
@@ -124,8 +125,8 @@ def _mix(types=TYPES, variants=VARIANTS, **settings):
 def test_every_file_equals_a_straightforward_rendering(tmp_path, num_sources, num_workers):
     plan, manifest, speech, wham, rows = _prepared(tmp_path, num_sources)
     out = tmp_path / "out"
-    check_inputs(plan, manifest, speech, _mix(), noise_root=wham, num_workers=1)
-    render(plan, manifest, speech, out, _mix(), noise_root=wham, num_workers=num_workers)
+    check_inputs(plan, manifest, inputs_of("librimix", speech, _mix(), noise_root=wham), num_workers=1)
+    render(plan, manifest, inputs_of("librimix", speech, _mix(), noise_root=wham), out, num_workers=num_workers)
     compared, clipped, precisions = 0, 0, set()
     for rate, mode in VARIANTS:
         for row in rows:
@@ -151,8 +152,10 @@ def test_every_file_equals_a_straightforward_rendering(tmp_path, num_sources, nu
 @pytest.mark.parametrize("variants", [[(8000, "min")], [(16000, "min"), (8000, "max")]])
 def test_fewer_variants_give_the_same_files(tmp_path, variants):
     plan, manifest, speech, wham, _ = _prepared(tmp_path, 2)
-    render(plan, manifest, speech, tmp_path / "all", _mix(), noise_root=wham, num_workers=1)
-    render(plan, manifest, speech, tmp_path / "some", _mix(variants=variants), noise_root=wham, num_workers=1)
+    render(plan, manifest, inputs_of("librimix", speech, _mix(), noise_root=wham), tmp_path / "all", num_workers=1)
+    render(
+        plan, manifest, inputs_of("librimix", speech, _mix(variants=variants), noise_root=wham), tmp_path / "some", num_workers=1
+    )
     written = [path.relative_to(tmp_path / "some") for path in (tmp_path / "some").rglob("*.wav")]
     assert len(written) == 4 * 6 * len(variants)
     assert all((tmp_path / "some" / path).read_bytes() == (tmp_path / "all" / path).read_bytes() for path in written)
@@ -166,10 +169,10 @@ def test_an_utterance_heard_for_longer_than_before(tmp_path):
         _surrogate(speech / rows[number]["source_2_path"], length, number)
         rows[number] |= shared
     pd.DataFrame(rows).to_csv(lists / "Libri2Mix/libri2mix_test-clean.csv", index=False)
-    plan, utterances, noises = librimix.read_lists(lists, _plan(2), _subsets)
+    plan, utterances, noises = librimix_lists.read_lists(lists, _plan(2), _subsets)
     manifest = pd.concat([listed_manifest(utterances, speech, num_workers=1), listed_manifest(noises, wham, num_workers=1)])
     mix = _mix(variants=[(8000, "min"), (16000, "min")])
-    render(plan, manifest, speech, tmp_path / "out", mix, noise_root=wham, num_workers=1)
+    render(plan, manifest, inputs_of("librimix", speech, mix, noise_root=wham), tmp_path / "out", num_workers=1)
     for row in rows:
         for rate in (8000, 16000):
             for name, samples in _straightforward(row, 2, speech, wham, rate, "min").items():
@@ -181,8 +184,8 @@ def test_an_utterance_heard_for_longer_than_before(tmp_path):
 def test_clean_mixtures_never_touch_the_noise(tmp_path):
     plan, manifest, speech, wham, rows = _prepared(tmp_path, 2)
     mix = _mix(types=["mix_clean"], variants=[(8000, "min")])
-    check_inputs(plan, manifest[manifest["speaker_id"] != ""], speech, mix, num_workers=1)
-    render(plan, manifest[manifest["speaker_id"] != ""], speech, tmp_path / "out", mix, num_workers=1)
+    check_inputs(plan, manifest[manifest["speaker_id"] != ""], inputs_of("librimix", speech, mix), num_workers=1)
+    render(plan, manifest[manifest["speaker_id"] != ""], inputs_of("librimix", speech, mix), tmp_path / "out", num_workers=1)
     folders = {path.name for path in (tmp_path / "out/Libri2Mix/wav8k/min/test").iterdir()}
     assert folders == {"s1", "s2", "mix_clean"}
     truth = _straightforward(rows[0], 2, speech, wham, 8000, "min")
@@ -194,7 +197,7 @@ def test_clean_mixtures_never_touch_the_noise(tmp_path):
 def test_the_published_tables_are_written(tmp_path):
     plan, manifest, speech, wham, rows = _prepared(tmp_path, 2)
     out = tmp_path / "out"
-    render(plan, manifest, speech, out, _mix(variants=[(8000, "max")]), noise_root=wham, num_workers=1)
+    render(plan, manifest, inputs_of("librimix", speech, _mix(variants=[(8000, "max")]), noise_root=wham), out, num_workers=1)
     metadata = out / "Libri2Mix/wav8k/max/metadata"
     assert sorted(path.name for path in metadata.iterdir()) == sorted(
         f"{family}_test_{kind}.csv" for family in ("mixture", "metrics") for kind in TYPES
@@ -214,7 +217,7 @@ def test_the_published_tables_are_written(tmp_path):
 def test_absolute_paths_where_asked_for(tmp_path):
     plan, manifest, speech, wham, _ = _prepared(tmp_path, 2, num_rows=1)
     mix = _mix(variants=[(8000, "min")])
-    mixtures = render(plan, manifest, speech, tmp_path / "out", mix, noise_root=wham, num_workers=1)
+    mixtures = render(plan, manifest, inputs_of("librimix", speech, mix, noise_root=wham), tmp_path / "out", num_workers=1)
     written = export_dataset(mixtures, tmp_path / "out", tmp_path / "lists", to="librimix")
     metadata = Path("Libri2Mix/wav8k/min/metadata")
     assert [path.relative_to(tmp_path / "lists") for path in written] == [
@@ -234,7 +237,7 @@ def test_absolute_paths_where_asked_for(tmp_path):
 def test_the_table_of_mixtures_is_of_the_first_type_and_variant(tmp_path):
     plan, manifest, speech, wham, rows = _prepared(tmp_path, 2)
     mix = _mix(types=["mix_both", "mix_single"], variants=[(8000, "min"), (16000, "max")])
-    render(plan, manifest, speech, tmp_path / "out", mix, noise_root=wham, num_workers=1)
+    render(plan, manifest, inputs_of("librimix", speech, mix, noise_root=wham), tmp_path / "out", num_workers=1)
     tables = sorted(path.name for path in (tmp_path / "out").glob("mixtures*.csv"))
     assert tables == [
         "mixtures-wav16k-max-mix_single.csv",
@@ -253,7 +256,13 @@ def test_torchaudio_reads_the_tree(tmp_path):
         warnings.simplefilter("ignore")
         datasets = pytest.importorskip("torchaudio.datasets")
     plan, manifest, speech, wham, rows = _prepared(tmp_path, 2)
-    render(plan, manifest, speech, tmp_path / "out", _mix(variants=[(8000, "min")]), noise_root=wham, num_workers=1)
+    render(
+        plan,
+        manifest,
+        inputs_of("librimix", speech, _mix(variants=[(8000, "min")]), noise_root=wham),
+        tmp_path / "out",
+        num_workers=1,
+    )
     for task, folder in (("sep_clean", "mix_clean"), ("sep_noisy", "mix_both")):
         dataset = datasets.LibriMix(tmp_path / "out", subset="test", num_speakers=2, sample_rate=8000, task=task, mode="min")
         assert len(dataset) == len(rows)
@@ -267,13 +276,13 @@ def test_noise_too_short_to_be_repeated_is_named(tmp_path):
     noise = wham / manifest[manifest["speaker_id"] == ""]["path"].iloc[0]
     soundfile.write(noise, np.full(5000, 0.1), RATE)
     with pytest.raises(AudioError, match="half second"):
-        render(plan, manifest, speech, tmp_path / "out", _mix(), noise_root=wham, num_workers=1)
+        render(plan, manifest, inputs_of("librimix", speech, _mix(), noise_root=wham), tmp_path / "out", num_workers=1)
 
 
 def test_noise_without_a_corpus_is_refused(tmp_path):
     plan, manifest, speech, _, _ = _prepared(tmp_path, 2, num_rows=1)
     with pytest.raises(PlanError, match="wham_noise"):
-        check_inputs(plan, manifest, speech, _mix(), num_workers=1)
+        check_inputs(plan, manifest, inputs_of("librimix", speech, _mix()), num_workers=1)
 
 
 @pytest.mark.parametrize("length", [100, 9000, 20000, 40001, 100000])
@@ -289,7 +298,7 @@ def test_extended_noise(length):
 def test_the_published_metadata_are_read(corpora, num_sources, counts):
     splits = [split for split, count in zip(("train", "valid", "test"), counts, strict=True) if count]
     settings = LibriMixPlan(kind="librimix", num_sources=num_sources, splits=splits)
-    plan, speech, noises = librimix.read_lists(corpora / "librimix", settings, _subsets)
+    plan, speech, noises = librimix_lists.read_lists(corpora / "librimix", settings, _subsets)
     check_table(plan, PLAN, origin="plan")
     for split, count in zip(("train", "valid", "test"), counts, strict=True):
         assert (plan[plan["split"] == split]["source"] == "s1").sum() == (count or 0)
@@ -304,16 +313,16 @@ def test_the_published_metadata_are_read(corpora, num_sources, counts):
 
 def test_a_limit_and_missing_columns(tmp_path):
     lists, *_ = _published(tmp_path, 2)
-    assert len(librimix.read_lists(lists, _plan(limit=2), _subsets)[0]) == 6
+    assert len(librimix_lists.read_lists(lists, _plan(limit=2), _subsets)[0]) == 6
     path = lists / "Libri2Mix/libri2mix_test-clean.csv"
     pd.read_csv(path).drop(columns="source_2_gain").to_csv(path, index=False)
     with pytest.raises(PlanError, match="lacks the columns source_2_gain"):
-        librimix.read_lists(lists, _plan(), _subsets)
+        librimix_lists.read_lists(lists, _plan(), _subsets)
     with pytest.raises(PlanError, match=r"holds no libri3mix_test-clean\.csv"):
-        librimix.read_lists(lists, _plan(3), _subsets)
+        librimix_lists.read_lists(lists, _plan(3), _subsets)
 
 
 def test_from_ten_sources_on_files_are_named_by_digest(tmp_path):
     lists, *_ = _published(tmp_path, 10, num_rows=1)
-    plan, _, _ = librimix.read_lists(lists, _plan(10), _subsets)
+    plan, _, _ = librimix_lists.read_lists(lists, _plan(10), _subsets)
     assert plan["mixture_id"].str.fullmatch("[0-9a-f]{32}").all()

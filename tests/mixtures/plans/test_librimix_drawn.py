@@ -11,8 +11,8 @@ from pipeline.audio.files import read_audio
 from pipeline.audio.levels import loudness
 from pipeline.audio.mixing import PEAK, extended
 from pipeline.errors import AudioError, PlanError
-from pipeline.mixtures.plans import librimix
-from pipeline.mixtures.plans.librimix_drawn import Reading, combine, draw_lists, write_lists
+from pipeline.mixtures.plans import librimix_lists
+from pipeline.mixtures.plans.librimix_drawn import Reading, combine, draw_lists
 from pipeline.mixtures.plans.published import listed_manifest
 from pipeline.recipe.schema import LibriMixPlan
 from tests.voices import voice
@@ -138,7 +138,7 @@ def test_workers_do_not_matter_and_noise_may_be_absent(audio):
 def test_the_published_format_is_written_and_read_back(audio, tmp_path):
     root, manifest, noises = audio
     plan = _drawn(audio)
-    written = write_lists(plan, pd.concat([manifest, noises]), tmp_path)
+    written = librimix_lists.write_lists(plan, pd.concat([manifest, noises]), tmp_path)
     assert [path.name for path in written] == ["libri2mix_dev.csv", "libri2mix_dev_info.csv"]
     assert list(pd.read_csv(written[0]).columns) == [
         *("mixture_ID", "source_1_path", "source_1_gain", "source_2_path", "source_2_gain", "noise_path", "noise_gain")
@@ -146,7 +146,7 @@ def test_the_published_format_is_written_and_read_back(audio, tmp_path):
     info = pd.read_csv(written[1])
     assert list(info.columns) == ["mixture_ID", "speaker_1_ID", "speaker_1_sex", "speaker_2_ID", "speaker_2_sex"]
     settings = LibriMixPlan(kind="librimix", splits=["valid"])
-    again, speech, noise = librimix.read_lists(tmp_path, settings, lambda split: ["dev"])
+    again, speech, noise = librimix_lists.read_lists(tmp_path, settings, lambda split: ["dev"])
     assert list(again["level"]) == list(plan["level"])
     assert list(again["mixture_id"]) == list(plan["mixture_id"])
     assert len(listed_manifest(speech, root, num_workers=1)) == len(speech)

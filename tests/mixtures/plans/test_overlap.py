@@ -23,6 +23,7 @@ from pipeline.recipe.schema import LibriMixPlan, Mix, RandomPlan, Variant, WhamP
 from pipeline.scoring.scoring import score_dataset
 from pipeline.tables import MIXTURES, PLAN, check_table, read_table
 from pipeline.training.batches import DynamicSegments
+from tests.mixtures.small_corpus import inputs_of
 from tests.voices import voice
 
 RATE = 16000
@@ -127,7 +128,13 @@ def test_every_source_sounds_from_its_start_to_its_end(audio, tmp_path, kind):
     plan, manifest, types = _drawn(kind, audio)
     noise_root = root if len(types) > 1 else None
     mix = Mix(mode="max", types=types, encoding="float32", also=[Variant(sample_rate=RATE, mode="max")])
-    mixtures = render(plan, manifest, root, tmp_path, mix, noise_root=noise_root, num_workers=1)
+    mixtures = render(
+        plan,
+        manifest,
+        inputs_of("random" if kind in ("active", "loudness") else kind, root, mix, noise_root=noise_root),
+        tmp_path,
+        num_workers=1,
+    )
     lengths = manifest.set_index("utterance_id")["num_samples"]
     assert list(mixtures["overlap"]) == RATIOS
     for row in mixtures.to_dict("records"):
@@ -159,7 +166,13 @@ def test_the_footprint_is_exact_at_any_rates(audio, tmp_path, speech_rate, noise
             soundfile.write(root / path, voice(length % 7, 0, seconds=length / rate, sample_rate=rate), rate)
     plan, manifest, types = _drawn("librimix", (root, speech, noises))
     also = [Variant(sample_rate=rate, mode="max") for rate in (RATE, 11025)]
-    render(plan, manifest, root, tmp_path / "out", Mix(mode="max", types=types, also=also), noise_root=root, num_workers=1)
+    render(
+        plan,
+        manifest,
+        inputs_of("librimix", root, Mix(mode="max", types=types, also=also), noise_root=root),
+        tmp_path / "out",
+        num_workers=1,
+    )
     written = [path.stat().st_size for path in (tmp_path / "out").rglob("*.wav")]
     counted = footprint(plan, manifest, Mix(mode="max", types=types, also=also))
     assert (counted.num_files, counted.num_bytes) == (len(written), sum(written))
@@ -186,15 +199,15 @@ def test_mode_min_is_refused_where_speech_begins_late(audio, tmp_path):
     root, _, _ = audio
     plan, manifest, _ = _drawn("active", audio)
     with pytest.raises(PlanError, match="use 'max'"):
-        render(plan, manifest, root, tmp_path, Mix(), num_workers=1)
+        render(plan, manifest, inputs_of("random", root), tmp_path, num_workers=1)
     with pytest.raises(PlanError, match="before its mixture"):
-        render(plan.assign(start_seconds=-1.0), manifest, root, tmp_path, Mix(mode="max"), num_workers=1)
+        render(plan.assign(start_seconds=-1.0), manifest, inputs_of("random", root, Mix(mode="max")), tmp_path, num_workers=1)
 
 
 def test_scores_say_the_overlap(audio, tmp_path):
     root, _, _ = audio
     plan, manifest, _ = _drawn("active", audio)
-    render(plan, manifest, root, tmp_path, Mix(mode="max"), num_workers=1)
+    render(plan, manifest, inputs_of("random", root, Mix(mode="max")), tmp_path, num_workers=1)
     mixtures = read_table(tmp_path / "mixtures.csv", MIXTURES)
     references = tmp_path / "3speakers/wav8k/max/tt"
     scores = score_dataset(mixtures, tmp_path, {"oracle": references}, out=tmp_path / "scores.csv", num_workers=1)

@@ -9,7 +9,7 @@ from pipeline.audio.levels import active_level
 from pipeline.audio.resampling import resample
 from pipeline.compute.options import Options
 from pipeline.errors import AudioError
-from pipeline.mixtures.plans import librimix, wsj0mix
+from pipeline.mixtures.plans import librimix_lists, wsj0mix
 from pipeline.recipe.schema import LibriMixPlan, Wsj0MixPlan, parse_recipe
 from pipeline.stages import graph
 from tests.voices import voice, write_voices
@@ -49,7 +49,7 @@ def test_drawn_lists_lie_beside_the_plan_in_librimixs_format(speech, tmp_path):
     assert names == [f"libri2mix_{split}{ending}.csv" for split in ("dev", "test", "train") for ending in ("", "_info")]
     settings = LibriMixPlan(kind="librimix")
     subsets = {"train": ["train"], "valid": ["dev"], "test": ["test"]}
-    again, utterances, _ = librimix.read_lists(run.folders["plan"], settings, subsets.__getitem__)
+    again, utterances, _ = librimix_lists.read_lists(run.folders["plan"], settings, subsets.__getitem__)
     assert list(again["mixture_id"]) == list(run.plan["mixture_id"])
     assert _files(again, utterances) == _files(run.plan, run.manifest)
 

@@ -12,6 +12,7 @@ from pipeline.mixtures.plans.wham import draw_lists
 from pipeline.mixtures.rendering import check_inputs, render
 from pipeline.recipe.schema import Mix, Variant, WhamPlan
 from pipeline.tables import PLAN, check_table
+from tests.mixtures.small_corpus import inputs_of
 from tests.voices import voice
 
 RATE = 16000
@@ -56,8 +57,8 @@ def test_levels_sums_and_peaks(audio, tmp_path):
     plan = draw_lists(manifest, _plan(), seed=0, noises=noises)
     both = pd.concat([manifest, noises], ignore_index=True)
     mix = Mix(types=TYPES, mode="max", encoding="float32", also=[Variant(sample_rate=16000, mode="min")])
-    check_inputs(plan, both, root, mix, noise_root=root, num_workers=1)
-    mixtures = render(plan, both, root, tmp_path, mix, noise_root=root, num_workers=1)
+    check_inputs(plan, both, inputs_of("wham", root, mix, noise_root=root), num_workers=1)
+    mixtures = render(plan, both, inputs_of("wham", root, mix, noise_root=root), tmp_path, num_workers=1)
     for row in mixtures.to_dict("records"):
         top, name = f"{tmp_path}/wav8k/max/tt", f"{row['mixture_id']}.wav"
         signals = {part: read_audio(f"{top}/{part}/{name}")[0] for part in ("s1", "s2", "noise", *TYPES)}
@@ -75,5 +76,5 @@ def test_levels_sums_and_peaks(audio, tmp_path):
 def test_clean_mixtures_alone_need_no_noise(audio, tmp_path):
     root, manifest, noises = audio
     plan = draw_lists(manifest, _plan(2), seed=0, noises=noises)
-    render(plan, manifest, root, tmp_path, Mix(), num_workers=1)
+    render(plan, manifest, inputs_of("wham", root), tmp_path, num_workers=1)
     assert sorted(path.name for path in (tmp_path / "wav8k/min/tt").iterdir()) == ["mix_clean", "s1", "s2"]

@@ -9,6 +9,7 @@ import pytest
 from pipeline.audio.files import read_audio, write_audio
 from pipeline.audio.levels import active_level
 from pipeline.audio.resampling import resample
+from pipeline.corpora.wsj0 import MERL_SPLITS
 from pipeline.errors import AudioError, PlanError
 from pipeline.mixtures.plans import wsj0mix
 from pipeline.mixtures.plans.planned import first_hours
@@ -16,6 +17,7 @@ from pipeline.mixtures.plans.published import listed_manifest
 from pipeline.mixtures.rendering import FILES, check_inputs, render
 from pipeline.recipe.schema import Mix, Variant, Wsj0MixPlan
 from pipeline.tables import MIXTURES, PLAN, check_table, read_table
+from tests.mixtures.small_corpus import inputs_of
 
 LINES = (
     "wsj0/si_tr_s/40n/40na010x.wav 1.9857 wsj0/si_tr_s/01x/01xo031a.wav -1.9857 \n"
@@ -39,7 +41,7 @@ def test_all_published_names_are_reproduced(corpora, num_sources):
     plan, utterances = wsj0mix.read_lists(corpora / "wsj0", _plan(num_sources=num_sources))
     check_table(plan, PLAN, origin="plan")
     path_of = utterances.set_index("utterance_id")["path"]
-    for split, name in wsj0mix.SPLITS.items():
+    for split, name in MERL_SPLITS.items():
         published = pd.read_csv(corpora / f"wsj0/filenames/mix_{num_sources}_spk_filenames_{name}.csv", dtype=str)
         ours = plan[plan["split"] == split]
         assert list(published["output_filename"]) == [f"{name}.wav" for name in ours["mixture_id"].iloc[::num_sources]]
@@ -91,8 +93,8 @@ def test_the_golden_mixture_is_bit_identical(corpora, tmp_path):
     root, out = corpora / "golden/in", tmp_path / "out"
     manifest = listed_manifest(utterances, root, num_workers=1)
     also = [Variant(sample_rate=rate, mode=mode) for rate, mode in ((8000, "max"), (16000, "min"), (16000, "max"))]
-    check_inputs(plan, manifest, root, Mix(also=also), num_workers=1)
-    render(plan, manifest, root, out, Mix(also=also), num_workers=1)
+    check_inputs(plan, manifest, inputs_of("wsj0mix", root, Mix(also=also)), num_workers=1)
+    render(plan, manifest, inputs_of("wsj0mix", root, Mix(also=also)), out, num_workers=1)
     name = plan["mixture_id"][0]
     files = read_table(out / "files.csv", FILES).set_index("path")
     for case, truth in golden["cases"].items():

@@ -1,0 +1,176 @@
+"""LibriMix's published metadata: which files at which gains make up each mixture.
+
+``libri2mix_test-clean.csv`` has a row per mixture; paths start from LibriSpeech and from WHAM's noise, gains are linear::
+
+    mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain,noise_path,noise_gain
+
+Source: Cosentino et al., "LibriMix: An open-source dataset for generalizable speech separation", 2020.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from pipeline.errors import PlanError
+from pipeline.files import written_whole
+from pipeline.mixtures.plans.planned import NOISE
+from pipeline.mixtures.plans.published import find_list, unique_rows
+from pipeline.recipe.schema import LibriMixPlan
+from pipeline.tables import PLAN
+
+RULE = "gain"
+LONG_NAMES = 10
+"""From so many sources on, a mixture's file is named by the MD5 of its id, as the id is too long for a file name."""
+
+
+def list_name(num_sources: int, subset: str) -> str:
+    """The published file name: ``libri2mix_test-clean.csv``."""
+    return f"libri{num_sources}mix_{subset}.csv"
+
+
+def folder_of(subset: str) -> str:
+    """The published tree's name of a LibriSpeech subset: ``train-100`` for ``train-clean-100``."""
+    return subset.replace("-clean", "")
+
+
+def read_lists(
+    folder: Path, plan: LibriMixPlan, subsets_of: Callable[[str], Iterable[str]]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Read the metadata of the splits a plan asks for.
+
+    Args:
+        folder: holds the published CSV files, or a folder below it does.
+        plan: number of sources, splits and limit; ``limit_hours`` needs lengths: see ``planned.first_hours``.
+        subsets_of: LibriSpeech's subsets of a split, as ``recipe.corpus.subsets.of``.
+
+    Returns:
+        The plan (``tables.PLAN`` and ``subset``, the folder in the published tree), the utterances it uses (``utterance_id,
+        speaker_id, sex, split, path``, paths from LibriSpeech's root on), and its noises (the same, from WHAM's noise root on).
+
+    Raises:
+        PlanError: a file is missing or lacks columns.
+    """
+    rows: list[dict[str, Any]] = []
+    speech: list[dict[str, Any]] = []
+    noises: list[dict[str, Any]] = []
+    for split in plan.splits:
+        for subset in subsets_of(split):
+            sexes = read_sexes(folder, subset)
+            for mixture in _read(find_list(folder, list_name(plan.num_sources, subset)), plan):
+                parts = _parts(mixture, plan.num_sources)
+                rows += _plan_rows(mixture, parts, split, subset)
+                speech += [_utterance(path, split, sexes) for name, path, _ in parts if name != NOISE]
+                noises += [_noise(path, split) for name, path, _ in parts if name == NOISE]
+    table = pd.DataFrame(rows, columns=[*PLAN.required(), "subset"])
+    return table, unique_rows(speech), unique_rows(noises)
+
+
+def _read(path: Path, plan: LibriMixPlan) -> list[dict[str, str]]:
+    """The rows of one file, as text."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, nrows=plan.limit)
+    numbers = range(1, plan.num_sources + 1)
+    needed = ["mixture_ID", *(f"source_{k}_{what}" for k in numbers for what in ("path", "gain"))]
+    missing = [name for name in needed if name not in table.columns]
+    if missing:
+        raise PlanError(f"{path}: lacks the columns {', '.join(missing)}")
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _parts(mixture: Mapping[str, str], num_sources: int) -> list[tuple[str, str, float]]:
+    """Name, path and gain of every source, and of the noise where the list has any."""
+    columns = [(f"s{k}", f"source_{k}") for k in range(1, num_sources + 1)]
+    if "noise_path" in mixture:
+        columns.append((NOISE, NOISE))
+    try:
+        return [(name, mixture[f"{column}_path"], float(mixture[f"{column}_gain"])) for name, column in columns]
+    except ValueError as error:
+        raise PlanError(f"mixture {mixture['mixture_ID']}: a gain is no number ({error})") from None
+
+
+def _plan_rows(mixture: Mapping[str, str], parts: list[tuple[str, str, float]], split: str, subset: str) -> list[dict[str, Any]]:
+    name = mixture["mixture_ID"]
+    if len([part for part in parts if part[0] != NOISE]) >= LONG_NAMES:
+        name = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
+    return [
+        {
+            "mixture_id": name,
+            "split": split,
+            "source": source,
+            "utterance_id": PurePosixPath(path).stem,
+            "level_rule": RULE,
+            "level": gain,
+            "start_seconds": 0.0,
+            "subset": folder_of(subset),
+        }
+        for source, path, gain in parts
+    ]
+
+
+def _utterance(path: str, split: str, sexes: Mapping[str, str]) -> dict[str, Any]:
+    stem = PurePosixPath(path).stem
+    speaker = stem.split("-")[0]
+    return {"utterance_id": stem, "speaker_id": speaker, "sex": sexes.get(speaker, ""), "split": split, "path": path}
+
+
+def _noise(path: str, split: str) -> dict[str, Any]:
+    return {"utterance_id": PurePosixPath(path).stem, "speaker_id": "", "sex": "", "split": split, "path": path}
+
+
+def read_sexes(folder: Path, subset: str) -> dict[str, str]:
+    """Sex by speaker, from the published list of a LibriSpeech subset where it lies beside LibriMix's."""
+    found = sorted(Path(folder).rglob(f"LibriSpeech/{subset}.csv"))
+    if not found:
+        return {}
+    table = pd.read_csv(found[0], dtype=str, keep_default_na=False, usecols=["speaker_ID", "sex"])
+    return dict(zip(table["speaker_ID"], table["sex"], strict=True))
+
+
+# --------------------------------------------------------------------------------------------------------------- writing
+def write_lists(plan: pd.DataFrame, manifest: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write a plan of gains as LibriMix's metadata: ``libri2mix_dev.csv`` and ``libri2mix_dev_info.csv`` for every subset.
+
+    Args:
+        plan: see :func:`draw_lists`.
+        manifest: of its speech and noise.
+        folder: gets the files.
+
+    Returns:
+        The files written.
+    """
+    facts = manifest.set_index("utterance_id")[["path", "speaker_id", "sex"]]
+    written = []
+    for subset, rows in plan.join(facts, on="utterance_id").groupby("subset", sort=False):
+        mixtures = [list(group.itertuples()) for _, group in rows.groupby("mixture_id", sort=False)]
+        num_sources = len([row for row in mixtures[0] if row.source != NOISE])
+        path = folder / list_name(num_sources, str(subset))
+        written.append(_write(path, [_metadata_row(mixture) for mixture in mixtures]))
+        written.append(_write(path.with_name(f"{path.stem}_info.csv"), [_info_row(mixture) for mixture in mixtures]))
+    return written
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    with written_whole(path) as temporary:
+        pd.DataFrame(list(rows)).to_csv(temporary, index=False, lineterminator="\n")
+    return path
+
+
+def _metadata_row(mixture: Sequence[Any]) -> dict[str, Any]:
+    cells: dict[str, Any] = {"mixture_ID": mixture[0].mixture_id}
+    for row in mixture:
+        column = NOISE if row.source == NOISE else f"source_{row.source.removeprefix('s')}"
+        cells |= {f"{column}_path": row.path, f"{column}_gain": row.level}
+    return cells
+
+
+def _info_row(mixture: Sequence[Any]) -> dict[str, Any]:
+    cells: dict[str, Any] = {"mixture_ID": mixture[0].mixture_id}
+    for row in mixture:
+        if row.source != NOISE:
+            number = row.source.removeprefix("s")
+            cells |= {f"speaker_{number}_ID": row.speaker_id, f"speaker_{number}_sex": row.sex}
+    return cells
