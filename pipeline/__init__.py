@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pipeline.errors import TasnetError
     from pipeline.models import build_model, describe_model, look_ahead
     from pipeline.models.checkpoints import load_model, save_model
-    from pipeline.recipe.schema import Recipe, load_recipe, parse_recipe
+    from pipeline.recipe.reading import load_recipe, parse_recipe
+    from pipeline.recipe.schema import Recipe
     from pipeline.reports import write_report
     from pipeline.scoring.metrics import sdr, si_snr
     from pipeline.scoring.scoring import score
@@ -45,12 +46,12 @@ _HOME = {
     "build_model": "models",
     "describe_model": "models",
     "load_model": "models.checkpoints",
-    "load_recipe": "recipe.schema",
+    "load_recipe": "recipe.reading",
     "look_ahead": "models",
     "loudness": "audio.levels",
     "mix": "audio.mixing",
     "pairwise_si_snr": "training.losses",
-    "parse_recipe": "recipe.schema",
+    "parse_recipe": "recipe.reading",
     "pit_loss": "training.losses",
     "read_audio": "audio.files",
     "resample": "audio.resampling",

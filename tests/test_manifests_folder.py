@@ -12,7 +12,8 @@ from pipeline.corpora.fetching import load_sources
 from pipeline.corpora.folder import METADATA_TABLE
 from pipeline.mixtures.plans.drawn import draw_plan
 from pipeline.mixtures.rendering import FILES
-from pipeline.recipe.schema import SyntheticCorpus, load_recipe
+from pipeline.recipe.reading import load_recipe
+from pipeline.recipe.schema import SyntheticCorpus
 from pipeline.separation.offline import TIMING
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"

@@ -185,9 +185,10 @@ def lint(
 @app.command()
 def show(recipe: RecipeFile, overrides: Set = None) -> None:
     """Print the whole recipe, every default written out."""
-    from pipeline.recipe import schema as recipes
+    from pipeline.recipe.reading import load_recipe
+    from pipeline.recipe.writing import format_recipe
 
-    typer.echo(recipes.format_recipe(recipes.load_recipe(recipe, overrides or [])), nl=False)
+    typer.echo(format_recipe(load_recipe(recipe, overrides or [])), nl=False)
 
 
 @app.command()

@@ -19,7 +19,8 @@ from pipeline.errors import CorpusError, DatasetError, RecipeError, ScoreError, 
 from pipeline.files import written_whole
 from pipeline.mixtures.plans import foreign
 from pipeline.mixtures.plans import lint as linting
-from pipeline.recipe.schema import Recipe, System, load_recipe, parse_settings
+from pipeline.recipe.reading import load_recipe, parse_settings
+from pipeline.recipe.schema import Recipe, System
 from pipeline.stages import graph, preflight, runner
 from pipeline.stages.runner import Stage
 from pipeline.tables import HISTORY, MIXTURES, read_table

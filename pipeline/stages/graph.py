@@ -34,7 +34,8 @@ from pipeline.mixtures.plans import build, drawn
 from pipeline.mixtures.plans.adapter import Roots
 from pipeline.mixtures.plans.planned import of_splits
 from pipeline.mixtures.shards import Shard
-from pipeline.recipe.schema import Plan, Recipe, SyntheticCorpus, System, format_recipe
+from pipeline.recipe.schema import Plan, Recipe, SyntheticCorpus, System
+from pipeline.recipe.writing import format_recipe
 from pipeline.reports.provenance import provenance
 from pipeline.scoring import cross_checks, scoring
 from pipeline.scoring.mixture import Settings
@@ -162,8 +163,8 @@ def run(
     options = options or Options()
     all_stages = build_stages(recipe, options)
     chosen = runner.ordered(named(all_stages, stages)) if stages else all_stages
-    if recipe.lacking and any(stage.name == "train" for stage in chosen):
-        raise RecipeError("\n".join(recipe.lacking))
+    if recipe.missing_for_training and any(stage.name == "train" for stage in chosen):
+        raise RecipeError("\n".join(recipe.missing_for_training))
     with _together(options) as group:
         if group is not None and not group.first:
             _follow(group, all_stages, options)

@@ -28,7 +28,7 @@ def findings(recipe: Recipe, options: Options) -> Iterator[str]:
         TasnetError: for whatever would stop the run at its beginning: every missing input, every unreadable file.
     """
     yield f"recipe    {recipe.name}: systems {', '.join(recipe.systems)}; seed {recipe.seed}"
-    yield from (f"LACKING   {line}" for line in recipe.lacking)
+    yield from (f"LACKING   {line}" for line in recipe.missing_for_training)
     yield from _about_training(recipe, options)
     every = graph.build_stages(recipe, options)
     scan = next((stage for stage in every if stage.name == "scan"), None)

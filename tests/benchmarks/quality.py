@@ -49,7 +49,7 @@ def main() -> None:
 
     from pipeline import reports
     from pipeline.compute.options import Options
-    from pipeline.recipe.schema import load_recipe
+    from pipeline.recipe.reading import load_recipe
     from pipeline.scoring import scoring
     from pipeline.stages import graph
 

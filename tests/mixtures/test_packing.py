@@ -16,7 +16,8 @@ from pipeline.errors import PlanError, RecipeError
 from pipeline.mixtures import packing
 from pipeline.mixtures.shards import Shard
 from pipeline.models.checkpoints import load_model
-from pipeline.recipe.schema import Recipe, parse_recipe
+from pipeline.recipe.reading import parse_recipe
+from pipeline.recipe.schema import Recipe
 from pipeline.stages import graph
 from pipeline.stages.graph import Run
 from pipeline.tables import MANIFEST, MIXTURES, read_table

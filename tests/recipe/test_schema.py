@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.schema import PRESETS, Model, format_recipe, load_recipe, parse_recipe
+from pipeline.recipe.presets import PRESETS
+from pipeline.recipe.reading import load_recipe, parse_recipe
+from pipeline.recipe.schema import Model
+from pipeline.recipe.writing import format_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.compute.options import Options
 from pipeline.errors import CorpusError, RecipeError
-from pipeline.recipe.schema import Recipe, parse_recipe
+from pipeline.recipe.reading import parse_recipe
+from pipeline.recipe.schema import Recipe
 from pipeline.stages import graph
 from tests.cli.commands import RECIPE
 from tests.voices import write_voices

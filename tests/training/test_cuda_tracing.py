@@ -8,7 +8,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.models import build_model
-from pipeline.recipe.schema import PRESETS, Model, System, Train
+from pipeline.recipe.presets import PRESETS
+from pipeline.recipe.schema import Model, System, Train
 from pipeline.training.losses import pit_loss
 from pipeline.training.optimisers import Optimiser
 

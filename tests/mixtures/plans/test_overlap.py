@@ -19,7 +19,8 @@ from pipeline.mixtures.plans.overlap import begin_order, begin_times, with_overl
 from pipeline.mixtures.rendering import render
 from pipeline.mixtures.shards import Shard
 from pipeline.mixtures.verification import verify
-from pipeline.recipe.schema import LibriMixPlan, Mix, RandomPlan, Variant, WhamPlan, Wsj0MixPlan, parse_recipe
+from pipeline.recipe.reading import parse_recipe
+from pipeline.recipe.schema import LibriMixPlan, Mix, RandomPlan, Variant, WhamPlan, Wsj0MixPlan
 from pipeline.scoring.scoring import score_dataset
 from pipeline.tables import MIXTURES, PLAN, check_table, read_table
 from pipeline.training.batches import DynamicSegments

@@ -10,7 +10,8 @@ from pipeline.audio.resampling import resample
 from pipeline.compute.options import Options
 from pipeline.errors import AudioError
 from pipeline.mixtures.plans import librimix_lists, wsj0mix
-from pipeline.recipe.schema import LibriMixPlan, Wsj0MixPlan, parse_recipe
+from pipeline.recipe.reading import parse_recipe
+from pipeline.recipe.schema import LibriMixPlan, Wsj0MixPlan
 from pipeline.stages import graph
 from tests.voices import voice, write_voices
 
