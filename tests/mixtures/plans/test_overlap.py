@@ -115,7 +115,7 @@ def test_wrong_overlap_is_refused_at_load():
     with pytest.raises(RecipeError, match=r"use mix\.mode = 'max'"):
         parse_recipe(raw | {"mix": {"mode": "max", "also": [{"sample_rate": 8000, "mode": "min"}]}})
     assert parse_recipe(raw | {"mix": {"mode": "max"}}).plan.overlap == [0.5]
-    for wrong, said in (([], "one or more ratios"), ([0.5, 0.5], "each once"), ([1.5], "less than or equal to 1")):
+    for wrong, said in (([], "at least one value"), ([0.5, 0.5], "must not repeat"), ([1.5], "less than or equal to 1")):
         with pytest.raises(RecipeError, match=said):
             parse_recipe(raw | {"mix": {"mode": "max"}, "plan": plan | {"overlap": wrong}})
     with pytest.raises(RecipeError, match="needs lists = 'drawn'"):
