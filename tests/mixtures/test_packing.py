@@ -146,10 +146,13 @@ def test_only_the_splits_asked_for_are_rendered(place: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"mix": {"splits": ["test"]}}, r"systems\.noncausal: trains on rendered mixtures.*mix\.splits"),
-        ({"num_mixtures": {"valid": 2}}, r"systems\.noncausal: trains on rendered mixtures.*\['valid'\]"),
-        ({"num_mixtures": {"train": 2}}, "no mixtures of split valid"),
-        ({"num_mixtures": {"valid": 2}, "train": {"mixing": "dynamic"}}, r"segments_per_epoch is needed"),
+        ({"mix": {"splits": ["test"]}}, r"systems\.noncausal: static mixing needs rendered training mixtures.*mix\.splits"),
+        (
+            {"num_mixtures": {"valid": 2}},
+            r"systems\.noncausal: static mixing needs rendered training mixtures.*the plan's splits",
+        ),
+        ({"num_mixtures": {"train": 2}}, "training needs validation mixtures"),
+        ({"num_mixtures": {"valid": 2}, "train": {"mixing": "dynamic"}}, r"set train\.segments_per_epoch"),
     ],
 )
 def test_what_training_lacks_is_said_before_anything_runs(
