@@ -7,12 +7,14 @@ import os
 import select
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-_PATIENCE_SECONDS = 60.0
+from tests.waiting import PATIENCE_SECONDS
+
 _FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -72,16 +74,17 @@ class Browser:
         if self._session:
             message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._count:
-                assert "error" not in answer, answer["error"]
-                return dict(answer["result"])
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (answer := self._next(deadline)).get("id") != self._count:
             self._note(answer)
+        assert "error" not in answer, answer["error"]
+        return dict(answer["result"])
 
-    def _next(self) -> dict[str, Any]:
+    def _next(self, deadline: float) -> dict[str, Any]:
+        """The next message; fails at the deadline, however much the browser has said by then."""
         while b"\0" not in self._rest:
-            assert select.select([self._read], [], [], _PATIENCE_SECONDS)[0], "the browser does not answer"
+            seconds = max(0, deadline - time.monotonic())
+            assert select.select([self._read], [], [], seconds)[0], f"the browser does not answer; seen: {self._rest[-500:]!r}"
             part = os.read(self._read, 1 << 16)
             assert part, "the browser has gone"
             self._rest += part
@@ -97,4 +100,8 @@ class Browser:
         os.close(self._write)
         os.close(self._read)
         self._process.terminate()
-        self._process.wait(timeout=30)
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(timeout=30)

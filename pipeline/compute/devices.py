@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import resource
 import sys
 from pathlib import Path
 from typing import Literal
@@ -14,9 +15,6 @@ from pipeline.compute.allocator import keep_freed_memory
 from pipeline.compute.torchrun import local_rank
 from pipeline.compute.workers import worker_threads
 from pipeline.errors import ModelError
-
-if sys.platform != "win32":
-    import resource
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -104,9 +102,8 @@ def synchronise(device: torch.device) -> None:
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Most memory held so far, GiB: of the device on CUDA, of this process elsewhere (NaN where the system does not say)."""
+    """Most memory held so far, GiB: of the device on CUDA, of this process elsewhere."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / 2**30
-    if sys.platform == "win32":
-        return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes of what getrusage counts
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

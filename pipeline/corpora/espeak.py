@@ -103,9 +103,4 @@ def _fresh_library() -> Iterator[ctypes.CDLL]:
         yield library
         library.espeak_Terminate()
     finally:
-        _unload(library)
-
-
-def _unload(library: ctypes.CDLL) -> None:
-    unload = getattr(_ctypes, "dlclose", None) or _ctypes.FreeLibrary  # type: ignore[attr-defined]  # Windows has the latter
-    unload(library._handle)
+        _ctypes.dlclose(library._handle)

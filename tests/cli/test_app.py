@@ -180,6 +180,6 @@ def test_show_prints_a_recipe_that_runs(place: Path) -> None:
 def test_help_is_there_without_torch_or_pandas(place: Path) -> None:
     code = "import sys; sys.argv = ['tasnet', '--help']; from pipeline.cli.app import main; main()"
     probe = f"import atexit, sys; atexit.register(lambda: print([m for m in ('torch', 'pandas') if m in sys.modules])); {code}"
-    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=place)
+    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=place, timeout=250)
     assert result.returncode == 0
     assert result.stdout.splitlines()[-1] == "[]"

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 import pipeline
 from tests.cli.commands import RECIPE, tasnet
 from tests.voices import write_voices
+from tests.waiting import process, wait_until
 
 RUN = ("run", "tiny.toml", "--corpus", "folder=speech", "--device", "cpu", "-j", "1")
 
@@ -148,12 +148,11 @@ def test_other_commands_work_on_what_a_run_leaves(place: Path, finished: subproc
 def killed_when(place: Path, work: Path, ready: Callable[[], bool]) -> bool:
     """Start a run in ``work`` and kill it, with its workers, once ``ready``; false if it ended before."""
     command = [sys.executable, "-m", "pipeline", *RUN, "--work", str(work)]
-    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    while process.poll() is None and not ready():
-        time.sleep(0.005)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
+    with process(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        wait_until(lambda: run.poll() is not None or ready(), seen=lambda: sorted(work.glob("*/*")), seconds=200)
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+        return run.wait(60) == -signal.SIGKILL
 
 
 def some(work: Path, pattern: str) -> Callable[[], bool]:

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from pipeline.training.loop import train
 from tests.cli.commands import RECIPE, tasnet
 from tests.training.trainings import SETS, system
 from tests.voices import write_voices
+from tests.waiting import process, wait_until
 
 SCRIPT = """
     from pathlib import Path
@@ -41,11 +41,10 @@ def trained_by_two(folder: Path) -> None:
     script = textwrap.dedent(SCRIPT).format(folder=str(folder))
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     common["PYTHONPATH"] = str(Path(__file__).parents[2])
-    children = [
-        subprocess.Popen([sys.executable, "-c", script], env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(2)
-    ]
-    assert [child.wait(600) for child in children] == [0, 0]
+    environments = [os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    command = [sys.executable, "-c", script]
+    with process(command, env=environments[0]) as first, process(command, env=environments[1]) as second:
+        assert [child.wait(200) for child in (first, second)] == [0, 0]
 
 
 @pytest.mark.slow
@@ -95,7 +94,9 @@ def arguments(work: str) -> list[str]:
 
 
 def torchrun(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*TORCHRUN, *words], cwd=cwd, env=QUIET, capture_output=True, text=True, timeout=300)
+    with process([*TORCHRUN, *words], cwd=cwd, env=QUIET, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        stdout, stderr = running.communicate(timeout=200)
+        return subprocess.CompletedProcess(words, running.returncode, stdout, stderr)
 
 
 @pytest.mark.slow
@@ -148,10 +149,8 @@ STUMBLING = """
 )
 def test_when_one_process_fails_all_end(place: Path, tmp_path: Path, rank: int, act: str, said: str) -> None:
     (tmp_path / "stumble.py").write_text(textwrap.dedent(STUMBLING).format(rank=rank, act=act))
-    started = time.monotonic()
     failed = torchrun(str(tmp_path / "stumble.py"), *arguments(str(tmp_path / "work")), "train:noncausal", cwd=place)
     assert failed.returncode != 0
-    assert time.monotonic() - started < 120
     assert said in failed.stderr
     assert failed.stderr.count("file: is gone") <= 1
 
@@ -177,13 +176,10 @@ def test_preempted_together_they_continue_as_if_nothing_had_been(place: Path, tm
     # Slow enough that the signal comes long before the end.
     (tmp_path / "slowly.py").write_text(textwrap.dedent(SLOWLY))
     command = [*TORCHRUN, str(tmp_path / "slowly.py"), *train]
-    with subprocess.Popen(command, cwd=place, env=QUIET, stderr=subprocess.PIPE, text=True) as child:
-        deadline = time.monotonic() + 200
-        while not list((tmp_path / "stopped" / "train").glob("*/last.safetensors")):
-            assert time.monotonic() < deadline and child.poll() is None
-            time.sleep(0.05)
+    with process(command, cwd=place, env=QUIET, stderr=subprocess.PIPE) as child:
+        wait_until(lambda: list((tmp_path / "stopped" / "train").glob("*/last.safetensors")), running=child, seconds=200)
         child.send_signal(signal.SIGTERM)
-        _, said = child.communicate(timeout=200)
+        _, said = child.communicate(timeout=100)
     assert child.returncode != 0
     assert "another process has ended" not in said, "both left after the same step"
     kept = load_state(next((tmp_path / "stopped" / "train").glob("*/last.safetensors")))["progress"]

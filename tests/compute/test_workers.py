@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -13,11 +12,12 @@ import pytest
 
 from pipeline.compute.workers import map_parallel
 from pipeline.errors import WorkError
+from tests.waiting import process, wait_until
 
 PROGRAM = """
 import os, pathlib, sys, threading, time
-from pipeline.forks import can_fork
-from pipeline.parallel import map_parallel
+from pipeline.compute.forks import can_fork
+from pipeline.compute.workers import map_parallel
 
 def work(number):
     pathlib.Path(sys.argv[1], str(os.getpid())).touch()
@@ -58,18 +58,13 @@ def test_workers_end_with_the_process_they_work_for(tmp_path, way):
     (tmp_path / "program.py").write_text(PROGRAM)
     seen = tmp_path / "seen"
     seen.mkdir()
-    running = subprocess.Popen([sys.executable, tmp_path / "program.py", seen, way])
-    while len(list(seen.iterdir())) < 2:
-        assert running.poll() is None
-        time.sleep(0.02)
-    workers = [int(path.name) for path in seen.iterdir()]
-    assert all(map(_is_alive, workers))
-    os.kill(running.pid, signal.SIGKILL)
-    running.wait()
-    limit = time.monotonic() + 30
-    while any(map(_is_alive, workers)) and time.monotonic() < limit:
-        time.sleep(0.05)
-    assert not any(map(_is_alive, workers))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with process([sys.executable, tmp_path / "program.py", seen, way], env=environment) as running:
+        wait_until(lambda: len(list(seen.iterdir())) >= 2, running=running)
+        workers = [int(path.name) for path in seen.iterdir()]
+        assert all(map(_is_alive, workers))
+        os.kill(running.pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(_is_alive, workers)), seen=lambda: [pid for pid in workers if _is_alive(pid)])
 
 
 def _mostly_fails(folder, number):

@@ -4,9 +4,7 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -24,6 +22,7 @@ from pipeline.mixtures.shards import Shard
 from pipeline.recipe.schema import Mix
 from pipeline.tables import MIXTURES, read_table
 from tests.mixtures.small_corpus import RATE, digests, inputs_of, plan_settings
+from tests.waiting import process, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -225,11 +224,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(corpus, dataset, tmp
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for already in kills:
-        running = subprocess.Popen([sys.executable, "-c", program], env=environment, start_new_session=True)
-        while running.poll() is None and len(list(out.rglob("*.wav"))) < already:
-            time.sleep(0.005)
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
+        with process([sys.executable, "-c", program], env=environment) as running:
+            wait_until(lambda already=already: len(list(out.rglob("*.wav"))) >= already, running=running, seconds=200)
+            os.killpg(running.pid, signal.SIGKILL)
         assert not (out / "mixtures.csv").exists()
     kept = {path: path.stat().st_mtime_ns for path in _journalled(out)}
     assert kept or num_workers > 1

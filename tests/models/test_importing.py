@@ -282,7 +282,7 @@ def test_asteroids_own_files(tmp_path: Path) -> None:
     if not interpreter:
         pytest.skip("ASTEROID_PYTHON names no interpreter of an environment with asteroid 0.7.0")
     script = "\n".join(line[4:] for line in (ASTEROID % SIZES).splitlines())
-    subprocess.run([interpreter, "-W", "ignore", "-c", script, str(tmp_path)], check=True)
+    subprocess.run([interpreter, "-W", "ignore", "-c", script, str(tmp_path)], check=True, timeout=250)
     for name in ("gLN", "cgLN", "cLN"):
         signals = torch.load(tmp_path / f"{name}.signals", weights_only=True)
         with torch.no_grad():
@@ -291,4 +291,4 @@ def test_asteroids_own_files(tmp_path: Path) -> None:
 
 def test_the_loader_is_imported_only_when_asked_for() -> None:
     script = "import pipeline.cli.terminal, sys; assert 'torch' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=250).returncode == 0

@@ -1,10 +1,9 @@
 """Score tables: what a row holds, odd recordings, parallel and interrupted runs."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from pipeline.scoring.scoring import (
 )
 from pipeline.tables import MIXTURES, SCORES, check_table, read_table, write_table
 from tests.separations import Speech, with_interference
+from tests.waiting import process, wait_until
 
 Samples = NDArray[np.float64]
 RATE = 8000
@@ -228,12 +228,12 @@ def test_systems_do_not_change_each_others_rows(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(together[together["system"] == "a"], alone, check_exact=True)
 
 
-def tasnet_score(folder: Path, out: str, num_workers: int) -> subprocess.Popen[str]:
+def tasnet_score(folder: Path, out: str, num_workers: int) -> AbstractContextManager[subprocess.Popen[str]]:
     """``tasnet score`` on the recordings of a folder."""
     command = [sys.executable, "-m", "pipeline", "score", "--estimates", "a", "--references", "."]
     command += ["--pattern", "references=s{source}/{mixture_id}", "-o", out, "-j", str(num_workers)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    return process(command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
@@ -243,15 +243,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
         for name in ("mix", "s1", "s2", "a/s1", "a/s2"):
             os.link(tmp_path / name / f"00{number % 5}.wav", tmp_path / name / f"00{number}.wav")
     journal = tmp_path / "scores.csv.journal"
-    process = tasnet_score(tmp_path, "scores.csv", 1)
-    while process.poll() is None and not (journal.is_file() and journal.stat().st_size):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    with tasnet_score(tmp_path, "scores.csv", 1) as running:
+        wait_until(lambda: journal.is_file() and journal.stat().st_size, running=running, seconds=200)
+        running.kill()
     assert not (tmp_path / "scores.csv").exists()
     num_kept = 2 * journal.read_text().count("\n")
     assert 0 < num_kept < 400
-    said = tasnet_score(tmp_path, "scores.csv", 2).communicate()[1]
+    with tasnet_score(tmp_path, "scores.csv", 2) as running:
+        said = running.communicate(timeout=200)[1]
     assert f"scores.csv: {num_kept} of 400 rows were known, {400 - num_kept} are new" in said
     assert not journal.exists()
     folders = tmp_path / "a", tmp_path, tmp_path / "mix"

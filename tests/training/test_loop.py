@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 import textwrap
 import time
@@ -25,6 +24,7 @@ from pipeline.training.batches import Segment
 from pipeline.training.loop import TrainingSets, train
 from pipeline.training.losses import pit_loss
 from tests.training.trainings import EVERYTHING, QUIET, SETS, TINY, Tones, spoken, system
+from tests.waiting import process, wait_until
 
 TIMES = ["segments_per_second", "seconds", "warmup_seconds", "peak_memory_gib"]
 
@@ -115,25 +115,17 @@ SCRIPT = """
 """
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    script = textwrap.dedent(SCRIPT).format(speech=str(folder.parent), folder=str(folder))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    return subprocess.Popen([sys.executable, "-c", script], env=environment)
-
-
 def killed_once_there_is(folder: Path, number: signal.Signals, seconds: float) -> int:
     """Start a training, send it a signal some time after the first state it keeps, and return its exit code."""
     path = folder / "last.safetensors"
     earlier = path.stat().st_mtime_ns if path.exists() else 0
-    with start(folder) as child:
-        deadline = time.monotonic() + 600
-        while not path.exists() or path.stat().st_mtime_ns == earlier:
-            assert child.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+    script = textwrap.dedent(SCRIPT).format(speech=str(folder.parent), folder=str(folder))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    with process([sys.executable, "-c", script], env=environment) as child:
+        wait_until(lambda: path.exists() and path.stat().st_mtime_ns != earlier, running=child, seconds=200)
         time.sleep(seconds)
         child.send_signal(number)
-        return child.wait(600)
+        return child.wait(100)
 
 
 @pytest.mark.slow

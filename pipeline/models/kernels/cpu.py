@@ -263,7 +263,7 @@ def library() -> ctypes.CDLL | None:
 def _build() -> Path:
     """Compile once per source, compiler and processor, into the user's cache."""
     compiler = _compiler()
-    tuned = ("-march=native", "-mprefer-vector-width=512") if platform.machine() in ("x86_64", "AMD64") else ("-mcpu=native",)
+    tuned = ("-march=native", "-mprefer-vector-width=512") if platform.machine() == "x86_64" else ("-mcpu=native",)
     identity = f"{SOURCE.read_text()}{compiler}{FLAGS}{tuned}{_processor()}{torch.__version__}"
     target = _cache() / f"kernels-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     if not target.exists():
