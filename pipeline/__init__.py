@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from pipeline.scoring.metrics import sdr, si_snr
     from pipeline.scoring.scoring import score
     from pipeline.separation.offline import separate
-    from pipeline.stages.graph import Run, run
+    from pipeline.stages.run import Run, run
     from pipeline.training.losses import pairwise_si_snr, pit_loss
 
 _HOME = {
     "Options": "compute.options",
     "Recipe": "recipe.schema",
-    "Run": "stages.graph",
+    "Run": "stages.run",
     "TasnetError": "errors",
     "active_level": "audio.levels",
     "build_model": "models",
@@ -55,7 +55,7 @@ _HOME = {
     "pit_loss": "training.losses",
     "read_audio": "audio.files",
     "resample": "audio.resampling",
-    "run": "stages.graph",
+    "run": "stages.run",
     "save_model": "models.checkpoints",
     "score": "scoring.scoring",
     "sdr": "scoring.metrics",

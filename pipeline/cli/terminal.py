@@ -21,7 +21,8 @@ from pipeline.mixtures.plans import foreign
 from pipeline.mixtures.plans import lint as linting
 from pipeline.recipe.reading import load_recipe, parse_settings
 from pipeline.recipe.schema import Recipe, System
-from pipeline.stages import graph, preflight, runner
+from pipeline.stages import data, graph, preflight, runner
+from pipeline.stages.run import run as run_recipe
 from pipeline.stages.runner import Stage
 from pipeline.tables import HISTORY, MIXTURES, read_table
 
@@ -51,7 +52,7 @@ def run(
     recipe = load_recipe(path, overrides)
     if rank() > 0:  # only there for the trainings; the first process says everything
         if not dry_run:
-            graph.run(recipe, names, options=options)
+            run_recipe(recipe, names, options=options)
         return
     if dry_run:
         everything = graph.build_stages(recipe, options)
@@ -59,23 +60,23 @@ def run(
         redone = graph.dependents(everything, graph.named(everything, force))
         _print_plan(chosen, redone, options.work)
         return
-    finished = graph.run(recipe, names, options=options, force=force, announce=partial(_announce, options.work))
+    finished = run_recipe(recipe, names, options=options, force=force, announce=partial(_announce, options.work))
     if finished.report.exists() and (not names or "report" in names):
         from pipeline import reports
 
         stdout.out(reports.format_comparison(finished.scores, baseline=recipe.baseline), highlight=False)
         stdout.out(f"\nReport: {finished.report}", highlight=False)
     else:
-        for title, folder in finished.folders.items():
-            if {title.split()[0], title.replace(" ", ":")} & set(names):
-                stdout.out(f"{title}: {folder}", highlight=False)
+        for stage_id, folder in finished.folders.items():
+            if {stage_id.partition(":")[0], stage_id} & set(names):
+                stdout.out(f"{stage_id}: {folder}", highlight=False)
 
 
 def _announce(work: Path, stage: Stage, done: bool) -> None:
     if done:
-        stderr.print(f"[dim]{stage.title}: done already[/dim]", highlight=False)
+        stderr.print(f"[dim]{stage.id}: done already[/dim]", highlight=False)
     else:
-        stderr.print(f"[bold]{stage.title}[/bold]: {stage.folder(work)}", highlight=False)
+        stderr.print(f"[bold]{stage.id}[/bold]: {stage.folder(work)}", highlight=False)
 
 
 def _print_plan(chosen: Sequence[Stage], redone: Sequence[Stage], work: Path) -> None:
@@ -83,11 +84,11 @@ def _print_plan(chosen: Sequence[Stage], redone: Sequence[Stage], work: Path) ->
     again = {stage.fingerprint for stage in redone}
     for found in runner.status(chosen, work):
         if found.stage.fingerprint in again:
-            stdout.out(f"would run {found.stage.title}: forced", highlight=False)
+            stdout.out(f"would run {found.stage.id}: forced", highlight=False)
         elif found.state == "done":
-            stdout.out(f"would skip {found.stage.title}: done", highlight=False)
+            stdout.out(f"would skip {found.stage.id}: done", highlight=False)
         else:
-            stdout.out(f"would run {found.stage.title}: {'; '.join(found.reasons)}", highlight=False)
+            stdout.out(f"would run {found.stage.id}: {'; '.join(found.reasons)}", highlight=False)
 
 
 def status(path: Path, overrides: Sequence[str], options: Options) -> None:
@@ -98,7 +99,7 @@ def status(path: Path, overrides: Sequence[str], options: Options) -> None:
         table.add_column(heading, overflow="fold")
     for each in found:
         where = str(each.stage.folder(options.work)) if each.state == "done" else "; ".join(each.reasons)
-        table.add_row(each.stage.title, {"done": "done", "started": "interrupted", "new": "would run"}[each.state], where)
+        table.add_row(each.stage.id, {"done": "done", "started": "interrupted", "new": "would run"}[each.state], where)
     stdout.print(table, highlight=False, markup=False)
 
 
@@ -136,7 +137,7 @@ def lint(target: Path, overrides: Sequence[str], options: Options) -> int:
 def _plans_of(target: Path, overrides: Sequence[str], options: Options) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
     """What to look at: names, plans, and who speaks."""
     if target.suffix == ".toml":
-        yield str(target), *graph.planned(load_recipe(target, overrides), options)
+        yield str(target), *data.plan_in_memory(load_recipe(target, overrides), options)
     else:
         yield from foreign.read_families(target)
 

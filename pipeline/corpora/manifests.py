@@ -17,6 +17,9 @@ import pandas as pd
 from pipeline.errors import CorpusError
 from pipeline.recipe.schema import SPLITS
 
+VERSION = 1
+"""Raise it when the same corpus would yield another manifest."""
+
 MAX_FINDINGS = 50
 MIN_SPEAKERS = 2
 MAX_ID_BYTES = 100

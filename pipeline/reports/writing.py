@@ -20,6 +20,9 @@ from pipeline.reports.contents import Contents, Facts
 from pipeline.reports.grids import as_latex, as_markdown, markdown_escape
 from pipeline.reports.sums import check_sums
 
+VERSION = 1
+"""Raise it when the same scores would give another report."""
+
 MAX_PAGE_BYTES = 9_900_000
 """What sounds and pictures may fill the page to, so that it stays below 10 MB."""
 

@@ -12,7 +12,7 @@ from pipeline.mixtures.footprint import footprint, free_bytes
 from pipeline.mixtures.plans.lint import lint
 from pipeline.mixtures.plans.planned import NOISE, of_splits
 from pipeline.recipe.schema import SPLITS, Recipe, SyntheticCorpus
-from pipeline.stages import graph, runner
+from pipeline.stages import data, graph, runner
 
 # For the estimates of time only: files that one core renders in a second (8 kHz, of 5-s utterances in 16 kHz FLAC), the share of
 # the measured matrix-product rate that training reaches as a whole, and what a pass forward and backward costs in passes forward.
@@ -35,11 +35,11 @@ def findings(recipe: Recipe, options: Options) -> Iterator[str]:
     if isinstance(recipe.corpus, SyntheticCorpus) and scan and not runner.is_done(scan, options.work):
         yield "corpus    synthetic speech, to be made"
     else:
-        plan, manifest = graph.planned(recipe, options)
+        plan, manifest = data.plan_in_memory(recipe, options)
         yield from _about_corpus(manifest)
         yield from _about_mixtures(recipe, options, plan, manifest)
         yield from (f"doubtful  {finding}" for finding in lint(plan, manifest))
-    waiting = [found.stage.title for found in runner.status(every, options.work) if found.state != "done"]
+    waiting = [found.stage.id for found in runner.status(every, options.work) if found.state != "done"]
     yield f"to run    {', '.join(waiting) or 'nothing: all is done'}"
 
 

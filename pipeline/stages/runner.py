@@ -1,9 +1,12 @@
-"""Stages that run once: a fingerprint names the folder, ``stage.json`` written last means done.
+"""Stages that run once: a fingerprint names the folder, and ``stage.json``, written last, means done.
 
-A stage is a function with the settings it reads and the stages it needs. Its fingerprint is the SHA-256 of its name, its
-version, those settings and the fingerprints of what it needs; so the folder of a finished stage can be used by every recipe that
-asks for the same thing, and a changed setting leads to a new folder instead of a stale result. A folder without ``stage.json``
-was left by a run that was killed: it is entered again and the stage continues in it.
+A stage is a function with the settings it reads and the stages it needs. Its fingerprint is the SHA-256 of its id, the versions
+of the code that does its work, those settings, and the fingerprints of what it needs. So every recipe that asks for the same
+thing finds the same folder, and a changed setting leads to a new folder instead of a stale result. A folder without
+``stage.json`` was left by a run that was killed: the stage resumes in it.
+
+Nothing finished is deleted before its successor is whole: a stage that is forced to run again has its old folder moved aside, to
+``.NAME.old`` beside it, and removed once the new one is done.
 
 This module knows nothing of audio.
 """
@@ -19,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +33,7 @@ from pipeline.files import remove_temporaries, written_whole
 RECORD = "stage.json"
 STARTED = "started.json"
 LOG = "log.txt"
+OLD, DISCARDED = ".old", ".discarded"
 
 logger = logging.getLogger("pipeline")
 
@@ -38,37 +43,37 @@ class Stage:
     """One step of a run.
 
     Attributes:
-        name: the step, as users type it (``train``).
-        label: tells apart stages of one name (the system); empty where there is one only.
-        version: raised by us when the stage's output changes for the same settings.
-        settings: what decides the output, as JSON values.
+        name: the step (``train``).
+        versions: of the code that does the work, by name; we raise one when the output changes for the same settings.
+        settings: everything else that decides the output, as JSON values.
+        run: does the work in the folder it is given; called again after an interruption, it resumes.
         needs: stages whose folders this one reads.
-        run: does the work in the folder it is given; called again after an interruption, it continues.
+        label: tells stages of one name apart (the system); empty where there is only one.
     """
 
     name: str
-    version: int
+    versions: Mapping[str, int]
     settings: Mapping[str, Any]
     run: Callable[[Path], None] = field(repr=False, compare=False)
     needs: tuple[Stage, ...] = ()
     label: str = ""
 
     @property
-    def title(self) -> str:
-        """``train causal``."""
-        return f"{self.name} {self.label}".strip()
+    def id(self) -> str:
+        """What users call it: ``mix``, ``train:causal``."""
+        return f"{self.name}:{self.label}" if self.label else self.name
 
     @property
     def inputs(self) -> dict[str, Any]:
         """Everything the fingerprint is made of."""
         return {
-            "stage": self.name,
-            "version": self.version,
+            "stage": self.id,
+            "versions": dict(self.versions),
             "settings": dict(self.settings),
-            "needs": {need.title: need.fingerprint for need in self.needs},
+            "needs": {need.id: need.fingerprint for need in self.needs},
         }
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change with anything that could change the output."""
         text = json.dumps(self.inputs, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -84,88 +89,91 @@ class Status:
     """What a stage would do if it were run, and why."""
 
     stage: Stage
-    state: Literal["done", "started", "new", "waiting"]
+    state: Literal["done", "started", "new"]
     reasons: tuple[str, ...] = ()
 
 
 def ordered(stages: Iterable[Stage]) -> list[Stage]:
-    """The stages and all they need, each after what it needs, in the order they were given."""
-    done: dict[str, Stage] = {}
+    """The stages and all they need, each once, in the order given but after what it needs."""
+    found: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:
         for need in stage.needs:
             visit(need)
-        done.setdefault(stage.fingerprint, stage)
+        found.setdefault(stage.fingerprint, stage)
 
     for stage in stages:
         visit(stage)
-    return list(done.values())
+    return list(found.values())
 
 
 def is_done(stage: Stage, work: Path) -> bool:
-    """Whether the stage's record stands in its folder."""
+    """Whether the stage has finished: its record is in its folder."""
     return (stage.folder(work) / RECORD).is_file()
 
 
-def status(stages: Sequence[Stage], work: Path) -> list[Status]:
-    """The state of every stage (and of what they need), with the reasons a new one would run."""
-    found: list[Status] = []
-    waiting: set[str] = set()
-    for stage in ordered(stages):
-        if is_done(stage, work):
-            found.append(Status(stage, "done"))
-            continue
-        needed = [need.title for need in stage.needs if need.fingerprint in waiting or not is_done(need, work)]
-        waiting.add(stage.fingerprint)
-        if (stage.folder(work) / STARTED).is_file():
-            found.append(Status(stage, "started", ("interrupted: will continue", *_after(needed))))
-        else:
-            found.append(Status(stage, "new", (*_reasons(stage, work), *_after(needed))))
-    return found
-
-
-def _after(titles: list[str]) -> tuple[str, ...]:
-    return (f"after {', '.join(titles)}",) if titles else ()
-
-
+# -------------------------------------------------------------------------------------------------------------- running
 def run_stage(stage: Stage, work: Path) -> Path:
     """Run one stage whose needs are done, unless it is done itself; return its folder.
 
     Raises:
-        WorkError: when another process is running the same stage, or the folder cannot be written.
+        WorkError: another process is running the same stage, or the folder cannot be written.
     """
     folder = stage.folder(work)
-    if is_done(stage, work):
+    if is_done(stage, work) and not _leftovers(folder):
         return folder
-    with locked(folder):
-        if is_done(stage, work):
-            return folder
-        folder.mkdir(exist_ok=True)
-        with _writable(folder), _logged(folder / LOG):
-            _write_json(folder / STARTED, {**stage.inputs, "fingerprint": stage.fingerprint, "started": _now()})
-            remove_temporaries(folder)
-            logger.debug("%s: started in %s", stage.title, folder)
-            stage.run(folder)
-            logger.debug("%s: done", stage.title)
-            _write_json(folder / RECORD, {**stage.inputs, "fingerprint": stage.fingerprint, "finished": _now()})
-            (folder / STARTED).unlink()
+    with locked(folder), _writable(folder):
+        if not is_done(stage, work):
+            _run(stage, folder)
+        # The new output is whole: what was moved aside for it may go.
+        for leftover in _leftovers(folder):
+            shutil.rmtree(leftover)
     return folder
 
 
-def forget(stage: Stage, work: Path) -> None:
-    """Remove a stage's output, so that it runs anew."""
+def _run(stage: Stage, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    with _logged(folder / LOG):
+        _write_json(folder / STARTED, {**stage.inputs, "fingerprint": stage.fingerprint, "started": _now()})
+        remove_temporaries(folder)
+        logger.debug("%s: started in %s", stage.id, folder)
+        stage.run(folder)
+        logger.debug("%s: done", stage.id)
+        _write_json(folder / RECORD, {**stage.inputs, "fingerprint": stage.fingerprint, "finished": _now()})
+        (folder / STARTED).unlink()
+
+
+def set_aside(stage: Stage, work: Path) -> None:
+    """Make a stage run again from the start. Finished output is kept beside it until the new output is whole.
+
+    Raises:
+        WorkError: another process is running the stage, or the folder cannot be moved.
+    """
     folder = stage.folder(work)
     if not folder.exists():
         return
-    with locked(folder):
-        # The record goes first: a removal that is interrupted must not look like a finished stage.
-        (folder / RECORD).unlink(missing_ok=True)
-        shutil.rmtree(folder)
+    with locked(folder), _writable(folder):
+        # Both are moves to a new name, so a kill at any time leaves either all of the output under the stage's name or none.
+        aside = _beside(folder, OLD if is_done(stage, work) else DISCARDED)
+        if aside.exists():
+            shutil.rmtree(aside)
+        folder.rename(aside)
+        if aside == _beside(folder, DISCARDED):
+            shutil.rmtree(aside)
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    return folder.with_name(f".{folder.name}{ending}")
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """What was moved aside for a stage to run again, and has to go once it is done."""
+    return [path for path in (_beside(folder, OLD), _beside(folder, DISCARDED)) if path.exists()]
 
 
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
-    """Append everything the pipeline says to the stage's own log."""
+    """Append everything the pipeline logs to the stage's own log file."""
     handler = _Log(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
@@ -181,7 +189,7 @@ def _logged(path: Path) -> Iterator[None]:
 
 
 class _Log(logging.FileHandler):
-    """A log file; that it cannot be written is no failure, for whoever fills the disk has said so already."""
+    """A log file. Failing to write it is not an error: whoever filled the disk has already said so."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         """Leave the record out."""
@@ -192,14 +200,15 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Say in one line that the disk is full or the folder closed to us, wherever in the stage that shows."""
+    """Turn a full disk or missing permissions, wherever in the stage they show, into a one-line error."""
     try:
         yield
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
         raise WorkError(
-            f"{error.filename or folder}: cannot be written ({error.strerror}); make room and run the same command"
+            f"{error.filename or folder}: cannot be written ({error.strerror}); free some space or fix the permissions, "
+            "then run the same command again"
         ) from error
 
 
@@ -212,31 +221,44 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+# --------------------------------------------------------------------------------------------------------------- status
+def status(stages: Sequence[Stage], work: Path) -> list[Status]:
+    """The state of every stage (and of what they need), with the reasons a new one would run."""
+    found: list[Status] = []
+    pending: set[str] = set()
+    for stage in ordered(stages):
+        if is_done(stage, work):
+            found.append(Status(stage, "done"))
+            continue
+        needed = dict.fromkeys(need.id for need in stage.needs if need.fingerprint in pending)
+        after = (f"after {', '.join(needed)}",) if needed else ()
+        pending.add(stage.fingerprint)
+        if (stage.folder(work) / STARTED).is_file():
+            found.append(Status(stage, "started", ("interrupted: will resume", *after)))
+        else:
+            found.append(Status(stage, "new", (*_reasons(stage, work), *after)))
+    return found
+
+
 def _reasons(stage: Stage, work: Path) -> tuple[str, ...]:
-    """Why a stage that was never run with these inputs would run: what differs from the most similar finished one."""
-    records = [_read_record(path) for path in sorted((work / stage.name).glob(f"*/{RECORD}"))]
-    mine = _flat(stage.inputs)
-    candidates = [_differences(_flat(record), mine) for record in records if record and _same_system(record, stage)]
-    if not candidates:
-        return ("never run",)
-    return tuple(sorted(candidates, key=len)[0])
-
-
-def _same_system(record: Mapping[str, Any], stage: Stage) -> bool:
-    """Whether a record tells of the same system (or of a stage without systems)."""
-    return bool(record.get("settings", {}).get("system") == stage.settings.get("system"))
+    """Why a stage that is not done with these inputs would run: what differs from the most similar finished one."""
+    if _beside(stage.folder(work), OLD).exists():
+        return ("forced; the previous output is kept until this one is whole",)
+    paths = sorted(path for path in (work / stage.name).glob(f"*/{RECORD}") if not path.parent.name.startswith("."))
+    records = [record for record in map(_read_record, paths) if record.get("stage") == stage.id]
+    differences = [_differences(_flat(record), _flat(stage.inputs)) for record in records]
+    return tuple(sorted(differences, key=len)[0]) if differences else ("never run",)
 
 
 def _read_record(path: Path) -> dict[str, Any]:
+    """What the fingerprint of a finished stage was made of; empty where the record cannot be read."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return (
-        {key: record[key] for key in ("stage", "version", "settings", "needs") if key in record}
-        if isinstance(record, dict)
-        else {}
-    )
+    if not isinstance(record, dict):
+        return {}
+    return {key: record[key] for key in ("stage", "versions", "settings", "needs") if key in record}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -251,7 +273,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """``key: old → new`` for every differing key; an upstream fingerprint is only said to have changed."""
+    """``key: old → new`` for every differing key; of an upstream fingerprint, only that it changed."""
     lines = []
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) == new.get(key):

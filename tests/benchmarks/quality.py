@@ -51,12 +51,12 @@ def main() -> None:
     from pipeline.compute.options import Options
     from pipeline.recipe.reading import load_recipe
     from pipeline.scoring import scoring
-    from pipeline.stages import graph
+    from pipeline.stages.run import run
 
     recipe = load_recipe(given.recipe, given.set)
     names = given.systems or list(recipe.systems)
     options = Options(work=given.work, named_corpora={"folder": given.speech})
-    found = graph.run(recipe, ["mix", *(f"separate:{name}" for name in names)], options=options)
+    found = run(recipe, ["mix", *(f"separate:{name}" for name in names)], options=options)
     theirs = {name: given.work / "asteroid" / f"{name}-{given.asteroid_size}" for name in names}
     dataset = found.folders["mix"]
     trainings = [
@@ -69,9 +69,9 @@ def main() -> None:
         sys.exit("asteroid's training failed")
     test = found.mixtures[found.mixtures["split"] == "test"]
     for name in names:
-        systems = {f"ours {name}": found.folders[f"separate {name}"], f"asteroid {name}": theirs[name]}
+        systems = {f"ours {name}": found.folders[f"separate:{name}"], f"asteroid {name}": theirs[name]}
         scores = scoring.score_dataset(test, dataset, systems, out=given.work / f"scores-{name}-{given.asteroid_size}.csv")
-        print(f"ours: {_trained(found.folders[f'train {name}'] / 'history.csv', recipe.systems[name].train.batch_size)}")
+        print(f"ours: {_trained(found.folders[f'train:{name}'] / 'history.csv', recipe.systems[name].train.batch_size)}")
         print(f"asteroid: {(theirs[name] / 'finished').read_text()}")
         print(reports.format_comparison(scores, baseline=f"asteroid {name}"))
 

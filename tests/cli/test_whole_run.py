@@ -90,12 +90,12 @@ def test_status_says_why_and_only_that_reruns(place: Path, finished: subprocess.
     change = ("--set", "systems.causal.train.epochs=2")
     status = tasnet("status", "tiny.toml", "--corpus", "folder=speech", *change, cwd=place, check=True).stdout
     lines = {line.split("  ")[0]: line for line in status.splitlines()}
-    assert "train.epochs: 3 → 2" in lines["train causal"]
-    assert " done " in lines["train noncausal"]
+    assert "train.epochs: 3 → 2" in lines["train:causal"]
+    assert " done " in lines["train:noncausal"]
     assert "would run" in lines["report"]
     plan = tasnet(*RUN, "-n", *change, cwd=place, check=True).stdout.splitlines()
     run = {line.removeprefix("would run ").split(":")[0] for line in plan if line.startswith("would run")}
-    assert run == {"train causal", "separate causal", "score causal", "report"}
+    assert run == {"train:causal", "separate:causal", "score:causal", "report"}
 
 
 def test_python_gives_the_same_run(

@@ -105,7 +105,7 @@ def test_a_recipe_run_by_two_processes_is_run_once_and_trained_by_both(place: Pa
     two = torchrun("-m", "pipeline", *arguments("two"), "train", "--micro-batch", "1", cwd=place)
     assert two.returncode == 0, two.stderr
     tasnet(*arguments("one"), "train", cwd=place, check=True)
-    assert two.stdout.count("train causal: ") == two.stderr.count("train causal: two") == two.stderr.count("mix: two") == 1
+    assert two.stdout.count("train:causal: ") == two.stderr.count("train:causal: two") == two.stderr.count("mix: two") == 1
     for name in ("noncausal", "causal"):
         states = [load_state(next((place / work / "train").glob(f"{name}-*")) / "last.safetensors") for work in ("one", "two")]
         for key, weight in states[0]["model"].items():
@@ -114,7 +114,7 @@ def test_a_recipe_run_by_two_processes_is_run_once_and_trained_by_both(place: Pa
         np.testing.assert_allclose(other, one, rtol=5e-3)
     again = torchrun("-m", "pipeline", *arguments("two"), "train", cwd=place)
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count("train causal: done already") == 1
+    assert again.stderr.count("train:causal: done already") == 1
 
 
 @pytest.mark.slow

@@ -19,7 +19,9 @@ from pipeline.models.checkpoints import load_model
 from pipeline.recipe.reading import parse_recipe
 from pipeline.recipe.schema import Recipe
 from pipeline.stages import graph
-from pipeline.stages.graph import Run
+from pipeline.stages.data import SHARD
+from pipeline.stages.run import Run
+from pipeline.stages.run import run as run_recipe
 from pipeline.tables import MANIFEST, MIXTURES, read_table
 from pipeline.training.batches import PackedMixtures
 from tests.cli.commands import RECIPE
@@ -61,7 +63,7 @@ def recipe(kind: str = "random", **changes: Any) -> Recipe:
 
 
 def run(given: Recipe, place: Path, work: Path, *names: str) -> Run:
-    return graph.run(given, names, options=options(place, work))
+    return run_recipe(given, names, options=options(place, work))
 
 
 @pytest.mark.parametrize("kind", PLANS)
@@ -73,7 +75,7 @@ def test_packed_from_the_plan_it_is_what_the_files_hold(place: Path, tmp_path: P
         | {"mix": {**given.mix.model_dump(mode="json"), "also": [{"sample_rate": 16000, "mode": "max"}]}}
     )
     finished = run(given, place, tmp_path, "mix", "pack:valid")
-    dataset, packed = finished.folders["mix"], finished.folders["pack valid"] / graph.SHARD
+    dataset, packed = finished.folders["mix"], finished.folders["pack:valid"] / SHARD
     encoding = given.mix.encoding
     packing.pack_mixtures(dataset, finished.mixtures, "valid", tmp_path / "files.shard", encoding=encoding, num_workers=1)
     assert packed.read_bytes() == (tmp_path / "files.shard").read_bytes()
@@ -85,7 +87,7 @@ def test_dynamic_mixing_trains_with_nothing_rendered(place: Path, tmp_path: Path
     finished = run(recipe(kind, train={"mixing": "dynamic"}), place, tmp_path, "train")
     assert not (tmp_path / "mix").exists()
     assert load_model(finished.models["noncausal"]).num_sources == (1 if kind == "one speaker in noise" else 2)
-    history = pd.read_csv(finished.folders["train noncausal"] / "history.csv")
+    history = pd.read_csv(finished.folders["train:noncausal"] / "history.csv")
     planned = finished.plan[finished.plan["split"] == "train"]["mixture_id"].nunique()
     assert history["step"].tolist() == [planned // 2], "an epoch is as long as the plan's train split"
 
@@ -101,8 +103,8 @@ def test_published_lists_train_on_new_mixtures_of_their_training_utterances(tmp_
     raw["train"] |= {"mixing": "dynamic", "segments_per_epoch": 8}
     named = {"wsj0": speech.parent, "wsj0mix": tmp_path / "lists"}
     given = Options(work=tmp_path / "work", named_corpora=named, num_workers=1, device="cpu", compile="off")
-    finished = graph.run(parse_recipe(raw), ["train:noncausal"], options=given)
-    bank = Shard(next((tmp_path / "work" / "pack").glob("utterances-*")) / graph.SHARD)
+    finished = run_recipe(parse_recipe(raw), ["train:noncausal"], options=given)
+    bank = Shard(next((tmp_path / "work" / "pack").glob("utterances-*")) / SHARD)
     assert sorted(bank.names) == ["00-0", "01-0", "02-0", "03-0"]
     assert len(finished.plan) == 12
     assert not (tmp_path / "work" / "mix").exists()
@@ -120,7 +122,7 @@ def test_noise_is_packed_where_it_is_trained_on(place: Path) -> None:
 
 def test_a_bank_of_noise_holds_the_clips_of_its_split(place: Path, tmp_path: Path) -> None:
     finished = run(recipe("wham"), place, tmp_path, "plan")
-    manifest = read_table(finished.folders["plan"] / graph.MANIFEST_FILE, MANIFEST)
+    manifest = read_table(finished.folders["plan"] / "manifest.csv", MANIFEST)
     given = recipe("wham").mix
     packing.pack_noise(manifest, place / "noise", "train", given, tmp_path / "noise.shard", num_workers=1)
     shard = Shard(tmp_path / "noise.shard")

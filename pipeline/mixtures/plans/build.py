@@ -26,6 +26,9 @@ ADAPTERS: dict[str, Adapter[Any]] = {
 }
 """Every kind of dataset, by the recipe's ``plan.kind``."""
 
+VERSION = 1
+"""Raise it when the same recipe would draw or read another plan."""
+
 
 def inputs_of(recipe: Recipe, roots: Roots) -> Inputs:
     """What rendering and packing read, and what they make of it."""

@@ -12,7 +12,7 @@ from pipeline.errors import AudioError
 from pipeline.mixtures.plans import librimix_lists, wsj0mix
 from pipeline.recipe.reading import parse_recipe
 from pipeline.recipe.schema import LibriMixPlan, Wsj0MixPlan
-from pipeline.stages import graph
+from pipeline.stages.run import run as run_recipe
 from tests.voices import voice, write_voices
 
 COUNTS = {"train": 2, "valid": 1, "test": 1}
@@ -20,7 +20,7 @@ COUNTS = {"train": 2, "valid": 1, "test": 1}
 
 def _run(tmp_path, plan, corpus="folder", **named):
     recipe = parse_recipe({"name": "x", "corpus": {"kind": corpus}, "plan": plan, "systems": {"a": {}}, "mix": {"mode": "max"}})
-    return graph.run(recipe, ["plan"], options=Options(work=tmp_path / "work", named_corpora=named, num_workers=1))
+    return run_recipe(recipe, ["plan"], options=Options(work=tmp_path / "work", named_corpora=named, num_workers=1))
 
 
 def _files(plan, manifest):

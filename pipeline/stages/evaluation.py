@@ -1,0 +1,165 @@
+"""The stages from trained systems to the report: ``separate`` and ``score`` (once per system), ``oracles`` and ``report``.
+
+Torch is imported when ``separate`` runs: building the stages does not need it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline import reports, separation
+from pipeline.files import written_whole
+from pipeline.recipe.writing import format_recipe
+from pipeline.reports import writing
+from pipeline.reports.provenance import provenance
+from pipeline.scoring import cross_checks, scoring
+from pipeline.scoring import oracles as ideal_masks
+from pipeline.scoring.mixture import Settings
+from pipeline.stages.context import Context, settings_of, table_path
+from pipeline.stages.runner import Stage
+from pipeline.stages.training import MODEL
+from pipeline.tables import HISTORY, MIXTURES, SCORES, write_table
+
+FACTS = "facts.json"
+
+
+# ------------------------------------------------------------------------------------------------------------ separation
+def separate_stage(context: Context, mix: Stage, train: Stage) -> Stage:
+    """``separate:NAME``: a system's estimates of the test mixtures, and the facts about its network."""
+
+    def work(folder: Path) -> None:
+        facts = _separate(context, mix, train, folder)
+        with written_whole(folder / FACTS) as temporary:
+            temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+    versions = {"separation": separation.VERSION}
+    return Stage("separate", versions, {}, work, needs=(mix, train), label=train.label)
+
+
+def _separate(context: Context, mix: Stage, train: Stage, folder: Path) -> dict[str, Any]:
+    from pipeline import models
+    from pipeline.compute import devices
+    from pipeline.models import checkpoints
+    from pipeline.separation import offline
+
+    device = devices.choose_device(context.options.device)
+    devices.prepare(device)
+    model = checkpoints.load_model(context.folder(train) / MODEL, device=device)
+    timing = offline.separate_dataset(model, context.table(mix, MIXTURES), context.folder(mix), folder)
+    seen = models.causality(model)
+    return {
+        **models.describe_model(model),
+        "look_ahead_samples": seen.look_ahead_samples,
+        "causality_deviation": seen.largest_deviation,
+        "cpu_real_time_factor": offline.cpu_real_time_factor(model, timing),
+        "cpu": devices.cpu_name(),
+        "real_time_factor": offline.real_time_factor(timing),
+        "device": devices.device_name(device),
+    }
+
+
+# --------------------------------------------------------------------------------------------------------------- scores
+def score_stage(context: Context, mix: Stage, separate: Stage) -> Stage:
+    """``score:NAME``: a system's scores, a row per source of every test mixture.
+
+    Raises:
+        ScoreError: a metric needs a package that is not installed.
+    """
+    recipe = context.recipe
+    Settings.of(recipe.score.permutation, recipe.score.also, recipe.mix.sample_rate)
+
+    def work(folder: Path) -> None:
+        tasks = _tasks(context, mix, {separate.label: context.folder(separate)})
+        scores, path = _score(context, tasks, folder), table_path(folder, SCORES)
+        if num_rows := recipe.score.verify:
+            workers = context.options.num_workers
+            check = cross_checks.cross_check(scores, tasks, num_rows, seed=recipe.seed, num_workers=workers)
+            cross_checks.write_check(check, path)
+
+    settings = {"score": settings_of(recipe.score), "seed": recipe.seed}
+    return Stage("score", {"scoring": scoring.VERSION}, settings, work, needs=(mix, separate), label=separate.label)
+
+
+def oracles_stage(context: Context, mix: Stage) -> Stage:
+    """``oracles``: what ideal masks would score."""
+
+    def work(folder: Path) -> None:
+        _score(context, scoring.with_oracles(_tasks(context, mix, {})), folder)
+
+    versions = {"oracles": ideal_masks.VERSION, "scoring": scoring.VERSION}
+    return Stage("oracles", versions, {"score": settings_of(context.recipe.score)}, work, needs=(mix,))
+
+
+def _tasks(context: Context, mix: Stage, estimates: Mapping[str, Path]) -> list[scoring.Task]:
+    return scoring.dataset_tasks(_test_mixtures(context, mix), context.folder(mix), estimates)
+
+
+def _test_mixtures(context: Context, mix: Stage) -> pd.DataFrame:
+    mixtures = context.table(mix, MIXTURES)
+    return mixtures[mixtures["split"] == "test"]
+
+
+def _score(context: Context, tasks: Sequence[scoring.Task], folder: Path) -> pd.DataFrame:
+    return scoring.score_tasks(
+        tasks,
+        out=table_path(folder, SCORES),
+        num_workers=context.options.num_workers,
+        permutation=context.recipe.score.permutation,
+        also=context.recipe.score.also,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- report
+@dataclass(frozen=True)
+class Evaluated:
+    """The stages that a report reads, in the order of the recipe's systems."""
+
+    mix: Stage
+    trained: tuple[Stage, ...]
+    separated: tuple[Stage, ...]
+    scored: tuple[Stage, ...]
+    oracles: Stage | None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All of them."""
+        return (self.mix, *self.trained, *self.separated, *self.scored, *([self.oracles] if self.oracles else []))
+
+
+def report_stage(context: Context, read: Evaluated) -> Stage:
+    """``report``: the page that compares the systems, and the same numbers as tables."""
+
+    def work(folder: Path) -> None:
+        scores = pd.concat([context.table(stage, SCORES) for stage in read.scored], ignore_index=True)
+        write_table(scores, table_path(folder, SCORES), SCORES)
+        _write_report(context, read, scores, folder)
+
+    # The page shows the whole recipe.
+    settings = {"recipe": settings_of(context.recipe)}
+    return Stage("report", {"reports": writing.VERSION}, settings, work, needs=read.stages)
+
+
+def _write_report(context: Context, read: Evaluated, scores: pd.DataFrame, folder: Path) -> None:
+    recipe = context.recipe
+    facts = {stage.label: json.loads((context.folder(stage) / FACTS).read_text("utf-8")) for stage in read.separated}
+    estimates = {stage.label: context.folder(stage) for stage in read.separated}
+    reports.write_report(
+        scores,
+        folder,
+        title=recipe.name,
+        histories={stage.label: context.table(stage, HISTORY) for stage in read.trained},
+        models=facts,
+        published={name: figures.model_dump() for name, figures in recipe.report.published.items()},
+        baseline=recipe.baseline,
+        provenance={**provenance(device=facts[recipe.baseline]["device"]), "recipe": format_recipe(recipe)},
+        examples=reports.clip_loader(context.folder(read.mix), _test_mixtures(context, read.mix), estimates),
+        num_examples=recipe.report.num_examples,
+        verification=cross_checks.read_checks(table_path(context.folder(stage), SCORES) for stage in read.scored),
+        oracles=None if read.oracles is None else context.table(read.oracles, SCORES),
+    )

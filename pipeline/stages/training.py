@@ -1,0 +1,100 @@
+"""The stage ``train``, once per system. Torch is imported when it runs: building the stages does not need it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import training
+from pipeline.mixtures.plans import drawn
+from pipeline.mixtures.plans.planned import of_splits
+from pipeline.mixtures.shards import Shard
+from pipeline.recipe.schema import Recipe, System
+from pipeline.stages.context import Context, settings_of
+from pipeline.stages.data import SHARD, PlanStages
+from pipeline.stages.runner import Stage
+from pipeline.tables import MANIFEST, PLAN
+
+if TYPE_CHECKING:
+    from pipeline.training.batches import Segments
+
+MODEL = "best.safetensors"
+
+
+def train_stage(context: Context, plans: PlanStages, packs: Mapping[str, Stage], name: str) -> Stage:
+    """``train:NAME``: one system's weights."""
+    recipe = context.recipe
+    system = recipe.systems[name]
+    dynamic = system.train.mixing == "dynamic"
+    read = [packs[pack] for pack in _packs_read(recipe, system)]
+
+    def work(folder: Path) -> None:
+        from pipeline.training import batches, loop
+
+        valid, *others = (Shard(context.folder(pack) / SHARD) for pack in read)
+        segments = _dynamic_segments(context, plans, name, *others) if dynamic else _static_segments(recipe, name, *others)
+        loop.train(
+            system,
+            loop.TrainingSets(segments, batches.PackedMixtures(valid)),
+            folder,
+            seed=recipe.training_seed(name),
+            num_sources=recipe.num_outputs,
+            sample_rate=recipe.mix.sample_rate,
+            options=context.options,
+            description=f"train:{name}",
+        )
+
+    needs = (*read, *plans.both) if dynamic else tuple(read)
+    return Stage("train", {"training": training.VERSION}, _settings(recipe, name), work, needs=needs, label=name)
+
+
+def _settings(recipe: Recipe, name: str) -> dict[str, Any]:
+    system = recipe.systems[name]
+    settings: dict[str, Any] = {
+        "model": settings_of(system.model),
+        "train": system.train.model_dump(mode="json", exclude={"seed", "seeds"}),
+        "seed": recipe.training_seed(name),
+        "num_sources": recipe.num_outputs,
+        "sample_rate": recipe.mix.sample_rate,
+    }
+    if system.train.mixing == "dynamic":
+        settings |= {"drawing": settings_of(recipe.plan.drawing), "mode": recipe.mix.mode}
+    return settings
+
+
+def _packs_read(recipe: Recipe, system: System) -> list[str]:
+    """The packed files that a system's training reads, by name; the one it is validated on comes first."""
+    if system.train.mixing == "static":
+        return ["valid", "train"]
+    return ["valid", "utterances", *(["noise"] if recipe.mix.types[0] != "mix_clean" else [])]
+
+
+def _num_samples(recipe: Recipe, name: str) -> int:
+    return round(recipe.systems[name].train.segment_seconds * recipe.mix.sample_rate)
+
+
+def _static_segments(recipe: Recipe, name: str, mixtures: Shard) -> Segments:
+    """Cuts of the rendered mixtures."""
+    from pipeline.training import batches
+
+    packed = batches.PackedMixtures(mixtures)
+    return batches.StaticSegments(packed, num_samples=_num_samples(recipe, name), seed=recipe.training_seed(name))
+
+
+def _dynamic_segments(context: Context, plans: PlanStages, name: str, bank: Shard, noise: Shard | None = None) -> Segments:
+    """Mixtures made on the fly by the plan's rules, as many per epoch as the plan has for training."""
+    from pipeline.training import batches
+
+    recipe = context.recipe
+    manifest, plan = context.table(plans.manifest_stage, MANIFEST), context.table(plans.plan_stage, PLAN)
+    return batches.DynamicSegments(
+        bank,
+        drawn.MixtureSampler(manifest, recipe.plan.drawing, split="train", seed=recipe.training_seed(name)),
+        mode=recipe.mix.mode,
+        num_samples=_num_samples(recipe, name),
+        num_segments=of_splits(plan, ["train"])["mixture_id"].nunique(),
+        speed_percent=recipe.systems[name].train.speed_percent,
+        noise=noise,
+        first_only=recipe.num_outputs == 1,
+    )
