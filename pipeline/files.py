@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,8 +13,14 @@ from pipeline.errors import WorkError
 
 def remove_temporaries(folder: Path) -> None:
     """Remove what a killed process was just writing below a folder: the temporary files of :func:`written_whole`."""
-    for left_over in folder.rglob(".*.tmp"):
-        left_over.unlink()
+    for path in folder.rglob(".*.tmp"):
+        if is_temporary(path):
+            path.unlink()
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is called as :func:`written_whole` calls what it is just writing: ``.NAME.PROCESS.tmp``."""
+    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
 
 
 @contextmanager

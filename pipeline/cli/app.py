@@ -335,7 +335,7 @@ def verify(
     ],
     repair: Annotated[
         Path | None,
-        typer.Option("--repair", metavar="RECIPE", help="Make what is missing or wrong anew, by the recipe that made it."),
+        typer.Option("--repair", metavar="RECIPE", help="Regenerate what is missing or wrong, by the recipe that made it."),
     ] = None,
     overrides: Set = None,
     work: Work = Path("work"),
@@ -343,7 +343,7 @@ def verify(
     corpus: NamedCorpora = None,
     jobs: Jobs = None,
 ) -> None:
-    """Compare every file of a dataset with the record of its making; exit code 1 where something is wrong."""
+    """Compare every file of a dataset with its journal; exit code 1 where something is wrong or foreign."""
     from pipeline.cli import terminal
 
     given = terminal.options(work, corpora, corpus, jobs=jobs)

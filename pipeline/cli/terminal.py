@@ -275,7 +275,7 @@ def fetch(name: str | None, target: Path | None, *, mirror: str | None) -> None:
 
 
 def verify(dataset: Path, repair: Path | None, overrides: Sequence[str], options: Options) -> int:
-    """Name every file of a dataset that is missing or not as it was made; with ``repair``, make it anew."""
+    """Name every file of a dataset that is missing, changed or foreign; with ``repair``, regenerate the first two."""
     from pipeline.mixtures import verification
 
     findings = verification.verify(dataset, num_workers=options.num_workers)
@@ -292,9 +292,11 @@ def verify(dataset: Path, repair: Path | None, overrides: Sequence[str], options
         raise DatasetError(
             f"{dataset}: {repair} does not make this dataset (see `tasnet status {repair}`); give the one that does"
         )
-    verification.repair(dataset, findings, lambda: made[0].run(dataset))
-    stdout.out(f"{len(findings)} findings repaired", highlight=False)
-    return 0
+    foreign = verification.repair(dataset, findings, lambda: made[0].run(dataset))
+    stdout.out(f"{sum(not finding.is_foreign for finding in findings)} findings repaired", highlight=False)
+    if foreign:
+        stdout.out(f"{len(foreign)} files that the dataset did not make were left alone (named above)", highlight=False)
+    return 1 if foreign else 0
 
 
 def stats(dataset: Path, out: Path, *, num_workers: int | None) -> None:

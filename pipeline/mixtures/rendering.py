@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ import pandas as pd
 from pipeline.audio.files import choose_channel, read_header, write_audio
 from pipeline.compute.journal import Entry, Journal, Record, read_records
 from pipeline.compute.workers import chunked, map_parallel
-from pipeline.errors import AudioError, PlanError
+from pipeline.errors import AudioError, DatasetError, PlanError
 from pipeline.files import remove_temporaries
 from pipeline.mixtures.plans.build import ADAPTERS
 from pipeline.mixtures.plans.planned import NOISE, PlannedMixture, needed_rows, planned_mixtures
@@ -252,8 +252,14 @@ def _files_are_there(dataset_dir: Path, record: Record) -> bool:
 
 
 def write_tables(journal: Path, dataset_dir: Path) -> None:
-    """Write all tables of a dataset from its journal, record after record, ``mixtures.csv`` last."""
+    """Write all tables of a dataset from its journal, record after record, ``mixtures.csv`` last.
+
+    Raises:
+        DatasetError: the journal names a table outside of the dataset.
+        WorkError: the folder cannot be written, or the disk is full.
+    """
     columns = _columns_of_tables(read_records(journal))
+    require_inside(journal, columns)
     with ExitStack() as stack:
         # What is opened first is finished last.
         tables = {
@@ -266,6 +272,16 @@ def write_tables(journal: Path, dataset_dir: Path) -> None:
                 write_file_row({name: file.get(name, record.get(name)) for name in FILES.required()})
             for path, row in record["rows"].items():
                 tables[path](row)
+
+
+def require_inside(journal: Path, paths: Iterable[str]) -> None:
+    """Raise DatasetError where a journal names a file outside of its dataset, which no rendering has written."""
+    for path in paths:
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise DatasetError(
+                f"{journal}: names {path}, which is outside of the dataset, so somebody has changed the journal; "
+                "remove the folder and render it again"
+            )
 
 
 def _columns_of_tables(records: Iterable[Record]) -> dict[str, list[str]]:

@@ -1,4 +1,7 @@
-"""A rendered dataset against the record of its generation, and the way to make anew just what is missing or wrong."""
+"""Checks a rendered dataset against its journal, and regenerates just the mixtures that are missing or wrong.
+
+Nothing is ever removed: damaged files are replaced by regenerated ones, and files that the journal does not name are only named.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,13 @@ from pipeline.audio.files import quantise, read_audio, read_header
 from pipeline.compute.journal import Record, drop_records, read_records
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import AudioError, DatasetError
+from pipeline.files import is_temporary
 from pipeline.mixtures.renderers.base import MIXTURES_FILE
-from pipeline.mixtures.rendering import JOURNAL_FILE, samples_digest, stored_peak, write_tables
+from pipeline.mixtures.rendering import JOURNAL_FILE, require_inside, samples_digest, stored_peak, write_tables
 
 FLOAT_TOLERANCE = 1e-5
+"""How far a sum of float32 files may be off by rounding."""
+AUDIO_ENDINGS = (".wav", ".flac")
 _CHUNK = 16
 
 
@@ -32,59 +38,66 @@ class Finding:
     problem: str
     split: str = ""
     mixture_id: str = ""
-    """The mixture to make anew; empty where no mixture is at fault."""
+    """The mixture to regenerate; empty where no mixture is at fault."""
+    is_foreign: bool = False
+    """Whether the dataset did not make the file, so that it is left alone."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.problem}"
 
 
 def verify(dataset_dir: Path, *, num_workers: int | None = None) -> list[Finding]:
-    """Read every file of a dataset and compare it with the record.
+    """Read every file of a dataset and compare it with the journal.
 
     Checked are: that the file is there and can be decoded; its sample rate, length and peak; the checksum of its samples; that
-    every mixture is the sum of its sources within what rounding allows; that the tables are those the record makes; that nothing
-    lies in the tree which the record lacks.
+    every mixture is the sum of its sources within what rounding allows; that the tables are those the journal makes; that no
+    audio is there which the journal does not name.
 
     Raises:
-        DatasetError: the folder holds no record of a generation.
+        DatasetError: the folder has no journal, or one that names files outside of the folder.
     """
     dataset_dir = Path(dataset_dir)
     records = list(read_records(dataset_dir / JOURNAL_FILE))
-    look = partial(_record_findings, dataset_dir)
-    chunks = map_parallel(look, chunked(records, _CHUNK), num_workers=num_workers, description="verify", size=len)
+    for record in records:
+        require_inside(dataset_dir / JOURNAL_FILE, [*(file["path"] for file in record["files"]), *record["rows"]])
+    check = partial(_record_findings, dataset_dir)
+    chunks = map_parallel(check, chunked(records, _CHUNK), num_workers=num_workers, description="verify", size=len)
     findings = [finding for chunk in chunks for finding in chunk]
     if not (dataset_dir / MIXTURES_FILE).exists():
         findings.append(Finding(MIXTURES_FILE, "is missing: the generation did not end; run it again"))
     else:
         findings += _table_findings(dataset_dir)
-    return findings + _strays(dataset_dir, records)
+    return findings + _unrecorded(dataset_dir, records)
 
 
-def repair(dataset_dir: Path, findings: Sequence[Finding], generate: Callable[[], Any]) -> None:
-    """Make the mixtures with findings anew, and remove what does not belong.
+def repair(dataset_dir: Path, findings: Sequence[Finding], generate: Callable[[], Any]) -> list[Finding]:
+    """Regenerate the mixtures with findings, and the tables; files that the dataset did not make are left as they are.
 
     Args:
         dataset_dir: of the dataset.
         findings: of :func:`verify`.
-        generate: renders the dataset's own plan into the same folder; it resumes, so it makes just what is gone.
+        generate: renders the dataset's own plan into the same folder; it resumes, so it makes only what the journal lacks.
+
+    Returns:
+        What is left: files that the dataset did not make.
 
     Raises:
         DatasetError: some damage is left.
     """
     dataset_dir = Path(dataset_dir)
     broken = {(finding.split, finding.mixture_id) for finding in findings if finding.mixture_id}
-    drop_records(dataset_dir / JOURNAL_FILE, lambda record: (record["split"], record["mixture_id"]) in broken)
-    for finding in findings:
-        if finding.path != MIXTURES_FILE:
-            (dataset_dir / finding.path).unlink(missing_ok=True)
-    generate()
+    if not all(finding.is_foreign for finding in findings):
+        drop_records(dataset_dir / JOURNAL_FILE, lambda record: (record["split"], record["mixture_id"]) in broken)
+        generate()
     left = verify(dataset_dir)
-    if left:
-        raise DatasetError(f"{dataset_dir}: {len(left)} findings are left after the repair, the first: {left[0]}")
+    damage = [finding for finding in left if not finding.is_foreign]
+    if damage:
+        raise DatasetError(f"{dataset_dir}: {len(damage)} findings are left after the repair, the first: {damage[0]}")
+    return left
 
 
 def _table_findings(dataset_dir: Path) -> list[Finding]:
-    """Tables that are missing, or are not those that the record makes."""
+    """Tables that are missing, or are not those that the journal makes."""
     with TemporaryDirectory() as scratch:
         write_tables(dataset_dir / JOURNAL_FILE, Path(scratch))
         derived = {path.relative_to(scratch): path.read_bytes() for path in sorted(Path(scratch).rglob("*.csv"))}
@@ -168,10 +181,14 @@ def sum_excess(mixture: npt.NDArray[Any], parts: Sequence[npt.NDArray[Any]]) -> 
     return float(max(differences.max(initial=0) - len(parts), 0))
 
 
-def _strays(dataset_dir: Path, records: Sequence[Record]) -> list[Finding]:
-    """Audio that the record does not know, in the trees that it does."""
+def _unrecorded(dataset_dir: Path, records: Sequence[Record]) -> list[Finding]:
+    """Audio that the journal does not name, and what a killed run has left."""
     known = {file["path"] for record in records for file in record["files"]}
-    tops = {Path(path).parts[0] for path in known}
-    there = (path for top in tops for path in (dataset_dir / top).rglob("*") if path.suffix in (".wav", ".flac", ".tmp"))
-    strays = sorted({path.relative_to(dataset_dir).as_posix() for path in there} - known)
-    return [Finding(path, "does not belong to the dataset") for path in strays]
+    findings = []
+    for path in sorted(dataset_dir.rglob("*")):
+        name = path.relative_to(dataset_dir).as_posix()
+        if is_temporary(path):
+            findings.append(Finding(name, "is left over from a killed run"))
+        elif path.suffix.lower() in AUDIO_ENDINGS and name not in known:
+            findings.append(Finding(name, "was not made by this dataset; it is left alone", is_foreign=True))
+    return findings

@@ -175,6 +175,22 @@ def test_a_plan_of_another_corpus_is_refused(corpus):
         check_inputs(plan, manifest[manifest["split"] != "test"], inputs_of("random", root), num_workers=1)
 
 
+@pytest.mark.parametrize("name", ["../../x", "/x", "a\\b", ".."])
+def test_a_mixture_whose_name_is_a_path_is_refused(corpus, tmp_path, name):
+    root, manifest = corpus
+    plan = draw_plan(manifest, plan_settings(), seed=0)
+    with pytest.raises(PlanError, match="cannot be a file name"):
+        render(plan.assign(mixture_id=name), manifest, inputs_of("random", root), tmp_path / "out", num_workers=1)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_plan_of_another_kind_is_refused(corpus, tmp_path):
+    root, manifest = corpus
+    plan = draw_plan(manifest, plan_settings(), seed=0)
+    with pytest.raises(PlanError, match=r"level_rule is 'active', and plan\.kind = 'librimix' has only gain"):
+        render(plan, manifest, inputs_of("librimix", root), tmp_path / "out", num_workers=1)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"), [("nan", "no numbers"), ("silent", "is silent"), ("truncated", "cut short|damaged")]
 )

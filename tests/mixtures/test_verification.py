@@ -1,6 +1,9 @@
 """Verification: every kind of damage is found and named, and repaired by making only what is wrong."""
 
+import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,9 @@ from pipeline.mixtures.plans.drawn import draw_plan
 from pipeline.mixtures.rendering import render
 from pipeline.mixtures.verification import repair, sum_excess, verify
 from tests.mixtures.small_corpus import digests, inputs_of, plan_settings
+
+Dataset = tuple[Path, Callable[[], object]]
+"""Its folder, and the call that makes it."""
 
 
 @pytest.fixture
@@ -73,16 +79,56 @@ def test_damage_is_found_and_repaired(dataset, problem):
     assert untouched.stat().st_mtime_ns == time_before
 
 
-def test_strays_and_an_unfinished_generation_are_named(dataset):
+def test_an_unfinished_generation_is_named_and_finished(dataset: Dataset) -> None:
+    folder, generate = dataset
+    whole = digests(folder)
+    (folder / "mixtures.csv").unlink()
+    (folder / "2speakers" / ".half.wav.123.tmp").write_bytes(b"RIFF")
+    findings = verify(folder, num_workers=1)
+    assert [finding.problem.split(":")[0] for finding in findings] == ["is missing", "is left over from a killed run"]
+    assert repair(folder, findings, generate) == []
+    assert digests(folder) == whole
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_the_dataset_did_not_make_is_named_and_never_removed(dataset: Dataset, damaged: bool) -> None:
     folder, generate = dataset
     whole = digests(folder)
     some = next(folder.rglob("mix/*.wav"))
-    (some.parent / "stray.wav").write_bytes(some.read_bytes())
-    (folder / "mixtures.csv").unlink()
+    foreign = [some.parent / "mine.wav", folder / "notes" / "MINE.WAV", folder / "notes" / "song.flac", some.parent / ".mine.tmp"]
+    (folder / "notes").mkdir()
+    for path in foreign:
+        path.write_bytes(b"somebody's work")
+    times = {path: path.stat().st_mtime_ns for path in foreign}
+    if damaged:
+        some.unlink()
     findings = verify(folder, num_workers=1)
-    assert [finding.problem.split(":")[0] for finding in findings] == ["is missing", "does not belong to the dataset"]
-    repair(folder, findings, generate)
-    assert digests(folder) == whole
+    named = {finding.path for finding in findings if finding.is_foreign}
+    assert named == {path.relative_to(folder).as_posix() for path in foreign[:3]}
+    assert len(findings) == 3 + damaged
+    left = repair(folder, findings, generate)
+    assert {finding.path for finding in left} == named
+    assert {path: path.stat().st_mtime_ns for path in foreign} == times
+    assert {path: digest for path, digest in digests(folder).items() if folder / path not in foreign} == whole
+
+
+@pytest.mark.parametrize("where", ["file", "absolute file", "table"])
+def test_a_journal_that_names_files_outside_of_the_dataset_is_refused(dataset: Dataset, tmp_path: Path, where: str) -> None:
+    folder, _ = dataset
+    outside = tmp_path / "x.wav"
+    write_audio(outside, np.zeros(100), 8000)
+    before = digests(tmp_path)
+    lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    record = json.loads(lines[1])
+    if where == "table":
+        record["rows"]["../x.csv"] = {"mixture_id": "x"}
+    else:
+        record["files"][0]["path"] = "2speakers/../../x.wav" if where == "file" else str(outside)
+    (folder / "journal.jsonl").write_text(lines[0] + json.dumps(record) + "\n" + "".join(lines[2:]))
+    with pytest.raises(DatasetError, match=r"journal\.jsonl: names .*x\.(wav|csv), which is outside of the dataset"):
+        verify(folder, num_workers=1)
+    changed = {path for path, digest in digests(tmp_path).items() if before.get(path) != digest}
+    assert changed == {"set/journal.jsonl"}
 
 
 def test_tables_that_are_gone_or_changed_are_named_and_written_again(dataset):

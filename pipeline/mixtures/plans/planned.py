@@ -72,9 +72,12 @@ def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: 
     """Every mixture of a plan, in the plan's order; noise is left out unless asked for.
 
     Raises:
-        PlanError: the plan names utterances that the manifest lacks, noise is asked for and a mixture has none, or speech shall
-            begin before its mixture.
+        PlanError: the plan names utterances that the manifest does not have, noise is asked for and a mixture has none, speech
+            begins before its mixture, or the name of a mixture cannot be a file name.
     """
+    bad = [name for name in plan["mixture_id"].unique() if not _is_file_name(name)]
+    if bad:
+        raise PlanError(f"the plan calls a mixture {bad[0]!r}, which cannot be a file name; rename it in its list")
     if ((plan["source"] != NOISE) & ~(plan["start_seconds"] >= 0)).any():
         raise PlanError("the plan lets speech begin before its mixture; only noise may have a negative start_seconds")
     facts = manifest.set_index("utterance_id")[["speaker_id", "sex", "path", "sample_rate", "num_samples"]]
@@ -84,6 +87,10 @@ def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: 
     if lacking:
         raise PlanError(f"{len(lacking)} mixtures have no noise (first {lacking[0]}); ask for mix.types = ['mix_clean'] alone")
     return mixtures
+
+
+def _is_file_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
 
 
 def of_splits(plan: pd.DataFrame, splits: Sequence[str]) -> pd.DataFrame:
