@@ -69,3 +69,8 @@ class ScoreError(TasnetError):
 
 class WorkError(TasnetError):
     """The work folder cannot be written, is full, or is used by another run."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says in its first line, for a message of ours; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

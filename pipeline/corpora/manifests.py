@@ -49,6 +49,11 @@ class Header(Protocol):
         """Samples per channel."""
 
 
+def is_noise(manifest: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows of a manifest are noise rather than speech: those without a speaker."""
+    return manifest["speaker_id"] == ""
+
+
 def make_manifest(utterances: Sequence[Utterance], headers: Sequence[Header]) -> pd.DataFrame:
     """Join utterances with their headers (same order) into a manifest sorted by ``utterance_id``, then path."""
     pairs = sorted(zip(utterances, headers, strict=True), key=lambda pair: (pair[0].utterance_id, pair[0].path))

@@ -13,6 +13,7 @@ import pandas as pd
 from pipeline.audio.files import Encoding, quantise, read_audio
 from pipeline.audio.levels import LevelRule, loudness
 from pipeline.compute.workers import chunked, map_parallel
+from pipeline.corpora.manifests import is_noise
 from pipeline.errors import AudioError, PlanError
 from pipeline.mixtures.plans.build import ADAPTERS
 from pipeline.mixtures.plans.planned import PlannedMixture, planned_mixtures
@@ -156,8 +157,7 @@ def pack_utterances(
         AudioError: a file is missing, damaged or silent.
     """
     long_enough = manifest["num_samples"] >= min_seconds * manifest["sample_rate"]
-    # Whoever has no name is noise.
-    here = manifest[(manifest["split"] == split) & long_enough & (manifest["speaker_id"] != "")]
+    here = manifest[(manifest["split"] == split) & long_enough & ~is_noise(manifest)]
     read = partial(_read_utterances, Path(corpus_root), mix.sample_rate, level, channel, with_loudness)
     _pack_files(here, read, path, mix.sample_rate, f"pack {split} utterances", num_workers)
 
@@ -179,7 +179,7 @@ def pack_noise(
         PlanError: the split has no noise.
         AudioError: a file is missing, damaged or silent.
     """
-    here = manifest[(manifest["split"] == split) & (manifest["speaker_id"] == "")]
+    here = manifest[(manifest["split"] == split) & is_noise(manifest)]
     if here.empty:
         raise PlanError(f"split {split}: there is no noise for it; add some or ask for mix.types = ['mix_clean'] alone")
     read = partial(_read_utterances, Path(noise_root), mix.sample_rate, "loudness", 0, False)

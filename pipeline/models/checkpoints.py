@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from pipeline.errors import CheckpointError, ModelError
+from pipeline.errors import CheckpointError, ModelError, first_line
 from pipeline.files import written_whole
 from pipeline.models import build_model
 from pipeline.models.conv_tasnet import ConvTasNet
@@ -81,7 +81,7 @@ def _network(metadata: Mapping[str, str], path: Path) -> ConvTasNet:
         settings = Model.model_validate(facts["model"])
         return build_model(settings, num_sources=int(facts["num_sources"]), sample_rate=int(facts["sample_rate"]))
     except (KeyError, TypeError, ValueError, ValidationError, ModelError) as error:
-        raise CheckpointError(f"{path}: its settings cannot be read ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: its settings cannot be read ({first_line(error)})") from error
 
 
 def save_state(state: Mapping[str, Any], path: str | Path) -> None:
@@ -108,7 +108,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
                 raise CheckpointError(f"{path}: not a training state of this version")
             state: dict[str, Any] = _filled(written["state"], file.get_tensor)
     except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{path}: not a training state, or damaged ({_first_line(error)})") from error
+        raise CheckpointError(f"{path}: not a training state, or damaged ({first_line(error)})") from error
     return state
 
 
@@ -136,7 +136,3 @@ def _filled(outline: Any, tensor: Callable[[str], torch.Tensor]) -> Any:
         return {key: _filled(inner, tensor) for key, inner in content}
     inner = [_filled(each, tensor) for each in content]
     return tuple(inner) if kind == "tuple" else inner
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

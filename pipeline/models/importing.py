@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
-from pipeline.errors import CheckpointError, ModelError
+from pipeline.errors import CheckpointError, ModelError, first_line
 from pipeline.models import ConvTasNet, build_model
 from pipeline.models.conv_tasnet import INPUT_EPS
 from pipeline.recipe.schema import Model
@@ -102,7 +102,7 @@ def import_model(path: str | Path, origin: str, *, given: Mapping[str, Any] | No
     except ModelError as error:
         raise CheckpointError(f"{path}: {error}") from None
     except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: holds no Conv-TasNet of {origin} ({_first_line(error)})") from None
+        raise CheckpointError(f"{path}: holds no Conv-TasNet of {origin} ({first_line(error)})") from None
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -115,7 +115,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path}: is no checkpoint, or more than weights and plain values; it is not loaded") from None
     except (RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
-        raise CheckpointError(f"{path}: is no checkpoint, or damaged ({_first_line(error)})") from None
+        raise CheckpointError(f"{path}: is no checkpoint, or damaged ({first_line(error)})") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds no weights")
     return content
@@ -250,7 +250,3 @@ def _dense(weights: Weights, theirs: str, ours: str) -> Iterator[tuple[str, Tens
 def _norm(weights: Weights, layout: Layout, theirs: str, ours: str) -> Iterator[tuple[str, Tensor]]:
     for name, their_name in zip(("weight", "bias"), layout.norm, strict=True):
         yield f"{ours}.{name}", weights[f"{theirs}.{their_name}"]
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.compute import workers
 from pipeline.compute.options import Options
+from pipeline.corpora.manifests import is_noise
 from pipeline.mixtures.footprint import footprint, free_bytes
 from pipeline.mixtures.plans.lint import lint
 from pipeline.mixtures.plans.planned import NOISE, of_splits
@@ -45,8 +46,7 @@ def findings(recipe: Recipe, options: Options) -> Iterator[str]:
 
 def _about_corpus(manifest: pd.DataFrame) -> Iterator[str]:
     hours = manifest["num_samples"] / manifest["sample_rate"] / 3600
-    # Whoever has no name is noise.
-    noise = manifest["speaker_id"] == ""
+    noise = is_noise(manifest)
     for split in SPLITS:
         here = (manifest["split"] == split) & ~noise
         if here.any():
@@ -76,7 +76,7 @@ def _packed_bytes(recipe: Recipe, plan: pd.DataFrame, manifest: pd.DataFrame) ->
     mix = recipe.mix.model_copy(update={"also": [], "types": recipe.mix.types[:1]})
     packed = footprint(plan[plan["split"].isin(splits) & (plan["source"] != NOISE)], manifest, mix).num_bytes
     with_noise = recipe.mix.types[0] != "mix_clean"
-    voices = manifest[(manifest["split"] == "train") & ((manifest["speaker_id"] != "") | with_noise)]
+    voices = manifest[(manifest["split"] == "train") & (~is_noise(manifest) | with_noise)]
     seconds = float((voices["num_samples"] / voices["sample_rate"]).sum())
     return packed + (round(seconds * recipe.mix.sample_rate * 4) if "dynamic" in mixing else 0)
 

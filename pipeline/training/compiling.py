@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pipeline.compute.options import Compile
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, first_line
 from pipeline.models.kernels import cpu as kernels
 
 log = logging.getLogger(__name__)
@@ -85,14 +85,10 @@ class Compiled:
             if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                 raise
             if self.strict:
-                raise ModelError(f"--compile on: torch cannot compile here ({_first_line(error)}); use --compile off") from error
-            log.warning("training is not compiled and takes about twice as long: %s", _first_line(error))
+                raise ModelError(f"--compile on: torch cannot compile here ({first_line(error)}); use --compile off") from error
+            log.warning("training is not compiled and takes about twice as long: %s", first_line(error))
             self._ready = self.function
             return self.function(*arguments)
         self._ready = compiled
         self.compiled = True
         return result
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline.audio.levels import LevelRule
+from pipeline.corpora.manifests import is_noise
 from pipeline.errors import PlanError
 from pipeline.mixtures.plans.adapter import Adapter
 from pipeline.mixtures.plans.overlap import with_overlap
@@ -83,8 +84,7 @@ def usable_voices(manifest: pd.DataFrame, plan: RandomPlan, split: str) -> list[
     Raises:
         PlanError: fewer speakers than a mixture needs.
     """
-    # Whoever has no name is noise.
-    here = manifest[(manifest["split"] == split) & (manifest["speaker_id"] != "")]
+    here = manifest[(manifest["split"] == split) & ~is_noise(manifest)]
     seconds = here["num_samples"] / here["sample_rate"]
     usable = here[seconds >= plan.min_seconds].sort_values(["speaker_id", "utterance_id"])
     voices = [list(ids) for _, ids in usable.groupby("speaker_id")["utterance_id"]]
