@@ -86,6 +86,18 @@ def test_a_second_run_does_nothing(place: Path, finished: subprocess.CompletedPr
     assert all(" done " in line for line in states)
 
 
+def test_a_forced_stage_runs_again_and_leaves_nothing_beside_it(place: Path, finished: subprocess.CompletedProcess[str]) -> None:
+    def times(pattern: str) -> list[int]:
+        return [path.stat().st_mtime_ns for path in sorted((place / "work").glob(pattern))]
+
+    scores, reports = times("score/*/stage.json"), times("report/*/stage.json")
+    again = tasnet(*RUN, "--force", "report", cwd=place, check=True)
+    assert again.stdout == finished.stdout
+    assert times("score/*/stage.json") == scores
+    assert times("report/*/stage.json") > reports
+    assert not list((place / "work" / "report").glob(".*.old"))
+
+
 def test_status_says_why_and_only_that_reruns(place: Path, finished: subprocess.CompletedProcess[str]) -> None:
     change = ("--set", "systems.causal.train.epochs=2")
     status = tasnet("status", "tiny.toml", "--corpus", "folder=speech", *change, cwd=place, check=True).stdout
@@ -94,7 +106,7 @@ def test_status_says_why_and_only_that_reruns(place: Path, finished: subprocess.
     assert " done " in lines["train:noncausal"]
     assert "would run" in lines["report"]
     plan = tasnet(*RUN, "-n", *change, cwd=place, check=True).stdout.splitlines()
-    run = {line.removeprefix("would run ").split(":")[0] for line in plan if line.startswith("would run")}
+    run = {line.removeprefix("would run ").split(": ")[0] for line in plan if line.startswith("would run")}
     assert run == {"train:causal", "separate:causal", "score:causal", "report"}
 
 

@@ -137,7 +137,7 @@ def test_only_the_splits_asked_for_are_rendered(place: Path, tmp_path: Path) -> 
     given = recipe(mix={"splits": ["test"]}, train={"mixing": "dynamic"})
     mixtures = read_table(run(given, place, tmp_path, "mix").folders["mix"] / "mixtures.csv", MIXTURES)
     assert mixtures["split"].tolist() == ["test"] * 3
-    with pytest.raises(PlanError, match=r"mix\.splits = \['valid'\]: the plan has no mixtures of them"):
+    with pytest.raises(PlanError, match=r"mix\.splits = \['valid'\]: the plan has mixtures of \['test'\] only"):
         only_test = parse_recipe(
             {**recipe(mix={"splits": ["valid"]}).model_dump(mode="json", exclude_none=True), "systems": {"one": {}}}
             | {"plan": {"kind": "random", "num_mixtures": {"test": 2}, "min_seconds": 1.0}}
