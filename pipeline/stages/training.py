@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import training
-from pipeline.mixtures.plans import drawn
+from pipeline.mixtures.plans import build, drawn
 from pipeline.mixtures.plans.planned import of_splits
 from pipeline.mixtures.shards import Shard
 from pipeline.recipe.schema import Recipe, System
@@ -96,5 +96,6 @@ def _dynamic_segments(context: Context, plans: PlanStages, name: str, bank: Shar
         num_segments=of_splits(plan, ["train"])["mixture_id"].nunique(),
         speed_percent=recipe.systems[name].train.speed_percent,
         noise=noise,
+        noise_rule=build.noise_rule_of(recipe),
         first_only=recipe.num_outputs == 1,
     )

@@ -24,11 +24,9 @@ from pipeline.audio.files import dequantise
 from pipeline.audio.mixing import Mode, Utterance, mix_at_levels
 from pipeline.audio.resampling import resample
 from pipeline.errors import DatasetError
+from pipeline.mixtures.dynamic import NoiseRule, SpeechCuts
 from pipeline.mixtures.plans.drawn import Draw, MixtureSampler
-from pipeline.mixtures.plans.librimix_drawn import NOISE_LUFS
 from pipeline.mixtures.plans.overlap import begin_times
-from pipeline.mixtures.plans.wham import SNR_DB
-from pipeline.mixtures.renderers import wham
 from pipeline.mixtures.shards import Shard
 
 Samples = NDArray[np.float32]
@@ -168,8 +166,8 @@ class DynamicSegments:
         num_samples: length of a segment.
         num_segments: segments an epoch has unless told otherwise.
         speed_percent: every source is played faster or slower by up to so many percent, pitch and all.
-        noise: clips to lie under the speech, packed with their loudness: U(-38, -30) LUFS where speech is levelled by loudness,
-            as in LibriMix, otherwise U(-3, 6) dB below the first speaker, as in WHAM!.
+        noise: clips to lie under the speech, packed with their loudness.
+        noise_rule: how noise is levelled against speech, by the plan's kind; needed with ``noise``.
         first_only: the first speaker alone is heard, as in ``mix_single``.
 
     Raises:
@@ -186,6 +184,7 @@ class DynamicSegments:
         num_segments: int,
         speed_percent: int = 0,
         noise: Shard | None = None,
+        noise_rule: NoiseRule | None = None,
         first_only: bool = False,
     ) -> None:
         self._bank = bank
@@ -195,9 +194,10 @@ class DynamicSegments:
         self._num_segments = num_segments
         self._speed_percent = speed_percent
         self._noise = noise
+        self._noise_rule = noise_rule
         self._first_only = first_only
         self._places = bank.index_of()
-        missing = [name for voice in sampler.voices for name in voice if name not in self._places]
+        missing = [name for utterances in sampler.utterances for name in utterances if name not in self._places]
         if missing:
             raise DatasetError(
                 f"{bank.path}: lacks {len(missing)} utterances of the plan ({missing[0]}, …); remove it and run again"
@@ -227,16 +227,11 @@ class DynamicSegments:
         self, draw: Draw, cuts: Sequence[Utterance], starts: Sequence[int], noise: Utterance, keyed: Random
     ) -> tuple[Samples, Samples]:
         """The sources, and the noise to lie under them, at their levels and by one common scale."""
-        if self._sampler.rule == "loudness":
-            levels_db = [*draw.levels_db, _uniform(NOISE_LUFS, keyed)]
-            mixed = mix_at_levels([*cuts, noise], levels_db, rule="loudness", mode=self._mode, starts=[*starts, 0])
-            return mixed.sources[:-1], mixed.sources[-1]
-        mixed = mix_at_levels(cuts, draw.levels_db, rule=self._sampler.rule, mode=self._mode, starts=starts)
-        first_lufs = self._bank.facts[self._places[draw.utterance_ids[0]]]["lufs"] + draw.levels_db[0] - cuts[0].level_db
-        gain = wham.noise_gain(speech_lufs=first_lufs, noise_lufs=noise.level_db, over_noise_db=_uniform(SNR_DB, keyed))
-        under: Samples = noise.samples[: len(mixed.mixture)] * np.float32(gain * mixed.scale)
-        scale = np.float32(wham.peak_scale([mixed.mixture + under, mixed.mixture, under, mixed.sources]))
-        return mixed.sources * scale, under * scale
+        assert self._noise_rule is not None, "noise comes with its rule"
+        first = self._bank.facts[self._places[draw.utterance_ids[0]]]
+        first_lufs = first["lufs"] + draw.levels_db[0] - first["level_db"]
+        speech = SpeechCuts(cuts, draw.levels_db, starts, first_lufs, self._sampler.rule, self._mode)
+        return self._noise_rule(speech, noise, keyed)
 
     def _segment(self, mixture: Samples, sources: Samples) -> Segment:
         return padded(mixture[: self._num_samples], sources[:, : self._num_samples], self._num_samples)
@@ -257,11 +252,6 @@ class DynamicSegments:
         samples = resample(samples, speed, 100)[:num_samples]
         facts = self._bank.facts[place]
         return Utterance(samples, facts["level_db"], facts["peak"])
-
-
-def _uniform(limits: tuple[float, float], keyed: Random) -> float:
-    low, high = limits
-    return low + (high - low) * keyed.random()
 
 
 def _noise_cut(noise: Shard, num_samples: int, keyed: Random) -> Utterance:

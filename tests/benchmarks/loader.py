@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.mixtures.plans.drawn import MixtureSampler
+from pipeline.mixtures.plans.wham import under_first_speaker
 from pipeline.mixtures.shards import Shard, Signal, write_shard
 from pipeline.recipe.schema import Model, RandomPlan, System, Train
 from pipeline.training.batches import DynamicSegments, PackedMixtures, Segments, StaticSegments, epoch_batches
@@ -59,7 +60,7 @@ def dynamic(folder: Path) -> Iterator[tuple[str, Segments]]:
     for name, options in {
         "dynamic": {},
         "dynamic, speed": {"speed_percent": 5},
-        "dynamic, noise": {"noise": clips},
+        "dynamic, noise": {"noise": clips, "noise_rule": under_first_speaker},
     }.items():
         yield (
             name,

@@ -12,6 +12,8 @@ import torch
 from pipeline.audio.levels import LevelRule, level_db, loudness
 from pipeline.compute.options import Options
 from pipeline.mixtures.plans.drawn import MixtureSampler
+from pipeline.mixtures.plans.librimix_drawn import as_another_source
+from pipeline.mixtures.plans.wham import under_first_speaker
 from pipeline.mixtures.shards import Shard, Signal, write_shard
 from pipeline.recipe.schema import Model, RandomPlan, System, Train
 from pipeline.training.batches import Batch, DynamicSegments, Samples, Segment, Segments, epoch_batches
@@ -95,7 +97,8 @@ class Noisy:
         return Shard(self.folder / f"{name}.shard")
 
     def segments(self, **changes: Any) -> DynamicSegments:
-        arguments: dict[str, Any] = {"mode": "min", "num_samples": 6000, "num_segments": 20} | changes
+        noise_rule = as_another_source if self.level == "loudness" else under_first_speaker
+        arguments: dict[str, Any] = {"mode": "min", "num_samples": 6000, "num_segments": 20, "noise_rule": noise_rule} | changes
         return DynamicSegments(self.bank, self.sampler, **arguments)
 
 

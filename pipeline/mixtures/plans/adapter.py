@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 import pandas as pd
 
+from pipeline.mixtures.dynamic import NoiseRule
 from pipeline.mixtures.renderers.base import Renderer
 from pipeline.recipe.schema import LibriMixPlan, RandomPlan, Recipe, WhamPlan, Wsj0MixPlan
 
@@ -43,6 +44,8 @@ class Adapter(Generic[Settings]):
     """What the column ``level_rule`` of its plans may say: see ``tables.PLAN``."""
     needs_noise = False
     """Whether none of its mixtures can be drawn without a noise corpus."""
+    noise_rule: NoiseRule | None = None
+    """How noise lies under speech that is mixed on the fly; None for kinds without noise."""
 
     # ------------------------------------------------------------------------------------------------------------ drawing
     def needs_audio(self, plan: Settings) -> bool:

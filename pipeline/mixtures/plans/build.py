@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import PlanError
+from pipeline.mixtures.dynamic import NoiseRule
 from pipeline.mixtures.plans.adapter import Adapter, Roots, Tables
 from pipeline.mixtures.plans.drawn import RandomDataset
 from pipeline.mixtures.plans.librimix import LibriMixDataset
@@ -33,6 +34,11 @@ VERSION = 1
 def inputs_of(recipe: Recipe, roots: Roots) -> Inputs:
     """What rendering and packing read, and what they make of it."""
     return Inputs(recipe.plan.kind, roots.speech, roots.noise, recipe.corpus.channel, recipe.mix)
+
+
+def noise_rule_of(recipe: Recipe) -> NoiseRule | None:
+    """How noise lies under speech that is mixed on the fly; None for kinds without noise."""
+    return _adapter(recipe).noise_rule
 
 
 # --------------------------------------------------------------------------------------------------------------- drawing

@@ -17,6 +17,7 @@ import pandas as pd
 from pipeline.audio.levels import LevelRule
 from pipeline.corpora.manifests import is_noise
 from pipeline.errors import PlanError
+from pipeline.mixtures.dynamic import uniform
 from pipeline.mixtures.plans.adapter import Adapter
 from pipeline.mixtures.plans.overlap import with_overlap
 from pipeline.mixtures.renderers.drawn import DrawnRenderer
@@ -71,14 +72,14 @@ def draw_plan(manifest: pd.DataFrame, plan: RandomPlan, *, seed: int) -> pd.Data
     rows = []
     for split in SPLITS:
         if split in plan.num_mixtures:
-            voices = usable_voices(manifest, plan, split)
-            draws = _draw_split(voices, plan, split=split, seed=seed)
+            utterances = usable_utterances(manifest, plan, split)
+            draws = _draw_split(utterances, plan, split=split, seed=seed)
             rows += _plan_rows(draws, plan.level, split)
     table = pd.DataFrame(rows, columns=PLAN.required())
     return with_overlap(table, manifest, plan.overlap, seed=seed)
 
 
-def usable_voices(manifest: pd.DataFrame, plan: RandomPlan, split: str) -> list[list[str]]:
+def usable_utterances(manifest: pd.DataFrame, plan: RandomPlan, split: str) -> list[list[str]]:
     """The utterances of every speaker of a split that are long enough, sorted: [speaker][utterance].
 
     Raises:
@@ -87,26 +88,28 @@ def usable_voices(manifest: pd.DataFrame, plan: RandomPlan, split: str) -> list[
     here = manifest[(manifest["split"] == split) & ~is_noise(manifest)]
     seconds = here["num_samples"] / here["sample_rate"]
     usable = here[seconds >= plan.min_seconds].sort_values(["speaker_id", "utterance_id"])
-    voices = [list(ids) for _, ids in usable.groupby("speaker_id")["utterance_id"]]
-    if len(voices) < plan.num_sources:
+    by_speaker = [list(ids) for _, ids in usable.groupby("speaker_id")["utterance_id"]]
+    if len(by_speaker) < plan.num_sources:
         longest = f", the longest {seconds.max():.2f} s" if len(here) else ""
         raise PlanError(
             f"split {split}: mixtures of {plan.num_sources} need {plan.num_sources} speakers with an utterance of at least "
-            f"{plan.min_seconds:g} s, and {len(voices)} of its {here['speaker_id'].nunique()} speakers have one "
+            f"{plan.min_seconds:g} s, and {len(by_speaker)} of its {here['speaker_id'].nunique()} speakers have one "
             f"({len(here)} utterances{longest}); add speech or lower plan.min_seconds"
         )
-    return voices
+    return by_speaker
 
 
-def _draw_split(voices: Sequence[Sequence[str]], plan: RandomPlan, *, split: str, seed: int) -> list[Draw]:
+def _draw_split(by_speaker: Sequence[Sequence[str]], plan: RandomPlan, *, split: str, seed: int) -> list[Draw]:
     """The mixtures of one split; no set of utterances comes twice unless the split has little else to offer."""
-    uses = {utterance: 0 for voice in voices for utterance in voice}
+    uses = {utterance: 0 for speaker in by_speaker for utterance in speaker}
     seen: set[frozenset[str]] = set()
     draws = []
     for index in range(plan.num_mixtures[split]):  # type: ignore[index]  # a plain str from SPLITS
         keyed = random.Random(f"{seed}/{split}/{index}/plan")
         for _ in range(_TRIES):
-            utterances = tuple(_least_used(voices[k], uses, keyed) for k in _distinct(len(voices), plan.num_sources, keyed))
+            utterances = tuple(
+                _least_used(by_speaker[k], uses, keyed) for k in _distinct(len(by_speaker), plan.num_sources, keyed)
+            )
             if frozenset(utterances) not in seen:
                 break
         seen.add(frozenset(utterances))
@@ -139,8 +142,7 @@ def draw_levels(rule: LevelRule, num_sources: int, keyed: random.Random) -> tupl
     +x, +y, -y, -x for four, with x and y from U(0, 2.5) dB, so that the first speaker is never the quieter.
     """
     if rule == "loudness":
-        low, high = LOUDNESS_LUFS
-        return tuple(_five_digits(low + (high - low) * keyed.random()) for _ in range(num_sources))
+        return tuple(_five_digits(uniform(LOUDNESS_LUFS, keyed)) for _ in range(num_sources))
     louder = [_five_digits(HALF_RANGE_DB * keyed.random()) for _ in range(num_sources // 2)]
     middle = [0.0] * (num_sources % 2)
     return (*louder, *(-level for level in reversed(louder)), *middle)
@@ -211,7 +213,8 @@ class MixtureSampler:
     """
 
     def __init__(self, manifest: pd.DataFrame, plan: RandomPlan, *, split: str, seed: int) -> None:
-        self.voices = usable_voices(manifest, plan, split)
+        self.utterances = usable_utterances(manifest, plan, split)
+        """[speaker][utterance]"""
         self.rule: LevelRule = plan.level
         self.num_sources = plan.num_sources
         self.overlap = plan.overlap
@@ -221,8 +224,8 @@ class MixtureSampler:
     def draw(self, epoch: int, index: int) -> Draw:
         """The mixture at one place of one epoch: equal arguments, equal mixture, whoever asks and in whatever order."""
         keyed = self.keyed(epoch, index, "mixture")
-        chosen = [self.voices[k] for k in _distinct(len(self.voices), self.num_sources, keyed)]
-        utterances = tuple(voice[int(keyed.random() * len(voice))] for voice in chosen)
+        chosen = [self.utterances[k] for k in _distinct(len(self.utterances), self.num_sources, keyed)]
+        utterances = tuple(ids[int(keyed.random() * len(ids))] for ids in chosen)
         levels = draw_levels(self.rule, self.num_sources, keyed)
         apart = self.keyed(epoch, index, "overlap")
         return Draw(

@@ -21,6 +21,7 @@ class LibriMixDataset(Adapter[LibriMixPlan]):
 
     renderer = LibriMixRenderer
     level_rules = (librimix_lists.RULE,)
+    noise_rule = staticmethod(librimix_drawn.as_another_source)
 
     def needs_audio(self, plan: LibriMixPlan) -> bool:
         """Always where lists are drawn: gains are measured on the files."""

@@ -20,10 +20,11 @@ import pandas as pd
 
 from pipeline.audio.files import read_audio
 from pipeline.audio.levels import loudness
-from pipeline.audio.mixing import PEAK, extended, fit_lengths, source_gain
+from pipeline.audio.mixing import PEAK, Signal, Utterance, extended, fit_lengths, mix_at_levels, source_gain
 from pipeline.audio.resampling import resample
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import AudioError, PlanError
+from pipeline.mixtures.dynamic import SpeechCuts, uniform
 from pipeline.mixtures.plans.drawn import LOUDNESS_LUFS, safe_name, unique_id
 from pipeline.mixtures.plans.librimix_lists import RULE
 from pipeline.mixtures.plans.overlap import begin_order, begin_times, ratio_for
@@ -233,7 +234,7 @@ def gains_of(combination: Combination, reading: Reading) -> list[float]:
     keyed = random.Random(f"{reading.seed}/{combination.split}/{combination.mixture_id}/loudness")
     signals = _signals(combination, reading)
     ranges = [LOUDNESS_LUFS] * len(combination.sources) + [NOISE_LUFS] * (combination.noise is not None)
-    targets = [low + (high - low) * keyed.random() for low, high in ranges]
+    targets = [uniform(limits, keyed) for limits in ranges]
     gains = [_gain(samples, rate, target, path) for (samples, rate, path), target in zip(signals, targets, strict=True)]
     common_rate = combination.sources[0].sample_rate
     levelled = [gain * resample(samples, rate, common_rate) for gain, (samples, rate, _) in zip(gains, signals, strict=True)]
@@ -280,3 +281,12 @@ def _plan_rows(combination: Combination, gains: Sequence[float]) -> list[dict[st
         }
         for name, file, gain, begin in zip([*names, NOISE], files, gains, [*combination.begins_seconds, 0.0], strict=False)
     ]
+
+
+# ------------------------------------------------------------------------------------------------------------ on the fly
+def as_another_source(speech: SpeechCuts, noise: Utterance, keyed: random.Random) -> tuple[Signal, Signal]:
+    """Mix on the fly: noise at U(-38, -30) LUFS, scaled together with the speech where the sum exceeds 0.9."""
+    levels = [*speech.levels_db, uniform(NOISE_LUFS, keyed)]
+    utterances, starts = [*speech.utterances, noise], [*speech.starts, 0]
+    mixed = mix_at_levels(utterances, levels, rule=speech.rule, mode=speech.mode, starts=starts)
+    return mixed.sources[:-1], mixed.sources[-1]

@@ -9,17 +9,30 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from pipeline.audio.mixing import Signal, Utterance, mix_at_levels
 from pipeline.errors import PlanError
+from pipeline.mixtures.dynamic import SpeechCuts, uniform
 from pipeline.mixtures.plans.adapter import Adapter, Roots
 from pipeline.mixtures.plans.drawn import draw_plan
 from pipeline.mixtures.plans.planned import NOISE
-from pipeline.mixtures.renderers.wham import WhamRenderer
+from pipeline.mixtures.renderers.wham import WhamRenderer, noise_gain, peak_scale
 from pipeline.recipe.schema import Recipe, WhamPlan
 
 RULE = "wham"
 SNR_DB = (-3.0, 6.0)
+
+
+def under_first_speaker(speech: SpeechCuts, noise: Utterance, keyed: random.Random) -> tuple[Signal, Signal]:
+    """Mix on the fly: the first speaker U(-3, 6) dB over the noise, one scale where anything would exceed 0.95."""
+    mixed = mix_at_levels(speech.utterances, speech.levels_db, rule=speech.rule, mode=speech.mode, starts=speech.starts)
+    over_noise_db = uniform(SNR_DB, keyed)
+    gain = noise_gain(speech_lufs=speech.first_lufs, noise_lufs=noise.level_db, over_noise_db=over_noise_db)
+    under = noise.samples[: len(mixed.mixture)] * np.float32(gain * mixed.scale)
+    scale = np.float32(peak_scale([mixed.mixture + under, mixed.mixture, under, mixed.sources]))
+    return mixed.sources * scale, under * scale
 
 
 class WhamDataset(Adapter[WhamPlan]):
@@ -28,6 +41,7 @@ class WhamDataset(Adapter[WhamPlan]):
     renderer = WhamRenderer
     level_rules = (RULE,)
     needs_noise = True
+    noise_rule = staticmethod(under_first_speaker)
 
     def needs_audio(self, plan: WhamPlan) -> bool:
         """Always: every mixture has noise."""
@@ -91,10 +105,9 @@ class _Stock:
         self._left = self._left or list(self._ids)
         noise = self._left.pop(int(keyed.random() * len(self._left)))
         spare = max(self._seconds[noise] - seconds, 0.0)
-        low, high = SNR_DB
         return {
             "source": NOISE,
             "utterance_id": noise,
-            "level": low + (high - low) * keyed.random(),
+            "level": uniform(SNR_DB, keyed),
             "start_seconds": -spare * keyed.random(),
         }
