@@ -1,44 +1,15 @@
-"""Separation networks: build one from its settings, describe it, measure how far it looks ahead."""
+"""Separation networks, built from a recipe's settings.
 
-from __future__ import annotations
+The rest of the pipeline knows a network by its :class:`Network` protocol: it can be described, saved, and measured for how far it
+looks ahead. Conv-TasNet, its kernels and the import of published weights live in modules of their own.
+"""
 
-from typing import Any
-
-from pydantic import ValidationError
-
-from pipeline.errors import ModelError
-from pipeline.models.causality import Causality, causality, describe_model, look_ahead
-from pipeline.models.conv_tasnet import ConvTasNet
-from pipeline.recipe.schema import Model
-
-__all__ = ["Causality", "ConvTasNet", "build_model", "causality", "describe_model", "look_ahead"]
-
-
-def build_model(settings: Model | None = None, *, num_sources: int = 2, sample_rate: int = 8000, **fields: Any) -> ConvTasNet:
-    """A network with random weights: ``build_model(causal=True)`` is the paper's causal one.
-
-    Args:
-        settings: the architecture, as in a recipe; or
-        fields: the settings by name, over the paper's defaults.
-        num_sources: sources in every mixture, 1 or more.
-        sample_rate: Hz.
-
-    Raises:
-        ModelError: when the settings contradict each other or have no such field.
-    """
-    if settings is not None and fields:
-        raise ModelError(f"settings are given, and {', '.join(fields)} besides: give one or the other")
-    settings = settings or _settings(fields)
-    if settings.causal and settings.norm_kind == "global":
-        raise ModelError("causal = true and norm = 'global' contradict each other: a global norm looks at the whole future")
-    if num_sources < 1 or sample_rate < 1:
-        raise ModelError(f"num_sources (={num_sources}) and sample_rate (={sample_rate}) must be positive")
-    return ConvTasNet(settings, num_sources=num_sources, sample_rate=sample_rate)
-
-
-def _settings(fields: dict[str, Any]) -> Model:
-    try:
-        return Model(**fields)
-    except ValidationError as error:
-        findings = (": ".join([*map(str, e["loc"]), e["msg"].removeprefix("Value error, ")]) for e in error.errors())
-        raise ModelError("; ".join(findings)) from None
+from pipeline.models.build import build_model as build_model
+from pipeline.models.causality import Causality as Causality
+from pipeline.models.causality import causality as causality
+from pipeline.models.causality import describe_model as describe_model
+from pipeline.models.causality import look_ahead as look_ahead
+from pipeline.models.checkpoints import load_model as load_model
+from pipeline.models.checkpoints import save_model as save_model
+from pipeline.models.conv_tasnet import ConvTasNet as ConvTasNet
+from pipeline.models.protocol import Network as Network

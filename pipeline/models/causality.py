@@ -1,4 +1,4 @@
-"""What a network is and how far it looks: measured where a claim could be wrong, counted where it cannot."""
+"""What a network is and how far it looks ahead: measured where a claim could be wrong, counted where it cannot."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.models.conv_tasnet import ConvTasNet, DepthwiseConv
+from pipeline.models.protocol import Network
 
 CHANGE = 1e-10
 """An output counts as changed from this share of the largest output on; float64 rounding stays far below."""
@@ -30,13 +30,13 @@ class Causality:
     largest_deviation: float
 
 
-def causality(model: ConvTasNet) -> Causality:
+def causality(model: Network) -> Causality:
     """Replace everything from one sample on by other noise, and measure which outputs change and by how much.
 
     This is done in float64 at every position within a hop, since the frames make the look-ahead depend on the position. The
     signals are long enough to find anything that the convolutions can reach.
     """
-    allowed = model.settings.filter_length - 1
+    allowed = model.look_ahead_limit
     first_changes, deviations = [], []
     for position, change in _changes_of_outputs(model):
         changed = (change > CHANGE).nonzero()
@@ -47,7 +47,7 @@ def causality(model: ConvTasNet) -> Causality:
     return Causality(max(first_changes), max(deviations))
 
 
-def look_ahead(model: ConvTasNet) -> int | None:
+def look_ahead(model: Network) -> int | None:
     """How many samples beyond its own time an output sample depends on, measured as :func:`causality` does.
 
     Returns:
@@ -57,11 +57,12 @@ def look_ahead(model: ConvTasNet) -> int | None:
     return causality(model).look_ahead_samples
 
 
-def _changes_of_outputs(model: ConvTasNet) -> Iterator[tuple[int, Tensor]]:
+def _changes_of_outputs(model: Network) -> Iterator[tuple[int, Tensor]]:
     """(first changed sample, relative change ``[time]`` of the outputs, the largest over the sources) for a hop of positions."""
-    probe = copy.deepcopy(model).cpu().double().eval()
+    copied: Any = copy.deepcopy(model)
+    probe = copied.cpu().double().eval()
     generator = torch.Generator().manual_seed(0)
-    hop = model.settings.filter_length // 2
+    hop = model.hop_samples
     start = model.receptive_field_samples // 2 + 4 * hop
     signal, other = torch.randn(2, 1, start + hop, dtype=torch.float64, generator=generator)
     with torch.inference_mode():
@@ -75,7 +76,7 @@ def _changed_from(position: int, signal: Tensor, other: Tensor) -> Tensor:
     return torch.cat([signal[..., :position], other[..., position:]], dim=-1)
 
 
-def describe_model(model: ConvTasNet) -> dict[str, Any]:
+def describe_model(model: Network) -> dict[str, Any]:
     """A network's size, cost and reach, from its settings; the look-ahead is left to :func:`causality`, which takes seconds.
 
     Returns:
@@ -83,20 +84,11 @@ def describe_model(model: ConvTasNet) -> dict[str, Any]:
         ``receptive_field_seconds``, and ``latency_seconds``: from a sample's arrival until its estimate can be out, one encoder
         window when causal, None otherwise (the end of the signal must come first, or at least the look-ahead).
     """
-    s = model.settings
-    frames_per_second = model.sample_rate / (s.filter_length // 2)
     return {
-        "causal": s.causal,
-        "norm": s.norm_kind,
+        "causal": model.causal,
+        "norm": model.settings.norm_kind,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "macs_per_second": round(_macs_per_frame(model) * frames_per_second),
+        "macs_per_second": round(model.macs_per_second),
         "receptive_field_seconds": model.receptive_field_samples / model.sample_rate,
-        "latency_seconds": s.filter_length / model.sample_rate if s.causal else None,
+        "latency_seconds": (model.look_ahead_limit + 1) / model.sample_rate if model.causal else None,
     }
-
-
-def _macs_per_frame(model: ConvTasNet) -> int:
-    """Every weight of a matrix or convolution meets each frame once, the decoder's once per source; norms are not counted."""
-    weights = sum(part.weight.numel() for part in model.modules() if isinstance(part, nn.Linear))
-    taps = sum(part.taps.numel() for part in model.modules() if isinstance(part, DepthwiseConv))
-    return weights + taps + (model.num_sources - 1) * model.decoder.basis.weight.numel()

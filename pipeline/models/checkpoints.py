@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 
 from pipeline.errors import CheckpointError, ModelError, first_line
 from pipeline.files import written_whole
-from pipeline.models import build_model
+from pipeline.models.build import build_model
 from pipeline.models.conv_tasnet import ConvTasNet
+from pipeline.models.protocol import Network
 from pipeline.recipe.schema import Model
 
 FORMAT = "tasnet-pipeline model 1"
@@ -27,7 +28,7 @@ STATE_FORMAT = "tasnet-pipeline training state 1"
 METADATA = "tasnet-pipeline"
 
 
-def save_model(model: ConvTasNet, path: str | Path, *, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+def save_model(model: Network, path: str | Path, *, weights: Mapping[str, torch.Tensor] | None = None) -> None:
     """Write a network's weights and settings.
 
     Args:

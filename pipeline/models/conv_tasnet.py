@@ -9,12 +9,14 @@ activation and the norm around it. The shapes are written after each step.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from pipeline.models.filterbanks import inverse, sinusoids
-from pipeline.models.kernels import cpu as kernels
+from pipeline.models.filterbanks import Decoder, Encoder, inverse, sinusoids
+from pipeline.models.kernels import dispatch
+from pipeline.models.layers import DepthwiseConv, PReLU
 from pipeline.models.norms import NORMS
 from pipeline.recipe.schema import Model
 
@@ -44,10 +46,10 @@ class ConvTasNet(nn.Module):
         self.separator = Separator(settings, num_sources)
         self.decoder = Decoder(settings)
         if settings.filterbank == "sinusoids":
-            self._begin_with_sinusoids()
+            self._start_from_sinusoids()
 
     @torch.no_grad()
-    def _begin_with_sinusoids(self) -> None:
+    def _start_from_sinusoids(self) -> None:
         filters = sinusoids(self.settings.num_filters, self.settings.filter_length)
         self.encoder.filters.weight.copy_(filters)
         self.decoder.basis.weight.copy_(inverse(filters, rectified=self.encoder.rectify))
@@ -65,6 +67,21 @@ class ConvTasNet(nn.Module):
         return sources[..., : mixture.shape[-1]].to(mixture.dtype)
 
     @property
+    def causal(self) -> bool:
+        """Whether no output may depend on what comes after the rest of its encoder window."""
+        return self.settings.causal
+
+    @property
+    def look_ahead_limit(self) -> int:
+        """The rest of the encoder's window, in samples: what a causal network may look ahead."""
+        return self.settings.filter_length - 1
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one frame to the next."""
+        return self.settings.filter_length // 2
+
+    @property
     def receptive_field_frames(self) -> int:
         """Frames that one mask value can depend on through the convolutions, ``1 + R (P - 1) (2^X - 1)``."""
         s = self.settings
@@ -73,51 +90,25 @@ class ConvTasNet(nn.Module):
     @property
     def receptive_field_samples(self) -> int:
         """Samples under those frames."""
-        return (self.receptive_field_frames + 1) * (self.settings.filter_length // 2)
+        return (self.receptive_field_frames + 1) * self.hop_samples
 
+    @property
+    def macs_per_second(self) -> float:
+        """Multiply-accumulates per second of audio, norms and activations not counted.
 
-class Encoder(nn.Module):
-    """Frames of L samples, half overlapping, times N filters [U]; every sample lies in exactly two frames.
+        Every weight of a matrix or convolution meets each frame once, the decoder's once per source.
+        """
+        weights = sum(part.weight.numel() for part in self.modules() if isinstance(part, nn.Linear))
+        taps = sum(part.taps.numel() for part in self.modules() if isinstance(part, DepthwiseConv))
+        repeated = (self.num_sources - 1) * self.decoder.basis.weight.numel()
+        return (weights + taps + repeated) * self.sample_rate / self.hop_samples
 
-    Shape:
-        ``[batch, time] -> [batch, frames, N]`` with ``frames = ceil(time / (L/2)) + 1``.
-    """
-
-    def __init__(self, settings: Model) -> None:
-        super().__init__()
-        self.stride = settings.filter_length // 2
-        self.rectify = settings.encoder == "relu"
-        self.filters = nn.Linear(settings.filter_length, settings.num_filters, bias=False)
-
-    def forward(self, mixture: Tensor) -> Tensor:
-        """Analyse."""
-        missing = -mixture.shape[-1] % self.stride
-        padded = functional.pad(mixture, (self.stride, self.stride + missing))  # [batch, (frames + 1) · L/2]
-        halves = padded.reshape(padded.shape[0], -1, self.stride)  # [batch, frames + 1, L/2]
-        frames = torch.cat([halves[:, :-1], halves[:, 1:]], dim=-1)  # [batch, frames, L]
-        responses: Tensor = self.filters(frames)  # [batch, frames, N]
-        return responses.relu() if self.rectify else responses
-
-
-class Decoder(nn.Module):
-    """N basis signals of L samples [V], summed where frames overlap.
-
-    Shape:
-        ``[batch, frames, source, N] -> [batch, source, (frames - 1) · L/2]``.
-    """
-
-    def __init__(self, settings: Model) -> None:
-        super().__init__()
-        self.stride = settings.filter_length // 2
-        self.basis = nn.Linear(settings.num_filters, settings.filter_length, bias=False)
-        bound = settings.filter_length**-0.5  # that of a transposed convolution
-        nn.init.uniform_(self.basis.weight, -bound, bound)
-
-    def forward(self, masked: Tensor) -> Tensor:
-        """Synthesise."""
-        frames = self.basis(masked).transpose(1, 2)  # [batch, source, frames, L]
-        halves: Tensor = frames[:, :, 1:, : self.stride] + frames[:, :, :-1, self.stride :]  # [batch, source, frames - 1, L/2]
-        return halves.flatten(2)  # [batch, source, (frames - 1) · L/2]
+    def inner_matrices(self) -> Iterator[Tensor]:
+        """The weights of the 1×1 convolutions between the encoder and the masks."""
+        for part in (self.separator.bottleneck, *self.separator.blocks):
+            for module in part.modules():
+                if isinstance(module, nn.Linear):
+                    yield module.weight
 
 
 class Separator(nn.Module):
@@ -143,7 +134,9 @@ class Separator(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Estimate the masks."""
-        normal = kernels.normalised(self.input_norm, frames) if kernels.usable(frames) else self.input_norm(frames)
+        normal = dispatch.normalised(self.input_norm, frames)
+        if normal is None:
+            normal = self.input_norm(frames)  # [batch, frames, N]
         x = self.bottleneck(normal)  # [batch, frames, B]
         skips: Tensor | float = 0.0
         for block in self.blocks:
@@ -181,55 +174,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the network: the sum to pass on, and what goes to the masks."""
-        if kernels.usable(x):
-            y = kernels.hidden(self, x)  # the same as below, in fewer passes over memory
-        else:
+        y = dispatch.hidden(self, x)  # the same as below, in fewer passes over memory
+        if y is None:
             y = self.norm_1(self.activation_1(self.expand(x)))  # [batch, frames, H]
             y = self.norm_2(self.activation_2(self.depthwise(y)))  # [batch, frames, H]
         residual, skip = self.residual_and_skip(y).split(self.sizes, dim=-1)  # [batch, frames, B], [batch, frames, Sc]
         return x + residual if self.sizes[0] else x, skip
-
-
-class DepthwiseConv(nn.Module):
-    """Each channel convolved with its own few taps, dilated, as shifted multiply-adds; same length out as in.
-
-    Args:
-        channels: size of the last axis.
-        kernel_size: taps.
-        dilation: frames between taps.
-        causal: look at this frame and earlier ones only; otherwise centred.
-
-    Shape:
-        ``[batch, frames, channels] -> [batch, frames, channels]``.
-    """
-
-    def __init__(self, channels: int, kernel_size: int, dilation: int, *, causal: bool) -> None:
-        super().__init__()
-        self.dilation = dilation
-        reach = (kernel_size - 1) * dilation
-        self.padding = (reach, 0) if causal else (reach // 2, reach // 2)  # frames before, frames after
-        bound = kernel_size**-0.5  # that of torch's convolutions
-        self.taps = nn.Parameter(torch.empty(kernel_size, channels).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(channels).uniform_(-bound, bound))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve."""
-        num_frames = x.shape[1]
-        padded = functional.pad(x, (0, 0, *self.padding))  # [batch, before + frames + after, channels]
-        y = self.bias
-        for i, tap in enumerate(self.taps):
-            start = i * self.dilation
-            y = y + tap * padded[:, start : start + num_frames]  # [batch, frames, channels]
-        return y
-
-
-class PReLU(nn.Module):
-    """A rectifier that lets a learned share of the negative side through, one for all channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slope = nn.Parameter(torch.tensor([0.25]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply, in the precision of the slope."""
-        return torch.where(x > 0, x, self.slope * x)

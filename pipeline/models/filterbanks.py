@@ -1,7 +1,7 @@
-"""Filterbanks to begin with: windowed sinusoids, and the basis that turns their responses back into the signal.
+"""The encoder and the decoder, and sinusoids to start their training from.
 
-Trained filters end as band-passes of all phases, which random ones have to become first. Encoder and decoder are trained from
-here on all the same.
+Trained filters end as band-passes of all phases, which random ones have to become first. Encoder and decoder that start from
+windowed sinusoids are trained all the same.
 """
 
 from __future__ import annotations
@@ -9,10 +9,57 @@ from __future__ import annotations
 from math import pi
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.recipe.schema import Model
 
 PHASES = 4
 """Cosine, minus sine and the two opposites: of each pair of opposites, a rectifier lets one through."""
+
+
+class Encoder(nn.Module):
+    """Frames of L samples, half overlapping, times N filters [U]; every sample lies in exactly two frames.
+
+    Shape:
+        ``[batch, time] -> [batch, frames, N]`` with ``frames = ceil(time / (L/2)) + 1``.
+    """
+
+    def __init__(self, settings: Model) -> None:
+        super().__init__()
+        self.stride = settings.filter_length // 2
+        self.rectify = settings.encoder == "relu"
+        self.filters = nn.Linear(settings.filter_length, settings.num_filters, bias=False)
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        """Analyse."""
+        missing = -mixture.shape[-1] % self.stride
+        padded = functional.pad(mixture, (self.stride, self.stride + missing))  # [batch, (frames + 1) · L/2]
+        halves = padded.reshape(padded.shape[0], -1, self.stride)  # [batch, frames + 1, L/2]
+        frames = torch.cat([halves[:, :-1], halves[:, 1:]], dim=-1)  # [batch, frames, L]
+        responses: Tensor = self.filters(frames)  # [batch, frames, N]
+        return responses.relu() if self.rectify else responses
+
+
+class Decoder(nn.Module):
+    """N basis signals of L samples [V], summed where frames overlap.
+
+    Shape:
+        ``[batch, frames, source, N] -> [batch, source, (frames - 1) · L/2]``.
+    """
+
+    def __init__(self, settings: Model) -> None:
+        super().__init__()
+        self.stride = settings.filter_length // 2
+        self.basis = nn.Linear(settings.num_filters, settings.filter_length, bias=False)
+        bound = settings.filter_length**-0.5  # that of a transposed convolution
+        nn.init.uniform_(self.basis.weight, -bound, bound)
+
+    def forward(self, masked: Tensor) -> Tensor:
+        """Synthesise."""
+        frames = self.basis(masked).transpose(1, 2)  # [batch, source, frames, L]
+        halves: Tensor = frames[:, :, 1:, : self.stride] + frames[:, :, :-1, self.stride :]  # [batch, source, frames - 1, L/2]
+        return halves.flatten(2)  # [batch, source, (frames - 1) · L/2]
 
 
 def sinusoids(num_filters: int, filter_length: int) -> Tensor:

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from pipeline.errors import CheckpointError, ModelError, first_line
-from pipeline.models import ConvTasNet, build_model
-from pipeline.models.conv_tasnet import INPUT_EPS
+from pipeline.models.build import build_model
+from pipeline.models.conv_tasnet import INPUT_EPS, ConvTasNet
 from pipeline.recipe.schema import Model
 
 Weights = Mapping[str, Tensor]

@@ -10,13 +10,13 @@ and in float32 an offset of a few hundred standard deviations, or an hour of fra
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 
-class _LayerNorm(nn.Module):
+class LayerNorm(nn.Module):
     """``(x - mean) / sqrt(variance + eps) * weight + bias`` with statistics over channels and some of the frames.
 
     Args:
@@ -27,6 +27,8 @@ class _LayerNorm(nn.Module):
         ``[batch, frames, channels] -> [batch, frames, channels]``, in the input's dtype.
     """
 
+    kind: ClassVar[str]
+
     def __init__(self, num_channels: int, *, eps: float = 1e-8) -> None:
         super().__init__()
         self.eps = eps
@@ -35,35 +37,47 @@ class _LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise."""
+        return self.normalise(x, self.weight, self.bias, self.eps)
+
+    @classmethod
+    def normalise(cls, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        """The norm as a function of its parameters."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         frame_mean = wide.mean(-1, keepdim=True)  # [batch, frames, 1]
         centred = wide - frame_mean
         frame_variance = centred.square().mean(-1, keepdim=True)
-        mean, variance = self.merge(frame_mean.double(), frame_variance.double())
-        inverse_deviation = torch.rsqrt(variance + self.eps)
+        mean, variance = cls.merge(frame_mean.double(), frame_variance.double())
+        inverse_deviation = torch.rsqrt(variance + eps)
         # x - mean in two steps, (x - frame_mean) + (frame_mean - mean), keeps its digits however large the mean is.
         shift = ((frame_mean.double() - mean) * inverse_deviation).to(wide.dtype)
         normal = centred * inverse_deviation.to(wide.dtype) + shift
-        return (normal * self.weight + self.bias).to(x.dtype)
+        return (normal * weight + bias).to(x.dtype)
 
-    def merge(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def merge(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """From each frame's mean and variance, ``[batch, frames, 1]`` float64, those to normalise it with."""
         raise NotImplementedError
 
 
-class GlobalLayerNorm(_LayerNorm):
+class GlobalLayerNorm(LayerNorm):
     """Statistics over all channels and all frames [gLN, eq. 9-11]: every output depends on the whole signal."""
 
-    def merge(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    kind = "global"
+
+    @staticmethod
+    def merge(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of all frames together, ``[batch, 1, 1]``."""
         overall = mean.mean(1, keepdim=True)
         return overall, variance.mean(1, keepdim=True) + (mean - overall).square().mean(1, keepdim=True)
 
 
-class CumulativeLayerNorm(_LayerNorm):
+class CumulativeLayerNorm(LayerNorm):
     """Statistics over all channels and the frames so far [cLN, eq. 12-14]: the paper's norm for causal systems."""
 
-    def merge(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    kind = "cumulative"
+
+    @staticmethod
+    def merge(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of the frames up to and including each, ``[batch, frames, 1]``."""
         count = torch.arange(1, mean.shape[1] + 1, dtype=mean.dtype, device=mean.device)[:, None]
         # Means are taken relative to the first frame's: any constant gives the same result, a near one keeps the digits.
@@ -74,16 +88,16 @@ class CumulativeLayerNorm(_LayerNorm):
         return first + mean_offset, variance.cumsum(1) / count + between.clamp_min(0.0)
 
 
-class FrameLayerNorm(_LayerNorm):
-    """Statistics over the channels of each frame by itself (elsewhere often miscalled cLN): causal, without memory."""
+class FrameLayerNorm(LayerNorm):
+    """Statistics over the channels of each frame alone (often mislabelled cLN elsewhere): causal, without memory."""
 
-    def merge(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    kind = "frame"
+
+    @staticmethod
+    def merge(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """The frame's own."""
         return mean, variance
 
 
-NORMS: dict[Literal["global", "cumulative", "frame"], type[_LayerNorm]] = {
-    "global": GlobalLayerNorm,
-    "cumulative": CumulativeLayerNorm,
-    "frame": FrameLayerNorm,
-}
+NORMS: dict[str, type[LayerNorm]] = {norm.kind: norm for norm in (GlobalLayerNorm, CumulativeLayerNorm, FrameLayerNorm)}
+"""By the names that recipes use."""

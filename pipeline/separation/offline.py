@@ -22,7 +22,7 @@ from pipeline.audio.files import read_audio, write_audio
 from pipeline.audio.resampling import resample
 from pipeline.compute.progress import progress_bar
 from pipeline.errors import AudioError
-from pipeline.models import ConvTasNet
+from pipeline.models import Network
 from pipeline.tables import Column, Schema, read_table, write_table
 
 Estimates = npt.NDArray[np.float32]
@@ -40,7 +40,7 @@ TIMING_FILE = "timing.csv"
 SAVED_EVERY_SECONDS = 10.0
 
 
-def separate(model: ConvTasNet, mixture: npt.NDArray[Any] | Tensor, *, sample_rate: int) -> Estimates:
+def separate(model: Network, mixture: npt.NDArray[Any] | Tensor, *, sample_rate: int) -> Estimates:
     """Separate one mixture.
 
     Args:
@@ -64,7 +64,7 @@ def separate(model: ConvTasNet, mixture: npt.NDArray[Any] | Tensor, *, sample_ra
     return result
 
 
-def _check(model: ConvTasNet, mixture: Tensor, sample_rate: int) -> None:
+def _check(model: Network, mixture: Tensor, sample_rate: int) -> None:
     if sample_rate != model.sample_rate:
         raise AudioError(
             f"the mixture has {sample_rate} Hz and the model was trained at {model.sample_rate} Hz; resample the mixture first"
@@ -84,7 +84,7 @@ def _levelled(estimates: Tensor, mixture: Tensor) -> Tensor:
     return levelled
 
 
-def separate_files(model: ConvTasNet, files: Sequence[Path], out: Path) -> Iterator[Path]:
+def separate_files(model: Network, files: Sequence[Path], out: Path) -> Iterator[Path]:
     """Separate files into ``out/NAME_s1.wav``, ``out/NAME_s2.wav``, … and yield each path once it is written.
 
     Files at another rate than the model's are resampled to it; the estimates are 32-bit float wav at the model's rate.
@@ -102,7 +102,7 @@ def separate_files(model: ConvTasNet, files: Sequence[Path], out: Path) -> Itera
 
 
 def separate_dataset(
-    model: ConvTasNet,
+    model: Network,
     mixtures: pd.DataFrame,
     dataset_dir: Path,
     out_dir: Path,
@@ -149,14 +149,14 @@ def real_time_factor(timing: pd.DataFrame) -> float:
     return float(timing["seconds"].sum() / (timing["num_samples"] / timing["sample_rate"]).sum())
 
 
-def cpu_real_time_factor(model: ConvTasNet, timing: pd.DataFrame) -> float:
+def cpu_real_time_factor(model: Network, timing: pd.DataFrame) -> float:
     """Seconds of computing on the CPU per second of audio: that of the timing, or of a copy where the model lies elsewhere."""
     if next(model.parameters()).device.type == "cpu":
         return real_time_factor(timing)
-    return timed_on_cpu(copy.deepcopy(model).cpu())
+    return timed_on_cpu(copy.deepcopy(model).to("cpu"))
 
 
-def timed_on_cpu(model: ConvTasNet, *, seconds: float = 4.0) -> float:
+def timed_on_cpu(model: Network, *, seconds: float = 4.0) -> float:
     """The real-time factor of a model on the CPU, from noise of ``seconds``: once to warm up, and once for the figure."""
     noise = torch.randn(round(seconds * model.sample_rate), generator=torch.Generator().manual_seed(0))
     separate(model, noise, sample_rate=model.sample_rate)
@@ -165,7 +165,7 @@ def timed_on_cpu(model: ConvTasNet, *, seconds: float = 4.0) -> float:
     return (time.perf_counter() - start) / seconds
 
 
-def _finished_rows(model: ConvTasNet, mixtures: pd.DataFrame, out_dir: Path) -> dict[str, dict[str, Any]]:
+def _finished_rows(model: Network, mixtures: pd.DataFrame, out_dir: Path) -> dict[str, dict[str, Any]]:
     """Rows of the timing table left by an earlier call, of mixtures whose estimates are all there."""
     if not (out_dir / TIMING_FILE).exists():
         return {}
@@ -179,11 +179,11 @@ def _finished_rows(model: ConvTasNet, mixtures: pd.DataFrame, out_dir: Path) -> 
     }
 
 
-def _targets(model: ConvTasNet, mixture_id: str, out_dir: Path) -> list[Path]:
+def _targets(model: Network, mixture_id: str, out_dir: Path) -> list[Path]:
     return [out_dir / f"s{k}" / f"{mixture_id}.wav" for k in range(1, model.num_sources + 1)]
 
 
-def _separate_one(model: ConvTasNet, mixture_id: str, path: Path, out_dir: Path) -> dict[str, Any]:
+def _separate_one(model: Network, mixture_id: str, path: Path, out_dir: Path) -> dict[str, Any]:
     """Read, separate and write one mixture; returns its row of the timing table."""
     mixture, sample_rate = read_audio(path)
     start = time.perf_counter()

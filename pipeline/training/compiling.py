@@ -14,9 +14,9 @@ import torch
 
 from pipeline.compute.options import Compile
 from pipeline.errors import ModelError, first_line
-from pipeline.models.kernels import cpu as kernels
+from pipeline.models.kernels import dispatch
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Compiling costs one to two minutes on a CPU and saves about half of every step, so a short training is sooner done without.
 MIN_STEPS_TO_COMPILE = 1000
@@ -30,14 +30,14 @@ def choose_compile(choice: Compile, device: torch.device, *, num_steps: int) -> 
     """
     if choice == "off" or (choice == "auto" and num_steps < MIN_STEPS_TO_COMPILE):
         return False
-    # On a CPU the network has kernels of its own, faster than compiled steps and ready at once.
-    if choice == "auto" and device.type == "cpu" and kernels.library() is not None:
+    # On a CPU the network's own kernels are faster than compiled steps, and ready at once.
+    if choice == "auto" and device.type == "cpu" and dispatch.available(device):
         return False
     missing = _missing_tool(device)
     if missing and choice == "on":
         raise ModelError(f"--compile on: {missing}; install it or use --compile off")
     if missing:
-        log.warning("training is not compiled and takes about twice as long: %s", missing)
+        logger.warning("training is not compiled and takes about twice as long: %s", missing)
     return not missing
 
 
@@ -86,7 +86,7 @@ class Compiled:
                 raise
             if self.strict:
                 raise ModelError(f"--compile on: torch cannot compile here ({first_line(error)}); use --compile off") from error
-            log.warning("training is not compiled and takes about twice as long: %s", first_line(error))
+            logger.warning("training is not compiled and takes about twice as long: %s", first_line(error))
             self._ready = self.function
             return self.function(*arguments)
         self._ready = compiled

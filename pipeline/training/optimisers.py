@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adam, Muon, Optimizer
 
-from pipeline.models.conv_tasnet import ConvTasNet
+from pipeline.models import Network
 from pipeline.recipe.schema import Train
 
 MUON_RATIO = 10.0
@@ -27,8 +27,8 @@ class Optimiser:
         settings: ``optimiser``, ``learning_rate`` and ``weight_decay`` count.
     """
 
-    def __init__(self, model: ConvTasNet, settings: Train) -> None:
-        matrices = list(_inner_matrices(model)) if settings.optimiser == "muon" else []
+    def __init__(self, model: Network, settings: Train) -> None:
+        matrices = list(model.inner_matrices()) if settings.optimiser == "muon" else []
         taken = {id(matrix) for matrix in matrices}
         others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
         rate, decay = settings.learning_rate, settings.weight_decay
@@ -115,10 +115,3 @@ def _nearest_orthogonal(matrices: Tensor, settings: dict[str, Any]) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(matrices.dtype, memory_format=torch.contiguous_format)
-
-
-def _inner_matrices(model: ConvTasNet) -> Iterator[Tensor]:
-    """The weights of the 1×1 convolutions between the encoder and the masks."""
-    separator = model.separator
-    for part in (separator.bottleneck, *separator.blocks):
-        yield from (module.weight for module in part.modules() if isinstance(module, nn.Linear))

@@ -1,4 +1,6 @@
-"""The fast path of a CPU equals the readable definition, forward and in every gradient, in pieces and at the edges."""
+"""The kernels of a CPU equal the readable definition, forward and in every gradient, in pieces and at the edges."""
+
+import math
 
 import pytest
 import torch
@@ -6,49 +8,49 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.models import build_model
-from pipeline.models.conv_tasnet import Block, ConvTasNet
-from pipeline.models.kernels import cpu as kernels
+from pipeline.models import ConvTasNet, build_model
+from pipeline.models.conv_tasnet import Block
+from pipeline.models.kernels import dispatch, library, ops
 from pipeline.models.norms import NORMS
 from pipeline.recipe.schema import Model
 from pipeline.training.losses import pit_loss
 
-pytestmark = pytest.mark.skipif(kernels.library() is None, reason="there is no C++ compiler for the kernels")
+pytestmark = pytest.mark.skipif(library.load() is None, reason="there is no C++ compiler for the kernels")
 
 SIZES = {"num_filters": 16, "filter_length": 8, "bottleneck_channels": 12, "skip_channels": 8, "hidden_channels": 37}
 CASES = [{}, {"causal": True}, {"causal": True, "norm": "frame"}, {"norm": "cumulative"}, {"causal": True, "kernel_size": 2}]
 
 
-def block(dilation: int = 4, *, with_residual: bool = True, **changes: object) -> Block:
+def new_block(dilation: int = 4, *, with_residual: bool = True, **changes: object) -> Block:
     torch.manual_seed(0)
-    made = Block(Model.model_validate({**SIZES, **changes}), dilation, with_residual=with_residual)
+    block = Block(Model.model_validate({**SIZES, **changes}), dilation, with_residual=with_residual)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in block.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return made
+    return block
 
 
-def outcome(made: Block, x: Tensor) -> dict[str, Tensor]:
+def outcome(block: Block, x: Tensor) -> dict[str, Tensor]:
     """Output and all gradients."""
-    made.zero_grad()
+    block.zero_grad()
     x = x.clone().requires_grad_()
-    y = torch.cat(made(x), dim=-1)
+    y = torch.cat(block(x), dim=-1)
     weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).cos().reshape(y.shape)
     (y * weights).sum().backward()
     assert x.grad is not None
-    return {"y": y.detach(), "x": x.grad} | {name: p.grad for name, p in made.named_parameters() if p.grad is not None}
+    return {"y": y.detach(), "x": x.grad} | {name: p.grad for name, p in block.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("changes", CASES)
 @given(frames=st.integers(1, 600), dilation=st.sampled_from([1, 2, 16, 128]), batch=st.integers(1, 3))
 @settings(max_examples=8, deadline=None)
-def test_equals_the_definition(changes: dict[str, object], frames: int, dilation: int, batch: int) -> None:
-    made = block(dilation, **changes)
+def test_a_block_equals_the_definition(changes: dict[str, object], frames: int, dilation: int, batch: int) -> None:
+    block = new_block(dilation, **changes)
     x = torch.randn(batch, frames, 12, generator=torch.Generator().manual_seed(frames))
-    assert kernels.usable(x)
-    fast = outcome(made, x)
-    with kernels.disabled():
-        plain = outcome(made, x)
+    assert dispatch.hidden(block, x) is not None
+    fast = outcome(block, x)
+    with dispatch.definition_only():
+        plain = outcome(block, x)
     for name, expected in plain.items():
         # The slopes' gradients are sums of both signs over all channels and frames, and small against their terms.
         tolerance = 1e-3 if "slope" in name else 1e-5
@@ -67,110 +69,117 @@ def test_a_norm_by_itself_equals_the_definition(kind: str, frames: int, channels
         norm.bias.normal_()
     x = (level * (torch.randn(batch, frames, channels) + 3)).requires_grad_()
     factors = torch.randn(batch, frames, channels)
-    fast, plain = (
-        [y, *torch.autograd.grad((y * factors).sum(), [x, norm.weight, norm.bias])]
-        for y in (kernels.normalised(norm, x), norm(x))
-    )
-    for mine, expected in zip(fast, plain, strict=True):
+    outcomes = []
+    for y in (dispatch.normalised(norm, x), norm(x)):
+        assert y is not None
+        outcomes.append([y, *torch.autograd.grad((y * factors).sum(), [x, norm.weight, norm.bias])])
+    for mine, expected in zip(*outcomes, strict=True):
         assert (mine - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_every_gradient_in_float32_is_as_near_the_truth_as_the_definitions() -> None:
-    made, x = block(causal=True), torch.randn(2, 700, 12)
-    fast = outcome(made, x)
-    truth = outcome(made.double(), x.double())
+def error(found: Tensor, truth: Tensor) -> float:
+    """The root mean square of the error, as a share of that of the truth."""
+    return math.sqrt(float((found.double() - truth).square().mean() / truth.square().mean()))
+
+
+@pytest.mark.parametrize("changes", CASES)
+def test_in_float32_no_gradient_is_much_farther_from_the_truth_than_the_definitions(changes: dict[str, object]) -> None:
+    block, x = new_block(**changes), torch.randn(2, 700, 12, generator=torch.Generator().manual_seed(0))
+    fast = outcome(block, x)
+    with dispatch.definition_only():
+        plain = outcome(block, x)
+    truth = outcome(block.double(), x.double())
     for name, expected in truth.items():
-        assert (fast[name].double() - expected).abs().max() <= 2e-4 * expected.abs().max(), name
+        # The slopes' gradients are one number each, whose error may happen to be small in either.
+        floor = 1e-5 if "slope" in name else 1e-7
+        assert error(fast[name], expected) <= 3 * error(plain[name], expected) + floor, name
+
+
+def training_step(model: ConvTasNet, sources: Tensor) -> dict[str, Tensor]:
+    """Estimates and gradients; those of the slopes, single numbers in which errors may cancel, as one vector."""
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=sources.dtype == torch.float32):
+        estimates = model(sources.sum(1))
+    pit_loss(estimates, sources)[0].backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    slopes = torch.cat([gradients.pop(name) for name in list(gradients) if name.endswith("slope")])
+    return {"estimates": estimates.detach(), "slopes": slopes, **gradients}
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_under_autocast_no_error_is_much_larger_than_the_definitions(causal: bool) -> None:
+    torch.manual_seed(0)
+    model = build_model(Model.model_validate({**SIZES, "causal": causal, "blocks_per_repeat": 3, "num_repeats": 2}))
+    sources = torch.randn(2, 2, 2000)
+    fast = training_step(model, sources)
+    with dispatch.definition_only():
+        plain = training_step(model, sources)
+    truth = training_step(model.double(), sources.double())
+    ratios = {name: error(fast[name], truth[name]) / error(plain[name], truth[name]) for name in truth}
+    assert ratios["estimates"] < 1.1
+    assert max(ratios.values()) < 3, max(ratios, key=lambda name: ratios[name])
+    assert sum(ratios.values()) / len(ratios) < 1.25
 
 
 @pytest.mark.parametrize("changes", [{}, {"causal": True}, {"causal": True, "norm": "frame"}])
 def test_offset_of_ten_thousand_deviations(changes: dict[str, object]) -> None:
     """A float32 near 1000 is only known to 6e-5, 6e-4 of the deviations here, whoever computes with it."""
-    made, x = block(hidden_channels=512, **changes), torch.randn(2, 300, 12)
+    block, x = new_block(hidden_channels=512, **changes), torch.randn(2, 300, 12)
     with torch.no_grad():
-        made.expand.bias.fill_(1000.0)
-        made.expand.weight.mul_(0.1 / made.expand.weight.norm(dim=1, keepdim=True))
-        fast = torch.cat(made(x), dim=-1)
-        truth = torch.cat(made.double()(x.double()), dim=-1)
+        block.expand.bias.fill_(1000.0)
+        block.expand.weight.mul_(0.1 / block.expand.weight.norm(dim=1, keepdim=True))
+        fast = torch.cat(block(x), dim=-1)
+        truth = torch.cat(block.double()(x.double()), dim=-1)
     assert (fast.double() - truth).abs().max() < 2e-3 * truth.abs().max()
 
 
-def training_step(model: ConvTasNet, mixture: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
-    model.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16):
-        estimates = model(mixture)
-    pit_loss(estimates, sources)[0].backward()
-    gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-    return estimates.detach(), gradient
-
-
-@pytest.mark.parametrize("causal", [False, True])
-def test_under_autocast_it_is_as_near_as_rounding_allows(causal: bool) -> None:
+def hidden_arguments(channels: int = 37, frames: int = 700, norm: str = "global") -> tuple[object, ...]:
+    """Of the operator ``hidden``."""
     torch.manual_seed(0)
-    model = build_model(Model.model_validate({**SIZES, "causal": causal, "blocks_per_repeat": 3, "num_repeats": 2}))
-    sources = torch.randn(2, 2, 2000)
-    fast = training_step(model, sources.sum(1), sources)
-    with kernels.disabled():
-        plain = training_step(model, sources.sum(1), sources)
-    for mine, other in zip(fast, plain, strict=True):
-        assert torch.nn.functional.cosine_similarity(mine.flatten(), other.flatten(), dim=0) > 0.998
+    y = torch.randn(3, frames, channels, requires_grad=True)
+    shapes = [(channels,), (1,), (channels,), (channels,), (3, channels), (channels,), (1,), (channels,), (channels,)]
+    return y, [torch.rand(shape, requires_grad=True) for shape in shapes], norm, [1e-8, 1e-8], 4, 4
+
+
+def hidden_outcome(*arguments: object) -> list[Tensor]:
+    y, parameters, *_ = arguments
+    assert isinstance(y, Tensor) and isinstance(parameters, list)
+    hidden = ops.hidden(*arguments)[0]
+    return [hidden, *torch.autograd.grad(hidden.square().sum(), [y, *parameters])]
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
-def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch, num_threads: int) -> None:
-    made = block()
-    y = torch.randn(3, 700, 37, requires_grad=True)
-    monkeypatch.setattr(kernels.functional, "linear", lambda *_: y)  # matrix products may differ with the threads
+def test_threads_do_not_change_a_bit(num_threads: int) -> None:
     before = torch.get_num_threads()
-    expected = _hidden_outcome(made, y)
+    expected = hidden_outcome(*hidden_arguments())
     try:
         torch.set_num_threads(num_threads)
-        found = _hidden_outcome(made, y)
+        found = hidden_outcome(*hidden_arguments())
     finally:
         torch.set_num_threads(before)
     for mine, other in zip(found, expected, strict=True):
         assert torch.equal(mine, other)
 
 
-def _hidden_outcome(made: Block, y: Tensor) -> list[Tensor]:
-    hidden = kernels.hidden(made, y)
-    parameters = [made.expand.bias, made.depthwise.taps, made.norm_1.weight, made.activation_1.slope, made.activation_2.slope]
-    return [hidden, *torch.autograd.grad(hidden.square().sum(), [y, *parameters])]
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # that torch's own check reads
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_operators_keep_the_rules_of_operators(norm: str) -> None:
+    """Schema, fake tensors, autograd registration and tracing, as torch checks them."""
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_static")
+    torch.library.opcheck(ops.hidden, hidden_arguments(9, 20, norm), test_utils=checks)
+    weight, bias = (torch.rand(9, requires_grad=True) for _ in range(2))
+    arguments = (torch.randn(2, 20, 9, requires_grad=True), weight, bias, norm, 1e-8)
+    torch.library.opcheck(ops.normalised, arguments, test_utils=checks)
 
 
 def test_not_a_number_stays_not_a_number() -> None:
-    made, x = block(), torch.randn(1, 50, 12)
+    block, x = new_block(), torch.randn(1, 50, 12)
     x[0, 10, 3] = float("nan")
     with torch.autocast("cpu", torch.bfloat16):
-        residual, _ = made(x)
+        residual, _ = block(x)
     assert residual.isnan().all()
 
 
-def test_where_it_does_not_apply() -> None:
-    x = torch.randn(1, 5, 12)
-    assert not kernels.usable(x.double())
-    assert not kernels.usable(x.to("meta"))
-    with kernels.disabled():
-        assert not kernels.usable(x)
-    with torch.autocast("cpu", torch.float16):
-        assert not kernels.usable(x)
-    assert kernels.usable(x)
-
-
-def test_the_backward_pass_runs_once() -> None:
-    y = block()(torch.randn(1, 9, 12))[1].sum()
-    y.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="once"):
-        y.backward()
-
-
-def test_without_a_compiler_the_definition_remains(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "library", lambda: None)
-    x = torch.randn(1, 30, 12)
-    assert not kernels.usable(x)
-    assert block()(x)[1].isfinite().all()
-
-
 def test_a_failed_build_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels.shutil, "which", lambda _: None)
-    assert kernels.library.__wrapped__() is None
+    monkeypatch.setattr(library.shutil, "which", lambda _: None)
+    assert library.load.__wrapped__() is None

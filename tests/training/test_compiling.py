@@ -17,7 +17,7 @@ def test_without_a_compiler_training_goes_on_with_one_line_of_warning(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(compiling.kernels, "library", lambda: None)
+    monkeypatch.setattr(compiling.dispatch, "available", lambda device: False)
     assert not compiling.choose_compile("auto", CPU, num_steps=10**6)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "no C++ compiler" in caplog.text

@@ -1,1 +1,1 @@
-"""The fast paths of the network, each equal to its readable definition within rounding."""
+"""Fast paths of the network, each equal to its readable definition within rounding; ``dispatch`` chooses between the two."""

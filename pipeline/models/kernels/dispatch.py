@@ -1,0 +1,121 @@
+"""Decides call by call whether a device's kernels compute a part of the network, or the readable definition does.
+
+Kernels are invisible: whatever they cannot do exactly as the definition does it, they leave to the definition. That is another
+device or number type, a compiler or tracer that wants to see torch's operators, and modules that somebody has replaced, hooked
+or patched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn import functional
+from torch.nn.modules import module as torch_module
+
+from pipeline.models.kernels import library, ops
+from pipeline.models.layers import DepthwiseConv, PReLU
+from pipeline.models.norms import NORMS
+
+_AVAILABLE: dict[str, Callable[[], bool]] = {"cpu": lambda: library.load() is not None}
+"""Whether the kernels of a type of device can run on this machine."""
+
+_DTYPES = (torch.float32, torch.bfloat16)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_NORM_TYPES = tuple(NORMS.values())
+_BLOCK_TYPES = ((nn.Linear,), (PReLU,), _NORM_TYPES, (DepthwiseConv,), (PReLU,), _NORM_TYPES)
+
+_definition_only = ContextVar("definition_only", default=False)
+
+
+def available(device: torch.device) -> bool:
+    """Whether there are kernels for a device, and they run on this machine."""
+    return device.type in _AVAILABLE and _AVAILABLE[device.type]()
+
+
+@contextmanager
+def definition_only() -> Iterator[None]:
+    """Calls within use the readable definition, for comparisons; other threads are not affected."""
+    token = _definition_only.set(True)
+    try:
+        yield
+    finally:
+        _definition_only.reset(token)
+
+
+def hidden(block: Any, x: Tensor) -> Tensor | None:
+    """A block's normalised hidden activations ``[batch, frames, H]``, ready for its last product.
+
+    Args:
+        block: a ``Block`` of ``conv_tasnet.py``.
+        x: ``[batch, frames, B]``.
+
+    Returns:
+        None where the definition has to compute them.
+    """
+    parts = (block.expand, block.activation_1, block.norm_1, block.depthwise, block.activation_2, block.norm_2)
+    if not _suits(x) or not all(map(_is_plain, parts, _BLOCK_TYPES)):
+        return None
+    expand, activation_1, norm_1, depthwise, activation_2, norm_2 = parts
+    parameters = [
+        expand.bias, activation_1.slope, norm_1.weight, norm_1.bias, depthwise.taps, depthwise.bias,
+        activation_2.slope, norm_2.weight, norm_2.bias,
+    ]  # fmt: skip
+    channels = (expand.out_features,)
+    shapes = [channels, (1,), channels, channels, (len(depthwise.taps), *channels), channels, (1,), channels, channels]
+    if type(norm_1) is not type(norm_2) or not _fit(x, [expand.weight, *parameters], [expand.weight.shape, *shapes]):
+        return None
+    y = functional.linear(x, expand.weight).contiguous()
+    eps = [norm_1.eps, norm_2.eps]
+    activations: Tensor = ops.hidden(y, parameters, norm_1.kind, eps, depthwise.dilation, depthwise.padding[0])[0]
+    return activations
+
+
+def normalised(norm: Any, x: Tensor) -> Tensor | None:
+    """What a norm of ``norms.py`` makes of ``[batch, frames, channels]``; None where the norm has to do it itself."""
+    if not _suits(x) or not _is_plain(norm, _NORM_TYPES):
+        return None
+    if not _fit(x, [norm.weight, norm.bias], [x.shape[-1:], x.shape[-1:]]):
+        return None
+    normal: Tensor = ops.normalised(x.contiguous(), norm.weight, norm.bias, norm.kind, norm.eps)[0]
+    return normal
+
+
+def _suits(x: Tensor) -> bool:
+    """Whether kernels can take an input, in float32 or under bfloat16 autocast, and nobody wants to see torch's operators."""
+    if type(x) is not Tensor or _definition_only.get() or not available(x.device) or _is_watched():
+        return False
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    return dtype in _DTYPES and x.dtype in _DTYPES
+
+
+def _is_watched() -> bool:
+    """Whether calls are compiled, traced, hooked for all modules, transformed by ``torch.func`` or differentiated forwards."""
+    return (
+        any(getattr(torch_module, f"_global{name}") for name in _HOOKS)
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
+
+
+def _is_plain(part: nn.Module, types: Iterable[type]) -> bool:
+    """Whether a module does what its class says: not replaced by another, hooked, or patched."""
+    if type(part) not in types or "forward" in vars(part):
+        return False
+    return not any(getattr(part, name) for name in _HOOKS)
+
+
+def _fit(x: Tensor, parameters: list[Tensor], shapes: list[Any]) -> bool:
+    """Whether parameters are plain float32 tensors on the input's device, of the shapes that kernels count on."""
+    return all(
+        type(each) in (nn.Parameter, Tensor) and each.dtype == torch.float32 and each.device == x.device and each.shape == shape
+        for each, shape in zip(parameters, shapes, strict=True)
+    )

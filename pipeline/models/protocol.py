@@ -1,0 +1,56 @@
+"""What the rest of the pipeline needs of a separation network, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.recipe.schema import Model
+
+
+class Network(Protocol):
+    """A ``torch.nn.Module`` that separates ``[batch, time] -> [batch, source, time]`` and says what it is.
+
+    Training, separation, checkpoints and reports use nothing else of a network; another architecture needs these members only.
+    """
+
+    settings: Model
+    """The architecture; saved with the weights, it builds the network again."""
+    num_sources: int
+    sample_rate: int
+    """Hz, of the audio that the network is trained on."""
+
+    @property
+    def causal(self) -> bool:
+        """Whether the network promises to look no further ahead than ``look_ahead_limit``."""
+
+    @property
+    def look_ahead_limit(self) -> int:
+        """Samples beyond its own time that an output sample of a causal network may depend on."""
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one frame to the next: how far a network looks ahead repeats with them."""
+
+    @property
+    def receptive_field_samples(self) -> int:
+        """Samples that one output sample can depend on, other than through norms."""
+
+    @property
+    def macs_per_second(self) -> float:
+        """Multiply-accumulates per second of audio."""
+
+    def inner_matrices(self) -> Iterator[Tensor]:
+        """The matrices that mix channels between the encoder and the masks: what Muon is meant for."""
+
+    # ------------------------------------------------------------------------------------------- as of every torch module
+    def __call__(self, mixture: Tensor, /) -> Tensor: ...  # noqa: D102
+    def parameters(self) -> Iterator[nn.Parameter]: ...  # noqa: D102
+    def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> Any: ...  # noqa: D102
+    def train(self, mode: bool = True, /) -> Self: ...  # noqa: D102
+    def eval(self) -> Self: ...  # noqa: D102
+    def to(self, device: str | torch.device, /) -> Self: ...  # noqa: D102
