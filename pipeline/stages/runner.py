@@ -242,8 +242,9 @@ def status(stages: Sequence[Stage], work: Path) -> list[Status]:
 
 def _reasons(stage: Stage, work: Path) -> tuple[str, ...]:
     """Why a stage that is not done with these inputs would run: what differs from the most similar finished one."""
-    if _beside(stage.folder(work), OLD).exists():
-        return ("forced; the previous output is kept until this one is whole",)
+    old = _beside(stage.folder(work), OLD)
+    if old.exists():
+        return (f"forced; the previous output stays in {old} until the new one is whole",)
     paths = sorted(path for path in (work / stage.name).glob(f"*/{RECORD}") if not path.parent.name.startswith("."))
     records = [record for record in map(_read_record, paths) if record.get("stage") == stage.id]
     differences = [_differences(_flat(record), _flat(stage.inputs)) for record in records]

@@ -158,6 +158,15 @@ def test_status_names_the_code_that_has_changed(tmp_path: Path) -> None:
     assert (found.state, found.reasons) == ("new", ("versions.making: 1 → 2",))
 
 
+def test_status_compares_a_stage_with_its_own_past_only(tmp_path: Path) -> None:
+    def train(system: str, rate: float) -> Stage:
+        return Stage("train", {"code": 1}, {"rate": rate}, lambda folder: None, label=system)
+
+    runner.run_stage(train("causal", 0.1), tmp_path)
+    found = runner.status([train("causal", 0.2), train("noncausal", 0.2)], tmp_path)
+    assert [each.reasons for each in found] == [("rate: 0.1 → 0.2",), ("never run",)]
+
+
 def test_fingerprints_depend_on_versions_and_labels_but_not_on_the_order_of_keys() -> None:
     def stage(settings: dict[str, int], version: int = 1, label: str = "") -> Stage:
         return Stage("a", {"code": version}, settings, lambda folder: None, label=label)
@@ -201,7 +210,8 @@ def test_the_old_output_is_kept_until_the_new_one_is_whole(tmp_path: Path) -> No
     runner.run_stage(counting([]), tmp_path)
     old = tmp_path / "make" / f".{make().folder(tmp_path).name}.old"
     runner.set_aside(make(), tmp_path)
-    assert runner.status([make()], tmp_path)[0].reasons == ("forced; the previous output is kept until this one is whole",)
+    [found] = runner.status([make()], tmp_path)
+    assert found.reasons == (f"forced; the previous output stays in {old} until the new one is whole",)
 
     def look(folder: Path) -> None:
         assert (old / "output").read_text() == "1"
