@@ -29,8 +29,9 @@ from pipeline.tables import HISTORY, MIXTURES, read_table
 if TYPE_CHECKING:
     from pipeline.scoring.scoring import Task
 
-stderr = Console(stderr=True)
-stdout = Console(soft_wrap=True)
+# Without emoji: `train:fire: done already` is about a system called fire.
+stderr = Console(stderr=True, emoji=False)
+stdout = Console(soft_wrap=True, emoji=False)
 
 
 def options(work: Path, corpora: Path | None, named: Sequence[str] | None, **runtime: Any) -> Options:

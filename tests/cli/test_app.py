@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipeline.cli import terminal
+from pipeline.stages.runner import Stage
 from tests.cli.commands import RECIPE, tasnet
 from tests.voices import write_voices
 
@@ -183,3 +185,9 @@ def test_help_is_there_without_torch_or_pandas(place: Path) -> None:
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=place, timeout=250)
     assert result.returncode == 0
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_stage_is_printed_by_its_name_even_if_that_is_an_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    stage = Stage("train", {"training": 1}, {}, lambda folder: None, label="fire")
+    terminal._announce(Path("work"), stage, True)
+    assert capsys.readouterr().err == "train:fire: done already\n"
