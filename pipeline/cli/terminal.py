@@ -27,7 +27,7 @@ from pipeline.stages.runner import Stage
 from pipeline.tables import HISTORY, MIXTURES, read_table
 
 if TYPE_CHECKING:
-    from pipeline.scoring.scoring import Task
+    from pipeline.scoring.tasks import Task
 
 # Without emoji: `train:fire: done already` is about a system called fire.
 stderr = Console(stderr=True, emoji=False)
@@ -158,7 +158,7 @@ def separate(model: Path, files: Sequence[Path], out: Path, *, device: str) -> N
 
 def scoring_tasks(estimates: Sequence[str], references: Path, mixtures: Path | None, patterns: Sequence[str]) -> list[Task]:
     """What is to be scored; ``estimates`` holds ``[SYSTEM=]DIR`` texts and ``patterns`` ``KIND=PATTERN`` texts."""
-    from pipeline.scoring import scoring
+    from pipeline.scoring import folder_tasks
 
     kinds = ("estimates", "references", "mixtures")
     named = [text.partition("=") for text in patterns]
@@ -168,7 +168,7 @@ def scoring_tasks(estimates: Sequence[str], references: Path, mixtures: Path | N
     if mixtures is None and (references / "mix").is_dir():
         mixtures = references / "mix"
     layout = {kind: pattern for kind, _, pattern in named}
-    return scoring.folder_tasks(_system_folders(estimates), references, mixtures, patterns=layout)
+    return folder_tasks(_system_folders(estimates), references, mixtures, patterns=layout)
 
 
 def _system_folders(texts: Sequence[str]) -> dict[str, Path]:
@@ -186,20 +186,19 @@ def _system_folders(texts: Sequence[str]) -> dict[str, Path]:
 
 def score(tasks: Sequence[Task], out: Path, oracles: Path | None, *, verify: int, also: Sequence[str], **how: Any) -> None:
     """Score recordings; the table goes to a file, its means to stdout."""
-    from pipeline import reports
-    from pipeline.scoring import cross_checks, scoring
+    from pipeline import reports, scoring
 
     how |= {"also": [metric for text in also for metric in text.replace(",", " ").split()]}
     scores = scoring.score_tasks(tasks, out=out, **how)
     if oracles is not None:
         scoring.score_tasks(scoring.with_oracles(tasks), out=oracles, **how)
     stdout.out(reports.format_comparison(scores), highlight=False)
-    stdout.out("\n".join(["", *scoring.remarks(scores), f"Scores: {out}"]), highlight=False)
-    cross_checks.check_path(out).unlink(missing_ok=True)
+    stdout.out("\n".join(["", *scoring.score_warnings(scores), f"Scores: {out}"]), highlight=False)
+    scoring.check_path(out).unlink(missing_ok=True)
     if verify:
-        check = cross_checks.cross_check(scores, tasks, verify, num_workers=how["num_workers"])
-        cross_checks.write_check(check, out)
-        stdout.out(cross_checks.format_check(check), highlight=False)
+        check = scoring.cross_check(scores, tasks, verify, num_workers=how["num_workers"])
+        scoring.write_check(check, out)
+        stdout.out(scoring.format_check(check), highlight=False)
 
 
 def report(tables: Sequence[Path], out: Path, *, baseline: str | None, repeats: bool, beside: Beside) -> None:

@@ -1,4 +1,4 @@
-"""A journal of finished work: lines of JSON that survive a kill at any moment, and stay on disk however many they are."""
+"""A journal of finished work: lines of JSON that survive a kill at any moment and stay on disk, however many there are."""
 
 from __future__ import annotations
 
@@ -13,53 +13,58 @@ from pipeline.files import written_whole
 Record = dict[str, Any]
 Key = tuple[str, ...]
 Entry = tuple[Key, bytes]
-"""What a record is found by, and its line."""
+"""A record's key, and its line."""
 
 
 class Journal:
-    """What a generation has written so far: a line for every record, after one that says of which dataset.
+    """Records of finished work, a line each, after a first line that says which work they belong to.
 
-    Only where each line begins is kept in memory.
+    Memory holds only where each line begins.
 
     Args:
         path: of the journal.
-        identity: digest of everything that decides the dataset.
-        fields: of a record, that it is found by.
+        identity: of the work: a digest of everything that decides its results.
+        key_fields: the fields that identify a record.
     """
 
-    def __init__(self, path: Path, identity: str, fields: tuple[str, ...]) -> None:
+    def __init__(self, path: Path, identity: str, key_fields: tuple[str, ...]) -> None:
         self._path = path
         self._head = _line({"identity": identity})
-        self._fields = fields
-        self._places: dict[Key, int] = {}
+        self._key_fields = key_fields
+        self._offsets: dict[Key, int] = {}
         self._end = len(self._head)
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._places
+        return key in self._offsets
 
     def entry(self, record: Record) -> Entry:
-        """A record as it is appended; made where the record is, so that only text need be sent from there."""
+        """A record as it is appended; a worker calls this, so that only text is sent back."""
         return self._key(record), _line(record)
 
-    def resume(self, holds: Callable[[Record], bool]) -> None:
-        """Keep the records of an interrupted run for which ``holds(record)``, and no others.
+    def is_foreign(self) -> bool:
+        """Whether the journal that lies here belongs to other work."""
+        return next(self._lines(), self._head) != self._head
+
+    def resume(self, keep: Callable[[Record], bool] = lambda record: True) -> None:
+        """Start from the records that an interrupted run of the same work left and for which ``keep(record)`` holds.
+
+        A line that a kill cut short is dropped.
 
         Raises:
-            DatasetError: the journal is of another dataset.
+            WorkError: the journal belongs to other work, or cannot be written.
         """
-        lines = _whole_lines(self._path) if self._path.exists() else iter(())
-        if next(lines, self._head) != self._head:
-            raise DatasetError(
-                f"{self._path.parent}: holds the beginnings of another dataset; remove the folder or choose another"
-            )
+        if self.is_foreign():
+            raise WorkError(f"{self._path}: belongs to other work; remove it or choose another place")
+        lines = self._lines()
+        next(lines, None)
         read = ((json.loads(line), line) for line in lines)
-        self._write_anew((self._key(record), line) for record, line in read if holds(record))
+        self._rewrite((self._key(record), line) for record, line in read if keep(record))
 
     def append(self, entries: Iterable[Entry]) -> None:
-        """Add records of finished work.
+        """Add records of finished work; they outlive this process, however it ends.
 
         Raises:
-            WorkError: the disk is full.
+            WorkError: the journal cannot be written, for example because the disk is full.
         """
         try:
             with self._path.open("ab") as file:
@@ -69,19 +74,30 @@ class Journal:
         except OSError as error:
             raise WorkError(f"{self._path}: cannot be written ({error.strerror or error})") from error
 
-    def settle(self, keys: Iterable[Key]) -> None:
-        """Write the records anew, in their final order, once everything is done."""
-        places = self._places
+    def records(self) -> Iterator[Record]:
+        """All records, one after another, in the order of their lines."""
+        return read_records(self._path)
+
+    def reorder(self, keys: Iterable[Key]) -> None:
+        """Rewrite the journal with exactly these records, in this order."""
+        offsets = self._offsets
         with self._path.open("rb") as file:
 
             def line_of(key: Key) -> bytes:
-                file.seek(places[key])
+                file.seek(offsets[key])
                 return file.readline()
 
-            self._write_anew((key, line_of(key)) for key in keys)
+            self._rewrite((key, line_of(key)) for key in keys)
 
-    def _write_anew(self, entries: Iterable[Entry]) -> None:
-        self._places, self._end = {}, len(self._head)
+    def remove(self) -> None:
+        """Delete the journal: the result it led to is complete."""
+        self._path.unlink(missing_ok=True)
+
+    def _lines(self) -> Iterator[bytes]:
+        return _whole_lines(self._path) if self._path.exists() else iter(())
+
+    def _rewrite(self, entries: Iterable[Entry]) -> None:
+        self._offsets, self._end = {}, len(self._head)
         with written_whole(self._path) as temporary, temporary.open("wb") as file:
             file.write(self._head)
             for key, line in entries:
@@ -89,28 +105,28 @@ class Journal:
                 file.write(line)
 
     def _note(self, key: Key, line: bytes) -> None:
-        self._places[key] = self._end
+        self._offsets[key] = self._end
         self._end += len(line)
 
     def _key(self, record: Record) -> Key:
-        return tuple(record[name] for name in self._fields)
+        return tuple(record[name] for name in self._key_fields)
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The whole lines of a journal but the first, whichever dataset it is of, one after another.
+    """The records of a journal, whichever work it belongs to, one after another.
 
     Raises:
         DatasetError: there is no journal.
     """
     if not path.exists():
-        raise DatasetError(f"{path}: no such file; it is written with the dataset and says what belongs there")
+        raise DatasetError(f"{path}: no such file; it is written with the dataset and lists what belongs there")
     lines = _whole_lines(path)
     next(lines, None)
     return map(json.loads, lines)
 
 
 def drop_records(path: Path, unwanted: Callable[[Record], bool]) -> None:
-    """Take records out of a journal, so that the next generation makes what they stand for anew."""
+    """Remove records from a journal, so that the next run regenerates what they stand for."""
     lines = _whole_lines(path)
     with written_whole(path) as temporary, temporary.open("wb") as file:
         file.write(next(lines))
@@ -118,7 +134,7 @@ def drop_records(path: Path, unwanted: Callable[[Record], bool]) -> None:
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:
-    """The lines with their ends; a kill may have left half of one, which is none."""
+    """The lines with their ends; half a line, which a kill may have left, is skipped."""
     with path.open("rb") as file:
         yield from (line for line in file if line.endswith(b"\n"))
 

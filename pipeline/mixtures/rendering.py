@@ -148,15 +148,17 @@ def render(
     _check_rules(mixtures, inputs.kind)
     _check_modes(mixtures, inputs.mix)
     dataset_dir = Path(dataset_dir)
-    (dataset_dir / MIXTURES_FILE).unlink(missing_ok=True)
     journal = Journal(dataset_dir / JOURNAL_FILE, _identity(mixtures, inputs), ("split", "mixture_id"))
+    if journal.is_foreign():
+        raise DatasetError(f"{dataset_dir}: holds another dataset; remove the folder or choose another")
+    (dataset_dir / MIXTURES_FILE).unlink(missing_ok=True)
     journal.resume(partial(_files_are_there, dataset_dir))
     remove_temporaries(dataset_dir)
     # Mixtures of one utterance stand together, so that a worker finds it in its cache.
     todo = sorted((m for m in mixtures if (m.split, m.mixture_id) not in journal), key=lambda m: [s.path for s in m.sources])
     for written in _write_all(todo, inputs, dataset_dir, journal, num_workers):
         journal.append(written)
-    journal.settle((m.split, m.mixture_id) for m in mixtures)
+    journal.reorder((m.split, m.mixture_id) for m in mixtures)
     write_tables(dataset_dir / JOURNAL_FILE, dataset_dir)
     return read_table(dataset_dir / MIXTURES_FILE, MIXTURES)
 

@@ -1,4 +1,4 @@
-"""Projection of signals onto everything that 512-tap filters make of reference signals: the linear algebra of BSS-Eval v3.
+"""Projection of signals onto everything that 512-tap filters can make of references: the linear algebra of BSS-Eval v3.
 
 The span of a reference s holds Σ_τ c(τ) s(t - τ), 0 ≤ τ < 512, with s zero-padded at the end so that nothing is lost. The
 projection of an estimate e onto it has the filter c that solves the normal equations G c = d, where
@@ -6,16 +6,16 @@ projection of an estimate e onto it has the filter c that solves the normal equa
     G[a, b] = Σ_t s(t - a) s(t - b) = r(a - b)        symmetric Toeplitz
     d[a]    = Σ_t e(t) s(t - a)
 
-Three ideas make this fast without giving up a digit:
+Three ideas make this fast without losing a digit:
 
 * Signals are cut into blocks of a few thousand samples. A reference's blocks carry the 511 samples before them, so one set of
   spectra serves both the correlations (summed over blocks, one short inverse FFT) and the filtering (overlap-save).
-* G is Toeplitz: one Levinson recursion gives the first column of its inverse, and the Gohberg-Semencul formula makes of that
-  column the product of the inverse with any number of vectors, by short FFTs. A step of refinement takes the rounding out.
-* What a filter leaves of an estimate is subtracted sample by sample before it is squared, so 100 dB come out as exactly as 10.
+* G is Toeplitz: one Levinson recursion gives the first column of its inverse, and with that column the Gohberg-Semencul formula
+  multiplies any number of vectors by the inverse, with short FFTs. A step of iterative refinement removes the rounding.
+* The projection is subtracted from the estimate sample by sample before anything is squared, so 100 dB are as exact as 10.
 
-Whether G c = d holds is checked. Where it does not (references low-passed, or nearly equal), the projection is done again by
-plain LU on the same arithmetic as mir_eval 0.8, so that even there the numbers are those of the published tables.
+The residual of G c = d is checked. Where it is too large (references low-passed, or nearly equal), the projection is repeated by
+plain LU with the arithmetic of mir_eval 0.8, so that even there the numbers are those of the published tables.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ FILTER_LENGTH = 512
 """Taps: BSS-Eval's convention at every sample rate."""
 
 RESIDUAL_LIMIT = 1e-11
-"""Largest relative residual of the normal equations that is taken for solved; speech leaves 1e-15."""
+"""Largest relative residual of the normal equations that counts as solved; speech leaves 1e-15."""
 
 CONDITION_LIMIT = 1e-10
-"""Least reciprocal condition number of a joint Gram matrix: beyond, SIR and SAR depend on the order of the roundings."""
+"""Smallest reciprocal condition number of a joint Gram matrix: below it SIR and SAR depend on the order of operations."""
 
 _BLOCK_LENGTH = 3600
-"""Samples a block, about: the spectra of a block stay in a core's cache."""
+"""Approximate samples per block: the spectra of a block stay in a core's cache."""
 
 
 class Blocks:
-    """How signals of ``num_samples``, and what a filter makes of them, are cut: block, then sample within the block."""
+    """How signals of ``num_samples``, and filtered ones of 511 more, are cut into blocks of equal length."""
 
     def __init__(self, num_samples: int) -> None:
         length = num_samples + FILTER_LENGTH - 1
@@ -59,7 +59,7 @@ class Blocks:
         return padded.reshape(*signals.shape[:-1], self.count, self.length)
 
     def cut_with_past(self, signals: Signals) -> Signals:
-        """[..., time] → [..., block, past and sample]: every block preceded by the 511 samples before it."""
+        """[..., time] → [..., block, past + sample]: every block preceded by the 511 samples before it."""
         past = FILTER_LENGTH - 1
         padding = self.count * self.length - self.num_samples
         padded = np.pad(signals, [(0, 0)] * (signals.ndim - 1) + [(past, padding)])
@@ -83,10 +83,10 @@ class Blocks:
 
 
 class Span:
-    """A reference, prepared once for every signal that will be projected onto what filters make of it.
+    """A reference, prepared once for every signal that will be projected onto its filtered versions.
 
     Args:
-        reference: [time], finite, not all zero, of a magnitude around 1.
+        reference: [time], finite, not all zero, with a peak around 1.
         blocks: how it is cut.
     """
 
@@ -121,7 +121,7 @@ class JointSpan:
         return np.block([[linalg.toeplitz(correlations[j][i], correlations[i][j]) for j in indices] for i in indices])
 
     def _factor(self) -> Signals | None:
-        """The lower Cholesky factor; None where the matrix is too near to a singular one for SIR and SAR to be well defined."""
+        """The lower Cholesky factor; None where the matrix is so nearly singular that SIR and SAR are not well defined."""
         try:
             factor: Signals = linalg.cho_factor(self.gram, lower=True)[0]
         except linalg.LinAlgError:
@@ -130,7 +130,7 @@ class JointSpan:
         return factor if reciprocal_condition > CONDITION_LIMIT else None
 
     def project(self, spectra: Spectra) -> Signals:
-        """The projection [block, sample] of a signal with spectra [block, frequency]; only where there is a factor."""
+        """The projection [block, sample] of a signal with spectra [block, frequency]; needs a factor."""
         assert self.factor is not None
         products = np.concatenate([span.correlate(spectra) for span in self.spans])
         filters = linalg.cho_solve((self.factor, True), products).reshape(len(self.spans), FILTER_LENGTH)
@@ -166,13 +166,15 @@ class ToeplitzInverse:
         return np.asarray(fft.rfft(np.stack([x, y]) / np.sqrt(x[0]), 2 * self.length))
 
     def solve(self, right_sides: Signals) -> tuple[Signals, npt.NDArray[np.bool_]]:
-        """Solutions [..., tap] for right sides [..., tap], and whether each one holds: [...]."""
+        """Solutions [..., tap] for right sides [..., tap], zero where they do not hold, and whether each one holds: [...]."""
         if self.spectra is None:
             return np.zeros_like(right_sides), np.zeros(right_sides.shape[:-1], dtype=bool)
-        rough = self._apply_inverse(right_sides)
-        solutions = rough + self._apply_inverse(right_sides - self.multiply(rough))
-        residuals = np.linalg.norm(right_sides - self.multiply(solutions), axis=-1)
-        return solutions, residuals <= RESIDUAL_LIMIT * np.linalg.norm(right_sides, axis=-1)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows does not hold
+            rough = self._apply_inverse(right_sides)
+            solutions = rough + self._apply_inverse(right_sides - self.multiply(rough))
+            residuals = np.linalg.norm(right_sides - self.multiply(solutions), axis=-1)
+        solved = residuals <= RESIDUAL_LIMIT * np.linalg.norm(right_sides, axis=-1)
+        return np.where(solved[..., None], solutions, 0.0), solved
 
     def multiply(self, vectors: Signals) -> Signals:
         """The matrix times vectors [..., tap]."""
@@ -188,11 +190,11 @@ class ToeplitzInverse:
 
 
 def project_plainly(references: Signals, estimate: Signals) -> Signals:
-    """The projection [time + 511] of an estimate [time] by mir_eval's own arithmetic: slow, for badly conditioned references.
+    """The projection [time + 511] of an estimate [time] by mir_eval's own arithmetic: slow, for ill-conditioned references.
 
-    Complex FFTs of a power of two, LU of the whole Gram matrix (least squares where that is singular), filtering in full length.
+    Complex FFTs of a power of two, LU of the whole Gram matrix (least squares where that is singular), full-length filtering.
     Where the Gram matrix is singular to working precision the result depends on every rounding, so the order of operations is
-    mir_eval 0.8's (``separation._project``), with the exception that NumPy ≥ 2.4 calls ``np.linalg.LinAlgError``.
+    that of mir_eval 0.8 (``separation._project``); only the exception is caught by the name that NumPy ≥ 2.4 still has.
 
     Args:
         references: [reference, time].
@@ -217,7 +219,7 @@ def project_plainly(references: Signals, estimate: Signals) -> Signals:
 
 
 def _plain_gram(spectra: Spectra) -> Signals:
-    """The Gram matrix from complex spectra [reference, frequency], the lower blocks computed and the upper ones mirrored."""
+    """The Gram matrix from complex spectra [reference, frequency], the lower blocks computed, the upper ones transposed."""
     num_references = len(spectra)
     gram = np.zeros((num_references, FILTER_LENGTH, num_references, FILTER_LENGTH))
     for row in range(num_references):

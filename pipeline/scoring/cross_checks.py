@@ -1,4 +1,4 @@
-"""Scores computed anew by mir_eval, for rows drawn at random: what a reader who doubts a table would do."""
+"""Rows of a score table, drawn at random and recomputed by mir_eval: what a reader who doubts the table would do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.scoring.bss_eval import Signals
 from pipeline.scoring.metrics import is_usable, mir_eval_sources
 from pipeline.scoring.mixture import Row
 from pipeline.scoring.permutations import Permutation
-from pipeline.scoring.scoring import Task
+from pipeline.scoring.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class CrossCheck:
 
     num_rows: int
     largest_difference_db: float | None
-    """Of the SDR of estimates and mixtures; None where there were no rows."""
+    """Of the SDR of estimates and mixtures; None if there were no rows."""
     permutations_equal: bool
-    """Whether mir_eval assigns the estimates of these rows as the table says; silent sources it cannot assign."""
+    """Whether mir_eval assigns the estimates of these rows as the table says; rows beside silent sources do not count."""
     mir_eval: str
     """Its version."""
 
@@ -38,17 +38,17 @@ class CrossCheck:
 def cross_check(
     scores: pd.DataFrame, tasks: Sequence[Task], num_rows: int, *, seed: int = 0, num_workers: int | None = None
 ) -> CrossCheck:
-    """Compute SDR and permutation of rows drawn at random anew with mir_eval.
+    """Recompute SDR and permutation of rows drawn at random with mir_eval.
 
     Args:
         scores: a score table.
-        tasks: what it was made from: ``scoring.dataset_tasks`` or ``scoring.folder_tasks``.
+        tasks: those it was computed from, of ``tasks.dataset_tasks`` or ``tasks.folder_tasks``.
         num_rows: rows to draw, among those with a finite SDR.
         seed: of the draw.
         num_workers: processes; one per core by default.
 
     Raises:
-        AudioError: a recording that was scored is no longer there.
+        AudioError: a recording that was scored cannot be read any more.
     """
     finite = scores[np.isfinite(scores["sdr_db"])]
     drawn = finite.sample(min(num_rows, len(finite)), random_state=seed)
@@ -68,7 +68,7 @@ def cross_check(
 
 
 def check_path(scores: Path) -> Path:
-    """Where the check of a score table lies: beside it, ``scores.verification.json``."""
+    """The file that holds the check of a score table: ``scores.verification.json`` beside it."""
     return scores.with_suffix(".verification.json")
 
 
@@ -79,7 +79,7 @@ def write_check(check: CrossCheck, scores: Path) -> None:
 
 
 def read_checks(tables: Iterable[Path]) -> dict[str, Any]:
-    """The checks of score tables as one, with the fields of :class:`CrossCheck`; empty where none was made."""
+    """The checks of several score tables as one, with the fields of :class:`CrossCheck`; empty if there are none."""
     checks = [json.loads(check_path(path).read_text(encoding="utf-8")) for path in tables if check_path(path).is_file()]
     if not checks:
         return {}
@@ -93,18 +93,18 @@ def read_checks(tables: Iterable[Path]) -> dict[str, Any]:
 
 
 def format_check(check: CrossCheck) -> str:
-    """A check in a line."""
+    """A check in one line."""
     if check.largest_difference_db is None:
-        return "No row has a finite SDR, so mir_eval has nothing to compute anew."
-    equal = "the same permutations" if check.permutations_equal else "OTHER PERMUTATIONS"
+        return "No row has a finite SDR, so there is nothing for mir_eval to recompute."
+    equal = "same permutations" if check.permutations_equal else "DIFFERENT PERMUTATIONS"
     return (
-        f"{check.num_rows} random rows computed anew by mir_eval {check.mir_eval}: "
+        f"{check.num_rows} random rows recomputed by mir_eval {check.mir_eval}: "
         f"largest difference {check.largest_difference_db:.1e} dB, {equal}."
     )
 
 
 def _compare(job: tuple[Row, Task, Sequence[int]]) -> tuple[float, bool]:
-    """The largest difference to mir_eval of a row's SDR and of its mixture's, and whether it assigns the estimates alike."""
+    """The largest difference from mir_eval in a row's SDR and its mixture's, and whether the assignments agree."""
     row, task, assigned = job
     made = task.estimates[row["system"]]
     paths = () if isinstance(made, str) else made
@@ -115,12 +115,12 @@ def _compare(job: tuple[Row, Task, Sequence[int]]) -> tuple[float, bool]:
         (mixture,) = _read((task.mixture,), int(row["num_samples"]))
         difference = max(difference, abs(_sdr_db(mixture, references[number]) - row["input_sdr_db"]))
     by_sir = _assigned_by_sir(estimates, references)
-    alike = row["permutation"] == "sir" or bool(row["permutations_agree"])
-    return float(difference), by_sir is None or np.array_equal(by_sir, assigned) == alike
+    expect_equal = row["permutation"] == "sir" or bool(row["permutations_agree"])
+    return float(difference), by_sir is None or np.array_equal(by_sir, assigned) == expect_equal
 
 
 def _read(paths: Sequence[Path], num_samples: int) -> list[Signals]:
-    """Recordings as far as they were scored; one that is not there is empty."""
+    """The samples of the recordings that were scored; none where a file is missing."""
     return [read_audio(path, stop=num_samples, finite_only=False)[0] if path.is_file() else np.zeros(0) for path in paths]
 
 
@@ -129,7 +129,7 @@ def _sdr_db(estimate: Signals, reference: Signals) -> float:
 
 
 def _assigned_by_sir(estimates: Sequence[Signals], references: Sequence[Signals]) -> Permutation | None:
-    """mir_eval's assignment; None where it has none: silence, something missing, or more estimates than references."""
+    """mir_eval's assignment; None where it has none: something is silent or missing, or the numbers or lengths differ."""
     signals = [*estimates, *references]
     if len(estimates) != len(references) or len({len(one) for one in signals}) > 1 or not is_usable(np.stack(signals)).all():
         return None

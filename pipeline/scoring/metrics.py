@@ -1,12 +1,13 @@
 """How well estimates match references: SI-SNR and BSS-Eval v3 (SDR, SIR, SAR), in float64 and without any epsilon.
 
-What has no value says so instead of hiding behind a small constant:
+What has no value says so, rather than hiding behind a small constant:
 
 * a reference that is constant (silent) or holds NaN: NaN for every estimate;
 * an estimate that holds NaN: NaN; one that is constant (silent): -inf;
-* an estimate that is the reference itself, but for rounding (above 200 dB): +inf.
+* an estimate that is the reference itself, up to rounding (above 200 dB): +inf.
 
-Estimates come first and references second. SI-SNR and SDR do not change with the level of either.
+Estimates come first and references second. SI-SNR and SDR do not change with the level of either. Raise ``scoring.VERSION``
+with every change that may change a number.
 """
 
 from __future__ import annotations
@@ -21,9 +22,6 @@ import numpy.typing as npt
 
 from pipeline.scoring.bss_eval import FILTER_LENGTH, Blocks, JointSpan, Signals, Span, project_plainly
 from pipeline.scoring.permutations import Permutation, best_permutation
-
-METRICS_VERSION = 2
-"""Raised whenever a number or a status may change; scores of another version are computed anew."""
 
 PERFECT_DB = 200.0
 """Above this a ratio is rounding of float64 (32-bit float audio ends at 150 dB) and counts as infinite."""
@@ -74,7 +72,7 @@ def _of_each_pair(ratio: Callable[[Signals, Signals], float], estimate: npt.Arra
 
 
 def sa_sdr(estimates: npt.ArrayLike, references: npt.ArrayLike) -> float:
-    """Source-aggregated SDR in dB: one ratio for all sources of a mixture, so that a silent one has a place in it.
+    """Source-aggregated SDR in dB: one ratio for all sources of a mixture, defined even if some of them are silent.
 
     10 log10(Σ_j |a s_j|² / Σ_j |e_j - a s_j|²) with one gain a for all: von Neumann et al. 2022, scale-invariant.
 
@@ -117,7 +115,7 @@ class References:
 
     def __init__(self, references: Signals) -> None:
         self.usable = is_usable(references)
-        # One power of two for all: the pivots of the plain LU, and so its roundings, depend on the levels between them.
+        # One power of two for all: the pivots of the plain LU, and so its rounding, depend on the references' relative levels.
         self.signals = level(np.where(self.usable[:, None], references, 0.0).ravel()).reshape(references.shape)
         self.blocks = Blocks(references.shape[-1])
         self.spans = [Span(one, self.blocks) if use else None for one, use in zip(level(references), self.usable, strict=True)]
@@ -133,7 +131,7 @@ class References:
 
 
 class Projections:
-    """Signals projected onto each reference: energies and filters of every pair, ratios where asked for.
+    """Signals projected onto each reference: energies and filters of every pair, ratios on request.
 
     Args:
         references: the prepared references.
@@ -157,7 +155,7 @@ class Projections:
                 self._solve(column, span)
 
     def _solve(self, column: int, span: Span) -> None:
-        """Filters of all signals for one reference, and the energy |P e|² of what they make of it."""
+        """Filters of all signals for one reference, and the energy |P e|² of the filtered reference."""
         products = np.stack([span.correlate(spectra) for spectra in self.spectra])
         filters, self.solved[:, column] = span.inverse.solve(products)
         self.filters[:, column] = filters
@@ -170,7 +168,7 @@ class Projections:
 
     @property
     def jointly_ill_conditioned(self) -> bool:
-        """Whether SIR and SAR have to be found by plain LU, as mir_eval does, and mean little."""
+        """Whether SIR and SAR have to be found by plain LU, as mir_eval does, and are not to be relied on."""
         return bool(self.references.usable.any()) and self.references.joint.factor is None
 
     def sdr_db(self, signal: int, reference: int) -> float:
@@ -181,7 +179,7 @@ class Projections:
         return float(_ratio_db(_energy(filtered), _energy(whole - filtered)))
 
     def sir_sar_db(self, signal: int, reference: int) -> tuple[float, float]:
-        """SIR and SAR of a signal against a reference; the other references interfere, what none explains is artefact.
+        """SIR and SAR of a signal against a reference: the other references are interference, what none explains is artefact.
 
         SIR = |P_j e|² / |P e - P_j e|² and SAR = |P e|² / |e - P e|², with P onto all references and P_j onto this one.
         """
@@ -200,8 +198,8 @@ class Projections:
         """The assignment of some of the signals to the references with the highest mean SIR, as mir_eval chooses it.
 
         SIR_jm = a_jm / (p_m - a_jm), where a_jm = |P_j e_m|² and p_m = |P e_m|² depends on the estimate alone: each estimate
-        ranks the references by a_jm. If every estimate prefers another reference, that assignment is the best, and the joint
-        projection (a system of 512 unknowns per reference) is not needed.
+        ranks the references by a_jm. If every estimate prefers a different reference, that assignment is the best, and the
+        joint projection (a system of 512 unknowns per reference) is not needed.
         """
         preferred = _preferred(self.energies[signals], self.solved[signals])
         if preferred is not None:
@@ -216,14 +214,14 @@ class Projections:
         return bool(self.usable[signal] and self.references.usable[reference])
 
     def _filtered(self, signal: int, reference: int) -> tuple[Signals, Signals]:
-        """The projection onto one reference, and the signal, laid out alike."""
+        """The projection onto one reference, and the signal in the same layout: in blocks, or with 511 zeros at the end."""
         span = self.references.spans[reference]
         if span is None or self.ill_conditioned(signal, reference):
             return self._plainly(signal, reference), _with_tail(self.signals[signal])
         return span.filtered(self.filters[signal, reference]), self.blocks[signal]
 
     def _joint(self, signal: int, *, plainly: bool) -> Signals:
-        """The projection of a signal onto all references, found once for however many of them it is compared with."""
+        """The projection of a signal onto all references, computed once and kept."""
         if (signal, plainly) not in self._joints:
             if plainly:
                 joint = project_plainly(self.references.signals[self.references.usable], self.signals[signal])
@@ -237,7 +235,7 @@ class Projections:
 
 
 def _preferred(energies: Signals, solved: Flags) -> Permutation | None:
-    """The reference each estimate prefers, or None where two prefer the same, or rounding may have decided."""
+    """The reference that each estimate prefers; None where two prefer the same one, or where rounding may have decided."""
     num_estimates, num_references = energies.shape
     if num_estimates != num_references or not np.isfinite(energies).all() or not solved.all():
         return None
@@ -268,7 +266,7 @@ def level(signals: Signals) -> Signals:
 
 
 def _unscored(estimates: Signals, references: Signals) -> Signals:
-    """What pairs are worth that cannot be computed: -inf for silent estimates, NaN for the rest: [estimate, reference]."""
+    """Scores of the pairs that cannot be computed: -inf for silent estimates, NaN otherwise: [estimate, reference]."""
     silent = is_finite(estimates) & ~is_usable(estimates)
     scores = np.where(silent[:, None] & is_usable(references)[None, :], -np.inf, np.nan)
     return np.asarray(scores)
@@ -313,7 +311,7 @@ def mir_eval_sources(
         references: [source, time], none of them all zero.
         compute_permutation: choose the assignment by mean SIR; otherwise estimate k belongs to reference k.
     """
-    import mir_eval.separation  # 0.9 will not have it: scoring itself does without
+    import mir_eval.separation  # gone in 0.9; scoring itself does without it
 
     with warnings.catch_warnings(), _singular_matrices_caught():
         warnings.simplefilter("ignore", FutureWarning)

@@ -1,16 +1,16 @@
-"""The scores of one mixture: a row per system and source, whatever its recordings are like.
+"""The scores of one mixture: a row per system and source, whatever state its recordings are in.
 
-One permutation serves all metrics. The mixture stands in as every source's baseline; improvements are differences to it. What
-cannot be scored gets NaN (or -inf, where the estimate is silence) and a reason in ``status``:
+One permutation serves all metrics. The mixture is every source's baseline: improvements are differences from its scores. What
+cannot be scored gets NaN (or -inf, where the estimate is silent) and a reason in ``status``:
 
     ok
     missing_*, unreadable_*, empty_*, nan_*, silent_*, other_rate_*     of the reference, estimate or mixture
     length_mismatch(n)     the estimate is n samples longer (or, negative, shorter); what both have is scored
-    shortened(n)           another recording of the mixture ends n samples earlier (n is negative); what all have is scored
+    shortened(n)           another recording ends n samples earlier (n is negative); what all have is scored
     clipped                the estimate stays at full scale for three samples or more
-    perfect                the estimate is the reference at another level
+    perfect                the estimate is the reference, up to its level
     shorter_than_filter    fewer than 512 samples: the SDR's filter explains almost anything
-    ill_conditioned        the references' delays are nearly dependent: by mir_eval's own arithmetic; mind SIR and SAR
+    ill_conditioned        delayed references are nearly dependent: scored by mir_eval's arithmetic; SIR and SAR are unreliable
 
 Several reasons are joined by semicolons. Scores of the last six kinds are numbers like any other.
 """
@@ -30,6 +30,7 @@ from pipeline.scoring import perceptual
 from pipeline.scoring.bss_eval import FILTER_LENGTH, Signals
 from pipeline.scoring.metrics import References, is_finite, is_usable, level, pairwise_si_snr, sa_sdr
 from pipeline.scoring.permutations import best_permutation
+from pipeline.scoring.recordings import NO_SAMPLES, Recording
 
 Criterion = Literal["si_snr", "sir"]
 """What assigns estimates to references: the highest mean SI-SNR, or the highest mean SIR as mir_eval does."""
@@ -39,8 +40,6 @@ Extra = Literal["sir", "sar", "sa_sdr", "stoi", "estoi", "pesq"]
 
 Row = dict[str, Any]
 
-NOTHING = np.zeros(0)
-
 _FULL_SCALE = 1 - 2.0**-15
 
 _PERCEPTUAL: dict[Extra, Callable[..., float]] = {
@@ -48,16 +47,6 @@ _PERCEPTUAL: dict[Extra, Callable[..., float]] = {
     "estoi": partial(perceptual.stoi, extended=True),
     "pesq": perceptual.pesq,
 }
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A recording as it was found: its samples, or why there are none."""
-
-    samples: Signals
-    """[time]; empty where there is a problem."""
-    problem: str = ""
-    """``missing``, ``unreadable``, ``empty`` or ``other_rate``."""
 
 
 @dataclass(frozen=True)
@@ -70,42 +59,42 @@ class Settings:
 
     @staticmethod
     def of(permutation: str, also: Collection[str], sample_rate: int) -> Settings:
-        """Settings as somebody asks for them, checked; the order of the metrics does not matter.
+        """Checked settings; the order of the metrics does not matter.
 
         Raises:
-            ScoreError: there is no such criterion or metric, or a metric cannot be computed here or at this rate (Hz).
+            ScoreError: a criterion or metric does not exist, or a metric cannot be computed here or at this rate (Hz).
         """
         criteria, extras = get_args(Criterion), get_args(Extra)
         if permutation not in criteria:
             raise ScoreError(f"permutation {permutation!r}: choose {' or '.join(criteria)}")
         for metric in also:
             if metric not in extras:
-                raise ScoreError(f"metric {metric!r}: choose among {', '.join(extras)}; SI-SNR and SDR are always there")
+                raise ScoreError(f"metric {metric!r}: choose among {', '.join(extras)}; SI-SNR and SDR are always computed")
             perceptual.require(metric, sample_rate)
         return Settings(cast(Criterion, permutation), tuple(extra for extra in extras if extra in also))
 
 
-def score_heard(
-    estimates: Mapping[str, Sequence[Heard]],
-    references: Sequence[Heard],
-    mixture: Heard | None,
+def score_mixture(
+    estimates: Mapping[str, Sequence[Recording]],
+    references: Sequence[Recording],
+    mixture: Recording | None,
     *,
     sample_rate: int,
     settings: Settings,
 ) -> dict[str, list[Row]]:
-    """Score the estimates that several systems made of one mixture; what belongs to the references is computed once.
+    """Score the estimates of several systems on one mixture; what depends on the references alone is computed once.
 
     Args:
         estimates: by system.
         references: one per source.
-        mixture: the baseline, where there is one.
+        mixture: the baseline, if there is one.
         sample_rate: Hz, of all recordings.
-        settings: how to assign, and what to compute.
+        settings: the criterion of assignment, and further metrics.
 
     Returns:
         For every system a row per reference.
     """
-    mixture = mixture or Heard(NOTHING, "absent")
+    mixture = mixture or Recording(NO_SAMPLES, "absent")
 
     def common_length(system: str) -> int:
         return _common_length([*estimates[system], *references, mixture])
@@ -113,8 +102,8 @@ def score_heard(
     rows: dict[str, list[Row]] = {}
     for length, group in groupby(sorted(estimates, key=common_length), key=common_length):
         systems = list(group)
-        recordings = [one for system in systems for one in estimates[system]]
-        comparison = Comparison([*recordings, mixture], references, length, sample_rate)
+        estimated = [one for system in systems for one in estimates[system]]
+        comparison = Comparison([*estimated, mixture], references, length, sample_rate)
         first = 0
         for system in systems:
             stop = first + len(estimates[system])
@@ -133,14 +122,14 @@ class Comparison:
         sample_rate: Hz.
     """
 
-    def __init__(self, recordings: Sequence[Heard], references: Sequence[Heard], length: int, sample_rate: int) -> None:
+    def __init__(self, recordings: Sequence[Recording], references: Sequence[Recording], length: int, sample_rate: int) -> None:
         self.recordings, self.references = recordings, references
         self.length, self.sample_rate = length, sample_rate
-        self.signals, self.referred = _cut(recordings, length), _cut(references, length)
-        self.si_snr_db = pairwise_si_snr(self.signals, self.referred)
-        self.projections = References(self.referred).project(self.signals)
+        self.signals, self.reference_signals = _cut(recordings, length), _cut(references, length)
+        self.si_snr_db = pairwise_si_snr(self.signals, self.reference_signals)
+        self.projections = References(self.reference_signals).project(self.signals)
         self.conditions = [_condition(*pair) for pair in zip(recordings, self.signals, strict=True)]
-        self.reference_conditions = [_condition(*pair) for pair in zip(references, self.referred, strict=True)]
+        self.reference_conditions = [_condition(*pair) for pair in zip(references, self.reference_signals, strict=True)]
 
     @cached_property
     def inputs(self) -> list[Row]:
@@ -159,7 +148,7 @@ class Comparison:
             "num_samples": self.length,
         }
         if "sa_sdr" in settings.also:
-            common["sa_sdr_db"] = sa_sdr(self.signals[part][chosen], self.referred)
+            common["sa_sdr_db"] = sa_sdr(self.signals[part][chosen], self.reference_signals)
         return [
             {"source": f"s{reference + 1}", "estimate": estimate + 1}
             | self._scores(estimates[estimate], reference, settings.also)
@@ -169,20 +158,20 @@ class Comparison:
         ]
 
     def _scores(self, estimate: int, reference: int, also: Collection[Extra]) -> Row:
-        """Scores of a pair, the mixture's, the differences, and what is to be said about them."""
+        """Scores of a pair and of the mixture, the improvements, and the status."""
         scores, inputs = self._pair(estimate, reference), self.inputs[reference]
         return {
             "si_snr_db": scores["si_snr_db"],
             "si_snri_db": scores["si_snr_db"] - inputs["si_snr_db"],
             "sdr_db": scores["sdr_db"],
             "sdri_db": scores["sdr_db"] - inputs["sdr_db"],
-            "status": ";".join(self._findings(estimate, reference, also)) or "ok",
+            "status": ";".join(self._reasons(estimate, reference, also)) or "ok",
             "input_si_snr_db": inputs["si_snr_db"],
             "input_sdr_db": inputs["sdr_db"],
         }
 
     def _pair(self, signal: int, reference: int) -> Row:
-        """SI-SNR and SDR of a signal against a reference; where the first is infinite so is the second, but for rounding."""
+        """SI-SNR and SDR of a signal against a reference; where the first is infinite so is the second, up to rounding."""
         si_snr_db = float(self.si_snr_db[signal, reference])
         sdr_db = np.inf if si_snr_db == np.inf else self.projections.sdr_db(signal, reference)
         return {"si_snr_db": si_snr_db, "sdr_db": sdr_db}
@@ -196,16 +185,16 @@ class Comparison:
         comparable = not (self.conditions[estimate] or self.reference_conditions[reference])
         for name, metric in _PERCEPTUAL.items():
             if name in also:
-                pair = level(self.signals[estimate]), level(self.referred[reference])
+                pair = level(self.signals[estimate]), level(self.reference_signals[reference])
                 row[name] = metric(*pair, sample_rate=self.sample_rate) if comparable else np.nan
         return row
 
-    def _findings(self, estimate: int, reference: int, also: Collection[Extra]) -> Iterator[str]:
-        """What is to be said about a pair, the worst first."""
+    def _reasons(self, estimate: int, reference: int, also: Collection[Extra]) -> Iterator[str]:
+        """The status of a pair, piece by piece, the worst first."""
         yield from _named(self.reference_conditions[reference], "reference")
         yield from _named(self.conditions[estimate], "estimate")
         yield from _named(self.conditions[-1], "mixture")
-        yield from self._lengths(estimate, reference)
+        yield from self._length_reasons(estimate, reference)
         if is_clipped(self.recordings[estimate].samples):
             yield "clipped"
         if self.si_snr_db[estimate, reference] == np.inf:
@@ -216,23 +205,23 @@ class Comparison:
         if joint or self.projections.ill_conditioned(estimate, reference):
             yield "ill_conditioned"
 
-    def _lengths(self, estimate: int, reference: int) -> Iterator[str]:
-        """Where the recordings of a pair are not of one length, or are cut because another one is shorter."""
-        estimated, referred = len(self.recordings[estimate].samples), len(self.references[reference].samples)
-        if not (estimated and referred):
+    def _length_reasons(self, estimate: int, reference: int) -> Iterator[str]:
+        """Whether the recordings of a pair differ in length, or are cut because another recording is shorter."""
+        actual, expected = len(self.recordings[estimate].samples), len(self.references[reference].samples)
+        if not (actual and expected):
             return
-        if estimated != referred:
-            yield f"length_mismatch({estimated - referred:+d})"
-        if self.length < min(estimated, referred):
-            yield f"shortened({self.length - min(estimated, referred):+d})"
+        if actual != expected:
+            yield f"length_mismatch({actual - expected:+d})"
+        if self.length < min(actual, expected):
+            yield f"shortened({self.length - min(actual, expected):+d})"
 
 
 def _named(condition: str, signal: str) -> list[str]:
     return [f"{condition}_{signal}"] if condition not in ("", "absent") else []
 
 
-def _condition(recording: Heard, samples: Signals) -> str:
-    """Why a recording cannot be scored: its problem, ``nan`` or ``silent``; nothing where it can."""
+def _condition(recording: Recording, samples: Signals) -> str:
+    """Why a recording cannot be scored: its problem, ``empty``, ``nan`` or ``silent``; an empty text where it can."""
     if recording.problem:
         return recording.problem
     if not len(recording.samples):
@@ -247,15 +236,15 @@ def is_clipped(samples: Signals) -> bool:
     if not len(samples) or np.abs(samples).max() < _FULL_SCALE:
         return False
     at_full_scale = np.abs(samples) >= _FULL_SCALE
-    still = at_full_scale[1:] & (samples[1:] == samples[:-1])
-    return bool((still[1:] & still[:-1]).any())
+    flat = at_full_scale[1:] & (samples[1:] == samples[:-1])
+    return bool((flat[1:] & flat[:-1]).any())
 
 
-def _common_length(recordings: Sequence[Heard]) -> int:
-    """Samples that all recordings have, those left aside that have none at all."""
+def _common_length(recordings: Sequence[Recording]) -> int:
+    """Samples that all recordings have, not counting those that have none at all."""
     return min((len(one.samples) for one in recordings if len(one.samples)), default=0)
 
 
-def _cut(recordings: Sequence[Heard], length: int) -> Signals:
+def _cut(recordings: Sequence[Recording], length: int) -> Signals:
     """[recording, time]; NaN where there are no samples."""
     return np.stack([one.samples[:length] if len(one.samples) else np.full(length, np.nan) for one in recordings])

@@ -1,6 +1,6 @@
-"""Oracle estimates: what masks on the mixture's spectrogram reach when they are made from the references themselves.
+"""Oracle estimates: what masks on the mixture's spectrogram reach when they are computed from the references themselves.
 
-They bound what a system that masks an STFT can score, and stand in reports beside the systems. As in Luo & Mesgarani 2019,
+They bound what a system that masks an STFT can score, and appear in reports beside the systems. As in Luo & Mesgarani 2019,
 section IV-F: 32 ms Hann windows, 8 ms apart.
 """
 
@@ -17,10 +17,10 @@ Mask = Literal["ratio", "binary", "wiener"]
 Signals = npt.NDArray[np.float64]
 
 SYSTEMS: dict[str, Mask] = {"oracle IRM": "ratio", "oracle IBM": "binary", "oracle WFM": "wiener"}
-"""The masks by the names that their rows have in score tables: ideal ratio, ideal binary, Wiener-like filter mask."""
+"""The masks by their names in score tables: ideal ratio mask, ideal binary mask, Wiener-like filter mask."""
 
 VERSION = 1
-"""Raised whenever an estimate may change."""
+"""Raised whenever an estimate may change; rows of another version are recomputed."""
 
 WINDOW_SECONDS = 0.032
 HOP_SECONDS = 0.008
@@ -29,11 +29,11 @@ HOP_SECONDS = 0.008
 def oracle(mixture: Signals, references: Signals, *, sample_rate: int, mask: Mask = "ratio") -> Signals:
     """Estimates by an ideal mask.
 
-    With S_k the STFT of reference k, and of what the mixture holds beside them (noise) as one reference more, the mixture's STFT
-    is multiplied by
+    With S_k the STFT of reference k, and the rest of the mixture (noise) counted as one reference more, the mixture's STFT is
+    multiplied by
 
         ratio     |S_k| / Σ_j |S_j|            (IRM)
-        binary    1 where |S_k| is the largest (IBM; of equals, the first source's)
+        binary    1 where |S_k| is the largest (IBM; the first source wins ties)
         wiener    |S_k|² / Σ_j |S_j|²          (Wiener-like, WFM)
 
     Args:

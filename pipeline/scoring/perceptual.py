@@ -1,6 +1,6 @@
-"""Intelligibility and perceived quality by other people's packages, each behind an extra: pystoi and pesq.
+"""Intelligibility and perceived quality, computed by the optional packages pystoi and pesq.
 
-Only this module imports them, and only when a score of theirs is asked for.
+Only this module imports them, and only when one of their scores is requested.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.scoring.bss_eval import Signals
 _PESQ_MODES = {8000: "nb", 16000: "wb"}
 
 _LEAST_STOI_SECONDS = (29 * 128 + 256) / 10_000
-"""STOI compares stretches of 30 frames of 256 samples, 128 apart, at 10 kHz; pystoi fails on less than a frame."""
+"""STOI compares segments of 30 frames (256 samples, 128 apart) at 10 kHz; pystoi fails on less than a frame."""
 
 _PACKAGES = {"stoi": "pystoi", "estoi": "pystoi", "pesq": "pesq"}
 
@@ -41,10 +41,10 @@ def stoi(estimate: Signals, reference: Signals, *, sample_rate: int, extended: b
         estimate: [time].
         reference: [time].
         sample_rate: Hz; pystoi resamples to 10 kHz itself.
-        extended: ESTOI, which also heeds modulated noise.
+        extended: ESTOI, which also accounts for modulated noise.
 
     Returns:
-        The score; NaN where fewer than 30 frames of speech (0.4 s) are left.
+        The score; NaN with fewer than 30 frames (0.4 s) of speech.
     """
     if len(reference) < _LEAST_STOI_SECONDS * sample_rate:
         return float("nan")
@@ -64,8 +64,9 @@ def pesq(estimate: Signals, reference: Signals, *, sample_rate: int) -> float:
         sample_rate: 8000 or 16000 Hz.
 
     Returns:
-        The score; NaN where the algorithm finds no utterance, or less than a quarter of a second.
+        The score; NaN where the algorithm finds no utterance, or less than a quarter of a second of it.
     """
-    door: Any = import_module("pesq")
-    value = float(door.pesq(sample_rate, reference, estimate, _PESQ_MODES[sample_rate], on_error=door.PesqError.RETURN_VALUES))
+    package: Any = import_module("pesq")
+    on_error = package.PesqError.RETURN_VALUES
+    value = float(package.pesq(sample_rate, reference, estimate, _PESQ_MODES[sample_rate], on_error=on_error))
     return value if value > 0 else float("nan")

@@ -1,7 +1,7 @@
-"""Which estimate belongs to which reference: from a table of pairwise scores to the best assignment.
+"""Which estimate belongs to which reference: the best assignment, from a table of pairwise scores.
 
 Direction, everywhere in this project: ``scores[estimate, reference]``, higher is better, and ``permutation[reference]`` is the
-estimate given to that reference, so ``estimates[permutation]`` stands in the order of the references.
+estimate assigned to that reference, so ``estimates[permutation]`` is in the order of the references.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from scipy.optimize import linear_sum_assignment
 Permutation = npt.NDArray[np.int64]
 
 _ENUMERATED = 3
-"""Up to so many estimates every assignment is tried; beyond, the Hungarian method finds the best in polynomial time."""
+"""Up to this many estimates every assignment is tried; beyond, the Hungarian method finds the best in polynomial time."""
 
 _LIMIT_DB = 1e5
-"""What an infinite score counts as: worse (or better) than float64 can express in dB, yet the other pairs still decide."""
+"""What an infinite score counts as: beyond what float64 can express in dB, but finite, so that the other pairs still count."""
 
 
 def best_permutation(scores: npt.ArrayLike) -> Permutation:
@@ -27,14 +27,14 @@ def best_permutation(scores: npt.ArrayLike) -> Permutation:
 
     Args:
         scores: [estimate, reference], higher is better (dB); at least as many estimates as references. Infinities count as
-            ±100,000 dB and NaN as the worst, so that a silent or broken signal never decides about the others.
+            ±100,000 dB and NaN as the worst, so that a silent or broken signal never affects how the others are assigned.
 
     Returns:
-        [reference]: the estimate given to each reference. Of equally good assignments the first in lexicographic order wins
-        (with more than three estimates: the one the Hungarian method meets, always the same one).
+        [reference]: the estimate assigned to each reference. Of equally good assignments the first in lexicographic order wins
+        (with more than three estimates: the one that the Hungarian method finds, always the same one).
 
     Raises:
-        ValueError: ``scores`` is no matrix, or has fewer estimates than references.
+        ValueError: ``scores`` is not a matrix, or has fewer estimates than references.
     """
     matrix = np.asarray(scores, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] < matrix.shape[1]:

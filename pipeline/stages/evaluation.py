@@ -18,7 +18,7 @@ from pipeline.files import written_whole
 from pipeline.recipe.writing import format_recipe
 from pipeline.reports import writing
 from pipeline.reports.provenance import provenance
-from pipeline.scoring import cross_checks, scoring
+from pipeline.scoring import Task, cross_checks, dataset_tasks, scoring, with_oracles
 from pipeline.scoring import oracles as ideal_masks
 from pipeline.scoring.mixture import Settings
 from pipeline.stages.context import Context, settings_of, table_path
@@ -90,14 +90,14 @@ def oracles_stage(context: Context, mix: Stage) -> Stage:
     """``oracles``: what ideal masks would score."""
 
     def work(folder: Path) -> None:
-        _score(context, scoring.with_oracles(_tasks(context, mix, {})), folder)
+        _score(context, with_oracles(_tasks(context, mix, {})), folder)
 
     versions = {"oracles": ideal_masks.VERSION, "scoring": scoring.VERSION}
     return Stage("oracles", versions, {"score": settings_of(context.recipe.score)}, work, needs=(mix,))
 
 
-def _tasks(context: Context, mix: Stage, estimates: Mapping[str, Path]) -> list[scoring.Task]:
-    return scoring.dataset_tasks(_test_mixtures(context, mix), context.folder(mix), estimates)
+def _tasks(context: Context, mix: Stage, estimates: Mapping[str, Path]) -> list[Task]:
+    return dataset_tasks(_test_mixtures(context, mix), context.folder(mix), estimates)
 
 
 def _test_mixtures(context: Context, mix: Stage) -> pd.DataFrame:
@@ -105,7 +105,7 @@ def _test_mixtures(context: Context, mix: Stage) -> pd.DataFrame:
     return mixtures[mixtures["split"] == "test"]
 
 
-def _score(context: Context, tasks: Sequence[scoring.Task], folder: Path) -> pd.DataFrame:
+def _score(context: Context, tasks: Sequence[Task], folder: Path) -> pd.DataFrame:
     return scoring.score_tasks(
         tasks,
         out=table_path(folder, SCORES),

@@ -26,7 +26,8 @@ import pandas as pd
 from pipeline.audio.files import write_audio
 from pipeline.compute.workers import cpu_count
 from pipeline.scoring.metrics import References, mir_eval_sources
-from pipeline.scoring.mixture import Heard, Settings, score_heard
+from pipeline.scoring.mixture import Settings, score_mixture
+from pipeline.scoring.recordings import Recording
 from pipeline.scoring.scoring import score_dataset
 from tests.separations import ILL_CONDITIONED, Speech, ill_conditioned_set, realistic_set, with_interference
 
@@ -46,8 +47,9 @@ def ours_two_systems(estimates: np.ndarray, references: np.ndarray, mixture: np.
 
 
 def _scored(systems: dict[str, np.ndarray], references: np.ndarray, mixture: np.ndarray) -> np.ndarray:
-    heard = {name: [Heard(one) for one in estimates] for name, estimates in systems.items()}
-    rows = score_heard(heard, [Heard(one) for one in references], Heard(mixture), sample_rate=RATE, settings=Settings())
+    recordings = {name: [Recording(one) for one in estimates] for name, estimates in systems.items()}
+    expected, mixed = [Recording(one) for one in references], Recording(mixture)
+    rows = score_mixture(recordings, expected, mixed, sample_rate=RATE, settings=Settings())
     return np.array([row["sdr_db"] for row in rows["a"]])
 
 

@@ -12,7 +12,7 @@ from pipeline.cli.app import app
 from pipeline.errors import ScoreError
 from pipeline.scoring.metrics import sdr
 from pipeline.tables import SCORES, read_table
-from tests.scoring.test_scoring import RATE, separated
+from tests.scoring.cases import RATE, separated
 
 SETS = {f"utt_{number}": separated(number) for number in range(3)}
 
@@ -46,7 +46,7 @@ def test_several_systems_with_everything(place: Path, capsys: pytest.CaptureFixt
     assert check["num_rows"] == 2
     assert check["permutations_equal"] is True
     said = capsys.readouterr().out
-    assert "2 random rows computed anew by mir_eval 0.8" in said
+    assert "2 random rows recomputed by mir_eval 0.8" in said
     assert float(re.search(r"largest difference (\S+) dB", said)[1]) == pytest.approx(check["largest_difference_db"], rel=0.1)
 
 
@@ -91,7 +91,7 @@ def test_a_check_does_not_outlive_its_table(place: Path) -> None:
         (("--estimates", "=ours"), "--estimates =ours: give every system a name of its own"),
         (("--estimates", "theirs"), "theirs: 2 of 2 mixtures of system 'theirs' have no references in tt, for example out0-utt"),
         (("--estimates", "ours", "--pattern", "estimate={mixture_id}"), "--pattern estimate: write it as KIND=PATTERN"),
-        (("--estimates", "ours", "--pattern", "estimates={name}"), "pattern '{name}': write {mixture_id} once"),
+        (("--estimates", "ours", "--pattern", "estimates={name}"), "pattern '{name}': write {mixture_id} and {source} once"),
         (("--estimates", "ours", "--mixtures", "ours"), "ours: none of its 6 audio files is named like"),
         (("--estimates", "ours", "--permutation", "sdr"), "permutation 'sdr': choose si_snr or sir"),
         (("--estimates", "ours", "--also", "sir,sdr"), "metric 'sdr': choose among sir, sar"),

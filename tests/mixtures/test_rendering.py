@@ -292,8 +292,10 @@ def test_the_beginnings_of_another_dataset_are_not_continued(corpus, dataset, tm
     root, manifest = corpus
     _, plan = dataset
     (tmp_path / "journal.jsonl").write_text('{"identity":"of another"}\n')
+    (tmp_path / "mixtures.csv").write_text("of another\n")
     with pytest.raises(DatasetError, match="another dataset"):
         render(plan, manifest, inputs_of("random", root), tmp_path, num_workers=1)
+    assert (tmp_path / "mixtures.csv").read_text() == "of another\n"
 
 
 def test_a_full_disk_is_one_line_and_no_half_file(corpus, dataset, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
-"""Tables compared with mir_eval: right ones pass, wrong ones are found out."""
+"""Tables compared with mir_eval: right ones pass, wrong ones are found."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,18 +12,20 @@ import pytest
 from pipeline.audio.files import write_audio
 from pipeline.scoring import cross_checks
 from pipeline.scoring.cross_checks import CrossCheck, check_path, cross_check, format_check, read_checks, write_check
-from pipeline.scoring.scoring import dataset_tasks, score_tasks
-from tests.scoring.test_scoring import RATE, separated, write_dataset
+from pipeline.scoring.mixture import Criterion, Row
+from pipeline.scoring.scoring import score_tasks
+from pipeline.scoring.tasks import Task, dataset_tasks
+from tests.scoring.cases import RATE, separated, write_dataset
 
 
-def scored(folder: Path, **how) -> tuple[pd.DataFrame, list]:
+def scored(folder: Path, permutation: Criterion = "si_snr") -> tuple[pd.DataFrame, list[Task]]:
     mixtures = write_dataset(folder)
     tasks = dataset_tasks(mixtures, folder, {"a": folder / "a", "b": folder / "b"})
-    return score_tasks(tasks, num_workers=1, **how), tasks
+    return score_tasks(tasks, num_workers=1, permutation=permutation), tasks
 
 
 @pytest.mark.parametrize("permutation", ["si_snr", "sir"])
-def test_a_right_table(tmp_path: Path, permutation: str) -> None:
+def test_a_right_table(tmp_path: Path, permutation: Criterion) -> None:
     scores, tasks = scored(tmp_path, permutation=permutation)
     check = cross_check(scores, tasks, 5, num_workers=1)
     assert check.num_rows == 5
@@ -51,7 +54,7 @@ def test_the_draw_is_random_and_repeatable(tmp_path: Path, monkeypatch: pytest.M
     scores, tasks = scored(tmp_path)
     drawn: dict[int, list[tuple[str, str, str]]] = {}
 
-    def noting(job) -> tuple[float, bool]:
+    def noting(job: tuple[Row, Task, Sequence[int]]) -> tuple[float, bool]:
         drawn[seed].append((job[0]["system"], job[0]["mixture_id"], job[0]["source"]))
         return 0.0, True
 
@@ -67,7 +70,6 @@ def test_the_draw_is_random_and_repeatable(tmp_path: Path, monkeypatch: pytest.M
 
 def test_rows_that_mir_eval_cannot_compute(tmp_path: Path) -> None:
     """Silence and what is missing have no finite SDR and are not drawn; beside them mir_eval has no permutation."""
-    write_dataset(tmp_path)
     scores, tasks = scored(tmp_path)
     write_audio(tmp_path / "a" / "s1" / "000.wav", np.zeros(3000), RATE, "float32")
     (tmp_path / "a" / "s2" / "001.wav").unlink()
@@ -93,8 +95,8 @@ def test_checks_of_several_tables_are_one(tmp_path: Path) -> None:
     assert read_checks([tmp_path / "none.csv"]) == {}
 
 
-def test_words() -> None:
+def test_a_check_in_one_line() -> None:
     assert "10 random rows" in format_check(CrossCheck(10, 2e-13, True, "0.8.2"))
-    assert "2.0e-13 dB, the same permutations" in format_check(CrossCheck(10, 2e-13, True, "0.8.2"))
-    assert "OTHER PERMUTATIONS" in format_check(CrossCheck(10, 2e-13, False, "0.8.2"))
-    assert "nothing" in format_check(CrossCheck(0, None, True, "0.8.2"))
+    assert "2.0e-13 dB, same permutations" in format_check(CrossCheck(10, 2e-13, True, "0.8.2"))
+    assert "DIFFERENT PERMUTATIONS" in format_check(CrossCheck(10, 2e-13, False, "0.8.2"))
+    assert "there is nothing for mir_eval to recompute" in format_check(CrossCheck(0, None, True, "0.8.2"))
