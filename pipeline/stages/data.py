@@ -37,9 +37,9 @@ class PlanStages:
     published lists."""
 
     @property
-    def both(self) -> tuple[Stage, Stage]:
+    def stages(self) -> tuple[Stage, ...]:
         """What a stage needs that reads both tables."""
-        return self.manifest_stage, self.plan_stage
+        return (self.plan_stage,) if self.manifest_stage is self.plan_stage else (self.manifest_stage, self.plan_stage)
 
 
 # -------------------------------------------------------------------------------------------------------------- inputs
@@ -189,7 +189,7 @@ def mix_stage(context: Context, plans: PlanStages) -> Stage:
         rendering.render(plan, manifest, inputs, folder, num_workers=workers)
 
     settings = {"kind": recipe.plan.kind, "mix": settings_of(recipe.mix), "channel": recipe.corpus.channel}
-    return Stage("mix", {"rendering": rendering.VERSION}, settings, work, needs=plans.both)
+    return Stage("mix", {"rendering": rendering.VERSION}, settings, work, needs=plans.stages)
 
 
 def _planned(context: Context, plans: PlanStages, splits: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -225,7 +225,7 @@ def _pack_valid(context: Context, plans: PlanStages) -> Stage:
     mix = recipe.mix.model_dump(mode="json", exclude={"splits", "also"})
     settings = {"kind": recipe.plan.kind, "mix": mix, "channel": recipe.corpus.channel}
     versions = {"packing": packing.VERSION, "rendering": rendering.VERSION}
-    return Stage("pack", versions, settings, work, needs=plans.both, label="valid")
+    return Stage("pack", versions, settings, work, needs=plans.stages, label="valid")
 
 
 def _pack_train(context: Context, mix: Stage) -> Stage:

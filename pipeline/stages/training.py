@@ -45,7 +45,7 @@ def train_stage(context: Context, plans: PlanStages, packs: Mapping[str, Stage],
             description=f"train:{name}",
         )
 
-    needs = (*read, *plans.both) if dynamic else tuple(read)
+    needs = (*read, *plans.stages) if dynamic else tuple(read)
     return Stage("train", {"training": training.VERSION}, _settings(recipe, name), work, needs=needs, label=name)
 
 

@@ -122,6 +122,13 @@ def test_a_stage_reads_the_folders_of_what_it_needs_and_every_id_is_its_own(opti
     assert needs["score:causal"] == ["mix", "separate:causal"]
 
 
+def test_a_plan_that_measures_the_audio_also_writes_the_manifest_that_others_read(options: Options) -> None:
+    given = recipe(plan={"kind": "librimix", "lists": "drawn"}, train={"mixing": "dynamic"})
+    needs = {stage.id: [need.id for need in stage.needs] for stage in graph.build_stages(given, options)}
+    assert (needs["plan"], needs["mix"], needs["pack:utterances"]) == (["scan"], ["plan"], ["plan"])
+    assert needs["train:causal"] == ["pack:valid", "pack:utterances", "plan"]
+
+
 @pytest.mark.parametrize(
     ("change", "shown"),
     [({"plan": {"overlap": [0.5]}, "mix": {"mode": "max"}}, "plan.overlap: [1.0] → [0.5]"), ({"plan": {"level": "rms"}}, "rms")],
