@@ -2,7 +2,7 @@
 
     import pipeline
 
-    recipe = pipeline.load_recipe("recipes/demo.toml")
+    recipe = pipeline.load_recipe("demo")
     run = pipeline.run(recipe)                                                # skips what is done
     run.scores.groupby("system")[["si_snri_db", "sdri_db"]].mean()
 
@@ -16,10 +16,11 @@ Names are resolved when first used: tables do not wait for torch.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from pipeline.audio.files import read_audio, write_audio
     from pipeline.audio.levels import active_level, loudness
     from pipeline.audio.mixing import mix
@@ -92,13 +93,24 @@ __all__ = [
     "write_audio",
     "write_report",
 ]
-__version__ = version("tasnet-pipeline")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOME:
         raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
     return getattr(import_module(f"pipeline.{_HOME[name]}"), name)
+
+
+def _version() -> str:
+    """The installed version, or a placeholder where the package is used without being installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tasnet-pipeline")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

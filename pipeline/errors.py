@@ -12,7 +12,8 @@ TasnetError                 the base: catch this one
 ├── TrainingError           a training whose loss ran away
 │   └── LostProcessError    one of several processes that train together has ended
 ├── ScoreError              estimates and references that do not fit together
-└── WorkError               the work folder: no room, no rights, in use
+├── WorkError               the work folder: no room, no rights, in use
+└── UsageError              an option of the command line that is not of its form
 
 The message is one line that names the file or setting and the mend. The command line prints it and exits with code 2;
 a traceback is only ever our own mistake.
@@ -69,6 +70,10 @@ class ScoreError(TasnetError):
 
 class WorkError(TasnetError):
     """The work folder cannot be written, is full, or is used by another run."""
+
+
+class UsageError(TasnetError):
+    """An option of the command line is not of the form it must have."""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """Recipes: every setting that affects a result. ``schema`` is the page with all of them, ``presets`` the sets of values to start
-from, ``reading`` turns a TOML file and its overrides into a checked :class:`Recipe` and reports every mistake at once, and
-``writing`` prints a recipe in full. Nothing here knows of audio, tables or torch."""
+from, ``reading`` turns a TOML file and its overrides into a checked :class:`Recipe` and reports every mistake at once,
+``writing`` prints a recipe in full, and ``shipped`` finds the recipes that come with the package. Nothing here knows of audio,
+tables or torch."""
 
 from pipeline.recipe.presets import PRESETS as PRESETS
 from pipeline.recipe.reading import load_recipe as load_recipe

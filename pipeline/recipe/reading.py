@@ -1,6 +1,6 @@
 """Reading a recipe: TOML, overrides, presets and shared tables become one checked :class:`~pipeline.recipe.schema.Recipe`.
 
-    recipe = load_recipe("recipes/demo.toml", overrides=["train.epochs=2"])
+    recipe = load_recipe("demo", overrides=["train.epochs=2"])
 
 Every mistake is reported at once, under the name of the table that the user wrote.
 """
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pipeline.errors import RecipeError
 from pipeline.recipe.presets import DEFAULT_PRESET, PRESETS
 from pipeline.recipe.schema import Recipe
+from pipeline.recipe.shipped import find_recipe
 
 _Place = tuple[str, ...]
 """Where a setting stands in the merged recipe: ``("systems", "causal", "train", "epochs")``."""
@@ -26,14 +27,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe.
 
     Args:
-        path: a TOML file.
+        path: a TOML file, or the name of a shipped recipe.
         overrides: settings such as ``"train.epochs=2"``; the value is TOML, or else taken as text.
 
     Raises:
         RecipeError: with every mistake found, one per line.
     """
-    path = Path(path)
-    raw = _read(path)
+    raw = _read(find_recipe(path))
     for override in overrides:
         _apply(raw, override)
     return parse_recipe(raw, origin=str(path))

@@ -1,0 +1,83 @@
+"""Arguments and options that several commands take, and how their text is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.errors import UsageError
+from pipeline.files import expand_user
+
+if TYPE_CHECKING:
+    from pipeline.compute.options import Options
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe: a TOML file, or the name of a shipped recipe (`tasnet recipes`).", metavar="RECIPE", show_default=False
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a setting, e.g. --set systems.causal.train.epochs=20. Can be repeated."
+    ),
+]
+Work = Annotated[
+    Path, typer.Option("--work", metavar="DIR", parser=expand_user, envvar="TASNET_WORK", help="Folder for all results.")
+]
+Corpora = Annotated[
+    Path | None,
+    typer.Option(
+        "--corpora", metavar="DIR", parser=expand_user, envvar="TASNET_CORPORA", help="Folder of the corpora.", show_default=False
+    ),
+]
+NamedCorpora = Annotated[
+    list[str] | None,
+    typer.Option("--corpus", metavar="KIND=DIR", help="Folder of one corpus, e.g. --corpus folder=~/speech. Can be repeated."),
+]
+Jobs = Annotated[
+    int | None, typer.Option("-j", "--jobs", min=1, help="Worker processes; by default one per core.", show_default=False)
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Compile = Annotated[str, typer.Option("--compile", help="Compile the network for training: auto, on or off.")]
+MicroBatch = Annotated[
+    int | None,
+    typer.Option(
+        "--micro-batch",
+        min=1,
+        help="Segments to process at once, if a whole batch does not fit into memory. The result stays the same.",
+        show_default=False,
+    ),
+]
+Dataset = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder with a mixtures.csv, as printed by `tasnet run RECIPE mix`.", metavar="DATASET", parser=expand_user
+    ),
+]
+
+
+def options(work: Path, corpora: Path | None, corpus: Sequence[str] | None, **runtime: Any) -> Options:
+    """The runtime options as the stages take them; ``corpus`` holds ``KIND=DIR`` texts."""
+    from pipeline.compute.options import Options
+
+    return Options(work=work, corpora_dir=corpora, named_corpora=named_folders("--corpus", corpus, "KIND=DIR"), **runtime)
+
+
+def named_folders(option: str, texts: Sequence[str] | None, form: str) -> dict[str, Path]:
+    """Paths by the name before the equals sign, where a leading ``~`` is the home folder.
+
+    Raises:
+        UsageError: for a text without a name, an equals sign or a path.
+    """
+    folders: dict[str, Path] = {}
+    for text in texts or []:
+        name, _, path = text.partition("=")
+        if not name or not path:
+            raise UsageError(f"{option} {text}: write it as {form}")
+        folders[name] = expand_user(path)
+    return folders

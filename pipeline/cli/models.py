@@ -1,0 +1,119 @@
+"""Commands about models: ``separate``, ``import``, ``bench train`` and ``bench infer``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+from pipeline.cli.arguments import Compile, Device, MicroBatch, Overrides, RecipeName
+from pipeline.cli.terminal import print_figures
+from pipeline.errors import RecipeError
+from pipeline.files import expand_user
+
+if TYPE_CHECKING:
+    from pipeline.recipe.schema import Recipe, System
+
+SystemName = Annotated[
+    str | None, typer.Option("--system", help="A system of the recipe; by default the first.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+bench = typer.Typer(no_args_is_help=True, help="Measure the speed of training and separation on this machine; needs no corpus.")
+
+
+def separate(
+    model: Annotated[Path, typer.Argument(help="A trained model: best.safetensors.", metavar="MODEL", parser=expand_user)],
+    files: Annotated[list[Path], typer.Argument(help="Audio files to separate.", metavar="FILE…", parser=expand_user)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", parser=expand_user, help="Folder for FILE_s1.wav, FILE_s2.wav …")
+    ] = Path("separated"),
+    device: Device = "auto",
+) -> None:
+    """Separate audio files with a trained model; prints the path of every estimate."""
+    from pipeline.compute import devices
+    from pipeline.models import checkpoints
+    from pipeline.separation import offline
+
+    chosen = devices.choose_device(device)
+    devices.prepare(chosen)
+    network = checkpoints.load_model(model, device=chosen)
+    for path in offline.separate_files(network, files, out):
+        typer.echo(str(path))
+
+
+def import_model(
+    origin: Annotated[str, typer.Argument(help="The toolkit that wrote the checkpoint.", metavar="asteroid|torchaudio")],
+    file: Annotated[Path, typer.Argument(help="A checkpoint of a Conv-TasNet.", metavar="FILE", parser=expand_user)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", parser=expand_user, help="The model to write.")] = Path(
+        "model.safetensors"
+    ),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="What the checkpoint does not say, e.g. --set mask=sigmoid. Can be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Import a Conv-TasNet trained with Asteroid or torchaudio, for use with `tasnet separate`."""
+    from pipeline import models
+    from pipeline.models import checkpoints, importing
+    from pipeline.recipe.reading import parse_settings
+
+    network = importing.import_model(file, origin, given=parse_settings(settings or []))
+    checkpoints.save_model(network, out)
+    facts = network.settings.model_dump() | models.describe_model(network) | {"sample_rate": network.sample_rate}
+    print_figures({**facts, "num_sources": network.num_sources}, as_json=False)
+    typer.echo(f"\nModel: {out}")
+
+
+@bench.command("train")
+def bench_train(
+    recipe: RecipeName,
+    system: SystemName = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="By default the recipe's.", show_default=False)] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps to time after the first.")] = 20,
+    overrides: Overrides = None,
+    device: Device = "auto",
+    compile_: Compile = "auto",
+    micro_batch: MicroBatch = None,
+    as_json: Json = False,
+) -> None:
+    """Measure training: seconds per step, segments per second, memory, and the share of peak matrix-product speed."""
+    from pipeline.compute.options import Options
+    from pipeline.recipe.reading import load_recipe
+    from pipeline.training import benchmark
+
+    chosen, signal = _system(load_recipe(recipe, overrides or []), system)
+    options = Options(device=device, compile=cast(Literal["auto", "on", "off"], compile_), micro_batch=micro_batch)
+    result = benchmark.benchmark_training(chosen, **signal, batch_size=batch_size, num_steps=steps, options=options)
+    print_figures(asdict(result), as_json=as_json)
+
+
+@bench.command("infer")
+def bench_infer(
+    recipe: RecipeName,
+    system: SystemName = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of the mixture.")] = 4.0,
+    steps: Annotated[int, typer.Option(min=1, help="Mixtures to time after the first.")] = 10,
+    overrides: Overrides = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure separation: seconds per mixture and real-time factor."""
+    from pipeline.recipe.reading import load_recipe
+    from pipeline.training import benchmark
+
+    chosen, signal = _system(load_recipe(recipe, overrides or []), system)
+    result = benchmark.benchmark_inference(chosen, **signal, mixture_seconds=seconds, num_steps=steps, device=device)
+    print_figures(asdict(result), as_json=as_json)
+
+
+def _system(recipe: Recipe, name: str | None) -> tuple[System, dict[str, int]]:
+    """The system to measure, by default the first, and the number of sources and the sample rate of its signals."""
+    name = name or next(iter(recipe.systems))
+    if name not in recipe.systems:
+        raise RecipeError(f"--system {name}: the recipe has no such system; choose from {', '.join(recipe.systems)}")
+    return recipe.systems[name], {"num_sources": recipe.num_outputs, "sample_rate": recipe.mix.sample_rate}

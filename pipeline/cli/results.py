@@ -1,0 +1,203 @@
+"""Commands about scores and reports: ``score``, ``compare`` and ``report``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.cli.arguments import Jobs, named_folders
+from pipeline.errors import DatasetError, ScoreError
+from pipeline.files import expand_user
+
+if TYPE_CHECKING:
+    from pipeline.scoring.scoring import Task
+
+Verify = Annotated[
+    int, typer.Option("--verify", metavar="N", min=0, help="Recompute N random rows with mir_eval and print the difference.")
+]
+Also = Annotated[
+    list[str] | None,
+    typer.Option("--also", metavar="METRIC,…", help="More metrics: sir, sar, sa_sdr, stoi, estoi, pesq.", show_default=False),
+]
+
+
+def score(
+    estimates: Annotated[
+        list[str],
+        typer.Option(
+            "--estimates", metavar="[SYSTEM=]DIR", help="Estimates: a folder with s1/, s2/ …, or NAME_s1.wav … Can be repeated."
+        ),
+    ],
+    references: Annotated[
+        Path, typer.Option("--references", metavar="DIR", parser=expand_user, help="References: a folder of the same form.")
+    ],
+    mixtures: Annotated[
+        Path | None,
+        typer.Option(
+            "--mixtures", metavar="DIR", parser=expand_user, help="Mixtures, for the improvements; by default REFERENCES/mix."
+        ),
+    ] = None,
+    patterns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pattern", metavar="KIND=PATTERN", help="File names, e.g. estimates={mixture_id}_est{source}. Can be repeated."
+        ),
+    ] = None,
+    permutation: Annotated[
+        str, typer.Option("--permutation", help="Metric that assigns estimates to references: si_snr, or sir as in mir_eval.")
+    ] = "si_snr",
+    also: Also = None,
+    verify: Verify = 0,
+    oracles: Annotated[
+        Path | None,
+        typer.Option("--oracles", metavar="FILE", parser=expand_user, help="Also score ideal masks, into this table."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", parser=expand_user, help="The table to write.")] = Path(
+        "scores.csv"
+    ),
+    jobs: Jobs = None,
+) -> None:
+    """Score estimates: SI-SNR, SI-SNRi, SDR and SDRi of every source; an interrupted run continues."""
+    tasks = _tasks(estimates, references, mixtures, patterns or [])
+    metrics = [metric for text in also or [] for metric in text.replace(",", " ").split()]
+    _score(tasks, out, oracles, verify, {"also": metrics, "permutation": permutation, "num_workers": jobs})
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="scores.csv of the first system.", metavar="A", parser=expand_user)],
+    b: Annotated[Path, typer.Argument(help="scores.csv of the second system.", metavar="B", parser=expand_user)],
+    fail_if: Annotated[
+        str | None,
+        typer.Option("--fail-if", metavar="CONDITION", help='Exit with 1 if the interval shows it, e.g. "si_snri_db < -0.1".'),
+    ] = None,
+) -> None:
+    """Compare two score tables, mixture by mixture: the mean difference B − A with its confidence interval."""
+    from pipeline import reports
+
+    text, failed = reports.compare(reports.read_scores([a]), reports.read_scores([b]), fail_if=fail_if)
+    typer.echo(text)
+    raise typer.Exit(int(failed))
+
+
+def report(
+    scores: Annotated[
+        list[Path], typer.Argument(help="Score tables of this or another tool.", metavar="SCORES…", parser=expand_user)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", parser=expand_user, help="Folder for the report.")] = Path(
+        "report"
+    ),
+    baseline: Annotated[str | None, typer.Option("--baseline", help="The system the others are compared with.")] = None,
+    repeats: Annotated[
+        bool,
+        typer.Option("--repeats", help="The tables are repeated trainings of the same systems: show their mean and spread."),
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="RECIPE", help="Take title, baseline and published results from this recipe."),
+    ] = None,
+    oracles: Annotated[
+        Path | None, typer.Option("--oracles", metavar="SCORES", parser=expand_user, help="Scores of ideal masks, for context.")
+    ] = None,
+    history: Annotated[
+        list[str] | None, typer.Option("--history", metavar="SYSTEM=FILE", help="A system's history.csv. Can be repeated.")
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            "--dataset", metavar="DIR", parser=expand_user, help="The dataset, for listening examples and plots over time."
+        ),
+    ] = None,
+    estimates: Annotated[
+        list[str] | None,
+        typer.Option("--estimates", metavar="SYSTEM=DIR", help="A system's estimates, with s1/, s2/ … Can be repeated."),
+    ] = None,
+) -> None:
+    """Write a report that compares systems by their score tables."""
+    from pipeline import reports
+    from pipeline.scoring import cross_checks
+
+    table = reports.read_scores(scores, repeats=repeats)
+    beside = _from_recipe(recipe, set(table["system"])) | _recordings(dataset, estimates) | {"histories": _histories(history)}
+    beside |= {"baseline": baseline} if baseline is not None else {}
+    beside |= {"oracles": reports.read_scores([oracles]) if oracles else None, "verification": cross_checks.read_checks(scores)}
+    typer.echo(f"Report: {reports.write_report(table, out, **beside)}")
+
+
+def _tasks(estimates: Sequence[str], references: Path, mixtures: Path | None, patterns: Sequence[str]) -> list[Task]:
+    """What to score."""
+    from pipeline.scoring import scoring
+
+    kinds = ("estimates", "references", "mixtures")
+    named = [text.partition("=") for text in patterns]
+    for kind, _, pattern in named:
+        if kind not in kinds or not pattern:
+            raise ScoreError(f"--pattern {kind}: write it as KIND=PATTERN, where KIND is {', '.join(kinds[:2])} or {kinds[2]}")
+    if mixtures is None and (references / "mix").is_dir():
+        mixtures = references / "mix"
+    layout = {kind: pattern for kind, _, pattern in named}
+    return scoring.folder_tasks(_system_folders(estimates), references, mixtures, patterns=layout)
+
+
+def _system_folders(texts: Sequence[str]) -> dict[str, Path]:
+    """Folders by system; one without a name takes that of its folder."""
+    folders: dict[str, Path] = {}
+    for text in texts:
+        name, separator, folder = text.partition("=")
+        unnamed = not separator or expand_user(text).is_dir()
+        path = expand_user(text if unnamed else folder)
+        name = path.resolve().name if unnamed else name
+        if not name or name in folders:
+            raise ScoreError(f"--estimates {text}: give every system a name of its own: --estimates NAME={path}")
+        folders[name] = path
+    return folders
+
+
+def _score(tasks: Sequence[Task], out: Path, oracles: Path | None, verify: int, how: dict[str, Any]) -> None:
+    """Write the tables, and print their means and what mir_eval found."""
+    from pipeline import reports
+    from pipeline.scoring import cross_checks, scoring
+
+    scores = scoring.score_tasks(tasks, out=out, **how)
+    if oracles is not None:
+        scoring.score_tasks(scoring.with_oracles(tasks), out=oracles, **how)
+    typer.echo(reports.format_comparison(scores))
+    typer.echo("\n".join(["", *scoring.remarks(scores), f"Scores: {out}"]))
+    cross_checks.check_path(out).unlink(missing_ok=True)
+    if verify:
+        check = cross_checks.cross_check(scores, tasks, verify, num_workers=how["num_workers"])
+        cross_checks.write_check(check, out)
+        typer.echo(cross_checks.format_check(check))
+
+
+def _from_recipe(name: str | None, systems: set[str]) -> dict[str, Any]:
+    """Title, published results and baseline, if the recipe is given and the tables hold its baseline."""
+    if name is None:
+        return {"title": "Speech separation", "published": {}}
+    from pipeline.recipe.reading import load_recipe
+
+    recipe = load_recipe(name)
+    published = {system: figures.model_dump() for system, figures in recipe.report.published.items()}
+    return {"title": recipe.name, "published": published, "baseline": recipe.baseline if recipe.baseline in systems else None}
+
+
+def _histories(texts: Sequence[str] | None) -> dict[str, Any]:
+    from pipeline.tables import HISTORY, read_table
+
+    return {name: read_table(path, HISTORY) for name, path in named_folders("--history", texts, "SYSTEM=PATH").items()}
+
+
+def _recordings(dataset: Path | None, estimates: Sequence[str] | None) -> dict[str, Any]:
+    """The listening examples: the dataset's test mixtures and what the systems made of them."""
+    from pipeline import reports
+    from pipeline.tables import MIXTURES, read_table
+
+    if dataset is None:
+        if estimates:
+            raise DatasetError("--estimates needs --dataset DIR, the mixtures and references they belong to")
+        return {}
+    mixtures = read_table(dataset / "mixtures.csv", MIXTURES)
+    folders = named_folders("--estimates", estimates, "SYSTEM=PATH")
+    return {"examples": reports.clip_loader(dataset, mixtures[mixtures["split"] == "test"], folders)}
