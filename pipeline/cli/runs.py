@@ -104,7 +104,7 @@ def status(
     for found in runner.status(stages, work):
         where = str(found.stage.folder(work)) if found.state == "done" else "; ".join(found.reasons)
         table.add_row(found.stage.id, {"done": "done", "started": "interrupted", "new": "would run"}[found.state], where)
-    Console(soft_wrap=True).print(table, highlight=False, markup=False)
+    Console(soft_wrap=True, emoji=False).print(table, highlight=False, markup=False)
 
 
 def show(recipe: RecipeName, overrides: Overrides = None) -> None:
@@ -165,9 +165,10 @@ def _print_results(finished: Run) -> None:
 def _announce(work: Path, stage: Stage, done: bool) -> None:
     """Say on stderr which stage comes next."""
     from rich.console import Console
+    from rich.text import Text  # not markup: a system may be called [red] or :fire:
 
-    line = f"[dim]{stage.id}: done already[/dim]" if done else f"[bold]{stage.id}[/bold]: {stage.folder(work)}"
-    Console(stderr=True, soft_wrap=True).print(line, highlight=False)
+    line = Text(f"{stage.id}: done already", "dim") if done else Text.assemble((stage.id, "bold"), f": {stage.folder(work)}")
+    Console(stderr=True, soft_wrap=True).print(line)
 
 
 def _print_plan(recipe: Recipe, names: Sequence[str], force: Sequence[str], given: Options) -> None:

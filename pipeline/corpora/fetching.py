@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import sysconfig
 import time
 import tomllib
 import urllib.error
@@ -93,10 +92,9 @@ def load_sources(path: Path | None = None) -> dict[str, Source]:
 
 
 def _registry_path() -> Path:
-    """Beside the package in a checkout, in the environment's share folder when installed."""
-    checkout = Path(__file__).parents[2] / "manifests" / "sources.toml"
-    installed = Path(sysconfig.get_path("data")) / "share" / "tasnet-pipeline" / "manifests" / "sources.toml"
-    return checkout if checkout.is_file() else installed
+    """``manifests/sources.toml`` in a checkout; an installed package carries a copy beside this module (see ``setup.py``)."""
+    installed = Path(__file__).with_name("sources.toml")
+    return installed if installed.is_file() else Path(__file__).parents[2] / "manifests" / "sources.toml"
 
 
 def _source(name: str, facts: dict[str, Any]) -> Source:

@@ -290,5 +290,5 @@ def test_asteroids_own_files(tmp_path: Path) -> None:
 
 
 def test_the_loader_is_imported_only_when_asked_for() -> None:
-    script = "import pipeline.cli.terminal, sys; assert 'torch' not in sys.modules"
+    script = "import pipeline.cli.app, pipeline.stages.run, sys; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", script], check=False, timeout=250).returncode == 0

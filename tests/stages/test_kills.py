@@ -35,8 +35,9 @@ NUM_FILES = 3 * (140 + 10 + 10)
 NURSERY = """
 import os, resource, sys
 from joblib.externals.loky.backend import context
-from pipeline.cli import app, terminal
+from pipeline.cli import app
 from pipeline.mixtures import rendering
+from pipeline.stages import run
 context.set_start_method("fork")
 for line in sys.stdin:
     pid = os.fork()
