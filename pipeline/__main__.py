@@ -1,4 +1,4 @@
-"""``python -m pipeline`` is ``tasnet``; torchrun starts it this way."""
+"""``python -m pipeline`` is ``tasnet``, unless the current folder has a pipeline.py of its own; ``tasnet`` always works."""
 
 from pipeline.cli.app import main
 

@@ -27,7 +27,7 @@ def test_every_command_parses(line: str) -> None:
     group = get_command(app.app)
     command = group.get_command(None, name)  # type: ignore[attr-defined, arg-type]
     assert command is not None, line
-    if hasattr(command, "commands"):
+    if arguments and hasattr(command, "commands"):
         command, arguments = command.commands[arguments[0]], arguments[1:]
     command.make_context(name, arguments)
 
