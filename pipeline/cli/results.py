@@ -13,7 +13,7 @@ from pipeline.errors import DatasetError, ScoreError
 from pipeline.files import expand_user
 
 if TYPE_CHECKING:
-    from pipeline.scoring.scoring import Task
+    from pipeline.scoring.tasks import Task
 
 Verify = Annotated[
     int, typer.Option("--verify", metavar="N", min=0, help="Recompute N random rows with mir_eval and print the difference.")
@@ -128,7 +128,7 @@ def report(
 
 def _tasks(estimates: Sequence[str], references: Path, mixtures: Path | None, patterns: Sequence[str]) -> list[Task]:
     """What to score."""
-    from pipeline.scoring import scoring
+    from pipeline.scoring import folder_tasks
 
     kinds = ("estimates", "references", "mixtures")
     named = [text.partition("=") for text in patterns]
@@ -138,7 +138,7 @@ def _tasks(estimates: Sequence[str], references: Path, mixtures: Path | None, pa
     if mixtures is None and (references / "mix").is_dir():
         mixtures = references / "mix"
     layout = {kind: pattern for kind, _, pattern in named}
-    return scoring.folder_tasks(_system_folders(estimates), references, mixtures, patterns=layout)
+    return folder_tasks(_system_folders(estimates), references, mixtures, patterns=layout)
 
 
 def _system_folders(texts: Sequence[str]) -> dict[str, Path]:
@@ -157,19 +157,18 @@ def _system_folders(texts: Sequence[str]) -> dict[str, Path]:
 
 def _score(tasks: Sequence[Task], out: Path, oracles: Path | None, verify: int, how: dict[str, Any]) -> None:
     """Write the tables, and print their means and what mir_eval found."""
-    from pipeline import reports
-    from pipeline.scoring import cross_checks, scoring
+    from pipeline import reports, scoring
 
     scores = scoring.score_tasks(tasks, out=out, **how)
     if oracles is not None:
         scoring.score_tasks(scoring.with_oracles(tasks), out=oracles, **how)
     typer.echo(reports.format_comparison(scores))
-    typer.echo("\n".join(["", *scoring.remarks(scores), f"Scores: {out}"]))
-    cross_checks.check_path(out).unlink(missing_ok=True)
+    typer.echo("\n".join(["", *scoring.score_warnings(scores), f"Scores: {out}"]))
+    scoring.check_path(out).unlink(missing_ok=True)
     if verify:
-        check = cross_checks.cross_check(scores, tasks, verify, num_workers=how["num_workers"])
-        cross_checks.write_check(check, out)
-        typer.echo(cross_checks.format_check(check))
+        check = scoring.cross_check(scores, tasks, verify, num_workers=how["num_workers"])
+        scoring.write_check(check, out)
+        typer.echo(scoring.format_check(check))
 
 
 def _from_recipe(name: str | None, systems: set[str]) -> dict[str, Any]:
