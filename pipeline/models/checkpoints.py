@@ -1,15 +1,13 @@
-"""Models and training states on disk, whole or not at all, read without running any code.
+"""Models on disk, whole or not at all, read without running any code.
 
-Both are safetensors files: of a model the weights, and in its metadata the settings, as JSON, that build the network for them; of
-a training state all its tensors, and as JSON the plain values around them.
+A model is a safetensors file: the weights, and in its metadata the settings, as JSON, that build the network for them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -24,7 +22,6 @@ from pipeline.models.protocol import Network
 from pipeline.recipe.schema import Model
 
 FORMAT = "tasnet-pipeline model 1"
-STATE_FORMAT = "tasnet-pipeline training state 1"
 METADATA = "tasnet-pipeline"
 
 
@@ -83,57 +80,3 @@ def _network(metadata: Mapping[str, str], path: Path) -> ConvTasNet:
         return build_model(settings, num_sources=int(facts["num_sources"]), sample_rate=int(facts["sample_rate"]))
     except (KeyError, TypeError, ValueError, ValidationError, ModelError) as error:
         raise CheckpointError(f"{path}: its settings cannot be read ({first_line(error)})") from error
-
-
-def save_state(state: Mapping[str, Any], path: str | Path) -> None:
-    """Write what a training run needs to go on: tensors and plain values, nested in dictionaries, lists and tuples."""
-    tensors: dict[str, torch.Tensor] = {}
-    outline = _outline(dict(state), tensors)
-    with written_whole(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={METADATA: json.dumps({"format": STATE_FORMAT, "state": outline})})
-
-
-def load_state(path: str | Path) -> dict[str, Any]:
-    """Read a training state.
-
-    Raises:
-        CheckpointError: when the file is missing, damaged, or something else.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            written = json.loads((file.metadata() or {})[METADATA])
-            if written["format"] != STATE_FORMAT:
-                raise CheckpointError(f"{path}: not a training state of this version")
-            state: dict[str, Any] = _filled(written["state"], file.get_tensor)
-    except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{path}: not a training state, or damaged ({first_line(error)})") from error
-    return state
-
-
-def _outline(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """A value as JSON that tells dictionaries with any keys, lists and tuples apart; tensors are moved out, and only named."""
-    if isinstance(value, torch.Tensor):
-        name = f"tensor {len(tensors)}"
-        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {"tensor": name}
-    if isinstance(value, Mapping):
-        return {"dict": [[key, _outline(inner, tensors)] for key, inner in value.items()]}
-    if isinstance(value, list | tuple):
-        return {type(value).__name__: [_outline(inner, tensors) for inner in value]}
-    return value
-
-
-def _filled(outline: Any, tensor: Callable[[str], torch.Tensor]) -> Any:
-    """The inverse of :func:`_outline`."""
-    if not isinstance(outline, dict):
-        return outline
-    ((kind, content),) = outline.items()
-    if kind == "tensor":
-        return tensor(content)
-    if kind == "dict":
-        return {key: _filled(inner, tensor) for key, inner in content}
-    inner = [_filled(each, tensor) for each in content]
-    return tuple(inner) if kind == "tuple" else inner

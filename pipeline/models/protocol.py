@@ -53,4 +53,5 @@ class Network(Protocol):
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> Any: ...  # noqa: D102
     def train(self, mode: bool = True, /) -> Self: ...  # noqa: D102
     def eval(self) -> Self: ...  # noqa: D102
+    def requires_grad_(self, requires_grad: bool = True, /) -> Self: ...  # noqa: D102
     def to(self, device: str | torch.device, /) -> Self: ...  # noqa: D102

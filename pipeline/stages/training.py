@@ -17,7 +17,7 @@ from pipeline.stages.runner import Stage
 from pipeline.tables import MANIFEST, PLAN
 
 if TYPE_CHECKING:
-    from pipeline.training.batches import Segments
+    from pipeline.training.segments import Segments
 
 MODEL = "best.safetensors"
 
@@ -30,13 +30,14 @@ def train_stage(context: Context, plans: PlanStages, packs: Mapping[str, Stage],
     read = [packs[pack] for pack in _packs_read(recipe, system)]
 
     def work(folder: Path) -> None:
-        from pipeline.training import batches, loop
+        from pipeline.training import loop
+        from pipeline.training.segments import PackedMixtures
 
         valid, *others = (Shard(context.folder(pack) / SHARD) for pack in read)
         segments = _dynamic_segments(context, plans, name, *others) if dynamic else _static_segments(recipe, name, *others)
         loop.train(
             system,
-            loop.TrainingSets(segments, batches.PackedMixtures(valid)),
+            loop.TrainingSets(segments, PackedMixtures(valid)),
             folder,
             seed=recipe.training_seed(name),
             num_sources=recipe.num_outputs,
@@ -76,19 +77,19 @@ def _num_samples(recipe: Recipe, name: str) -> int:
 
 def _static_segments(recipe: Recipe, name: str, mixtures: Shard) -> Segments:
     """Cuts of the rendered mixtures."""
-    from pipeline.training import batches
+    from pipeline.training.segments import PackedMixtures, StaticSegments
 
-    packed = batches.PackedMixtures(mixtures)
-    return batches.StaticSegments(packed, num_samples=_num_samples(recipe, name), seed=recipe.training_seed(name))
+    packed = PackedMixtures(mixtures)
+    return StaticSegments(packed, num_samples=_num_samples(recipe, name), seed=recipe.training_seed(name))
 
 
 def _dynamic_segments(context: Context, plans: PlanStages, name: str, bank: Shard, noise: Shard | None = None) -> Segments:
     """Mixtures made on the fly by the plan's rules, as many per epoch as the plan has for training."""
-    from pipeline.training import batches
+    from pipeline.training.segments import DynamicSegments
 
     recipe = context.recipe
     manifest, plan = context.table(plans.manifest_stage, MANIFEST), context.table(plans.plan_stage, PLAN)
-    return batches.DynamicSegments(
+    return DynamicSegments(
         bank,
         drawn.MixtureSampler(manifest, recipe.plan.drawing, split="train", seed=recipe.training_seed(name)),
         mode=recipe.mix.mode,

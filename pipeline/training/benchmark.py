@@ -18,9 +18,10 @@ from pipeline.compute.distributed import Group
 from pipeline.compute.options import Options
 from pipeline.models import build_model, describe_model
 from pipeline.recipe.schema import System
-from pipeline.training.batches import Batch, Samples, Segment
+from pipeline.training.batches import Batch
 from pipeline.training.interruptions import Interruptions
 from pipeline.training.loop import Training, TrainingSets
+from pipeline.training.segments import Samples, Segment
 
 MATRIX_SIZE = 2048
 """Side of the square matrices whose product sets the peak that steps are compared with."""
@@ -82,8 +83,7 @@ def benchmark_training(
 
     Args:
         system: architecture and training settings.
-        num_sources: sources in every mixture.
-        sample_rate: Hz.
+        num_sources: sources in every mixture, at ``sample_rate`` Hz.
         batch_size: in place of the recipe's.
         num_steps: after the first one.
         options: device, compile and micro-batch; ``compile="auto"`` compiles wherever the tools are there.

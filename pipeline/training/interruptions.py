@@ -1,4 +1,4 @@
-"""Signals as values: noted when they come, acted on where the work can be left."""
+"""Signals as values: noted when they arrive, acted on where the work can be interrupted."""
 
 from __future__ import annotations
 
@@ -10,35 +10,39 @@ from dataclasses import dataclass
 from types import FrameType
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name))
-KEEPING = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+SAVING = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 
 
 @dataclass
 class Interruptions:
-    """What was asked for: to stop (SIGINT, SIGTERM), or only to keep the state (SIGUSR1 or SIGUSR2).
+    """What signals have asked for: to stop (SIGINT, SIGTERM), or only to save the state (SIGUSR1 or SIGUSR2).
 
     The latter is what ``sbatch --signal`` sends some time before the end.
     """
 
     stop: signal.Signals | None = None
-    keep: bool = False
+    save: bool = False
 
     @property
     def any(self) -> bool:
-        """Whether the state is to be kept now."""
-        return self.keep or self.stop is not None
+        """Whether the state is to be saved now."""
+        return self.save or self.stop is not None
 
-    def obey(self) -> None:
-        """After the state was kept: stop as the signal would have, or go on."""
-        self.keep = False
+    def raise_if_stopped(self) -> None:
+        """Once the state is saved: stop as the signal would have, or go on.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: after SIGINT, after SIGTERM.
+        """
+        self.save = False
         if self.stop == signal.SIGINT:
             raise KeyboardInterrupt
         if self.stop is not None:
             raise SystemExit(128 + self.stop)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if number in KEEPING:
-            self.keep = True
+        if number in SAVING:
+            self.save = True
         elif self.stop is None:
             self.stop = signal.Signals(number)
         else:  # the second time: now
@@ -52,7 +56,7 @@ def noted_interruptions() -> Iterator[Interruptions]:
     if threading.current_thread() is not threading.main_thread():
         yield interruptions
         return
-    before = {number: signal.signal(number, interruptions._note) for number in (*STOPPING, *KEEPING)}
+    before = {number: signal.signal(number, interruptions._note) for number in (*STOPPING, *SAVING)}
     try:
         yield interruptions
     finally:

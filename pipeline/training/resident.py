@@ -1,6 +1,6 @@
 """A whole packed dataset in a device's memory: training batches are gathered there, and only their places cross from the host.
 
-The places are those that :class:`pipeline.training.batches.StaticSegments` draws, so the samples are equal bit by bit.
+The places are those that :class:`pipeline.training.segments.StaticSegments` draws, so the samples are equal bit by bit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from pipeline.mixtures.shards import Shard
-from pipeline.training.batches import Batch, StaticSegments
+from pipeline.training.batches import Batch
+from pipeline.training.segments import StaticSegments
 
 PIECE = 2**26
 """Samples that are copied at once."""

@@ -20,8 +20,9 @@ from pipeline.mixtures.plans.drawn import MixtureSampler
 from pipeline.mixtures.plans.wham import under_first_speaker
 from pipeline.mixtures.shards import Shard, Signal, write_shard
 from pipeline.recipe.schema import Model, RandomPlan, System, Train
-from pipeline.training.batches import DynamicSegments, PackedMixtures, Segments, StaticSegments, epoch_batches
+from pipeline.training.batches import epoch_batches
 from pipeline.training.benchmark import benchmark_training
+from pipeline.training.segments import DynamicSegments, PackedMixtures, Segments, StaticSegments
 
 RATE, SECONDS, BATCH_SIZE = 8000, 4.0, 8
 NUM_SPEAKERS, UTTERANCES_EACH, NUM_MIXTURES = 50, 8, 400

@@ -14,8 +14,8 @@ import torch
 
 from pipeline.compute.distributed import Group, joined
 from pipeline.compute.options import Options
-from pipeline.models.checkpoints import load_state
 from pipeline.training.loop import train
+from pipeline.training.state import load_state
 from tests.cli.commands import RECIPE, tasnet
 from tests.training.trainings import SETS, system
 from tests.voices import write_voices

@@ -130,7 +130,7 @@ class Tones:
 
     def segment(self, epoch: int, index: int) -> Any:
         """A training segment."""
-        from pipeline.training.batches import Segment
+        from pipeline.training.segments import Segment
 
         return Segment(*self.read(1000 * epoch + index, 0, self.length), self.length)
 
@@ -157,7 +157,7 @@ def train_here(folder: Path, device: str, compile_: str, small: bool, die_after:
 
 def weights(folder: Path) -> Tensor:
     """All weights of the last state."""
-    from pipeline.models.checkpoints import load_state
+    from pipeline.training.state import load_state
 
     return torch.cat([value.flatten().double() for value in load_state(folder / "last.safetensors")["model"].values()])
 

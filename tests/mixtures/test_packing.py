@@ -23,7 +23,7 @@ from pipeline.stages.data import SHARD
 from pipeline.stages.run import Run
 from pipeline.stages.run import run as run_recipe
 from pipeline.tables import MANIFEST, MIXTURES, read_table
-from pipeline.training.batches import PackedMixtures
+from pipeline.training.segments import PackedMixtures
 from tests.cli.commands import RECIPE
 from tests.voices import write_voices
 

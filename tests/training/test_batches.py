@@ -12,15 +12,8 @@ from pipeline.errors import DatasetError
 from pipeline.mixtures.plans.drawn import MixtureSampler
 from pipeline.mixtures.shards import Shard, Signal, write_shard
 from pipeline.recipe.schema import RandomPlan
-from pipeline.training.batches import (
-    DynamicSegments,
-    PackedMixtures,
-    Segments,
-    StaticSegments,
-    ahead,
-    epoch_batches,
-    validation_batches,
-)
+from pipeline.training.batches import ahead, epoch_batches, validation_batches
+from pipeline.training.segments import DynamicSegments, PackedMixtures, Segments, StaticSegments
 from tests.training.trainings import RATE, Noisy, drawn, equal
 
 

@@ -6,7 +6,6 @@ import signal
 import sys
 import textwrap
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,13 @@ from safetensors.torch import load_file
 
 from pipeline.compute.options import Options
 from pipeline.errors import CheckpointError, ModelError, TrainingError
-from pipeline.models.checkpoints import load_model, load_state
+from pipeline.models.checkpoints import load_model
 from pipeline.recipe.schema import System, Train
-from pipeline.training import loop
-from pipeline.training.batches import Segment
+from pipeline.training import loop, validation
 from pipeline.training.loop import TrainingSets, train
 from pipeline.training.losses import pit_loss
+from pipeline.training.segments import Segment
+from pipeline.training.state import load_state
 from tests.training.trainings import EVERYTHING, QUIET, SETS, TINY, Tones, spoken, system
 from tests.waiting import process, wait_until
 
@@ -83,11 +83,11 @@ VARIANTS = {
 @pytest.mark.parametrize(
     ("where", "calls", "before"),
     [
-        ("step", 1, False),  # with nothing kept yet
+        ("step", 1, False),  # with nothing saved yet
         ("step", 6, False),  # in the middle of an epoch
         ("save_model", 1, False),  # between best and last
         ("save_model", 1, True),
-        ("keep", 9, True),
+        ("save", 9, True),
         ("_write_history", 2, True),  # between last and history
     ],
 )
@@ -144,7 +144,7 @@ def test_kill_9_again_and_again_and_sigterm_of_a_real_process_lose_nothing(tmp_p
     assert_same_training(tmp_path / "whole", tmp_path / "killed")
 
 
-def test_ctrl_c_keeps_the_state_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_saves_the_state_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original, steps = loop.Training.step, []
 
     def step(self: loop.Training, *arguments: object) -> None:
@@ -166,17 +166,17 @@ def test_ctrl_c_keeps_the_state_and_stops(tmp_path: Path, monkeypatch: pytest.Mo
     assert_same_training(tmp_path / "whole", tmp_path / "stopped")
 
 
-def test_preemption_signal_keeps_the_state_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, kept = loop.Training.keep, []
-    monkeypatch.setattr(loop.Training, "_follow", lambda self: os.kill(os.getpid(), signal.SIGUSR1))
+def test_preemption_signal_saves_the_state_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, saved = loop.Training.save, []
+    monkeypatch.setattr(loop.Training, "_update_average", lambda self: os.kill(os.getpid(), signal.SIGUSR1))
 
-    def keep(self: loop.Training) -> None:
-        kept.append((self.progress.epoch, self.progress.step))
+    def save(self: loop.Training) -> None:
+        saved.append((self.progress.epoch, self.progress.step))
         original(self)
 
-    monkeypatch.setattr(loop.Training, "keep", keep)
+    monkeypatch.setattr(loop.Training, "save", save)
     train(system(epochs=1), SETS, tmp_path, seed=1, options=QUIET)
-    assert kept == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 0)]
+    assert saved == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 0)]
 
 
 def test_workers_and_the_callers_random_state_do_not_matter(tmp_path: Path) -> None:
@@ -198,9 +198,8 @@ def test_a_done_training_returns_its_history_without_a_step(tmp_path: Path, monk
 
 
 def test_a_log_gets_a_line_every_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = replace(QUIET, description="train tiny")
-    history = train(system(epochs=2), SETS, tmp_path, seed=1, options=options)
-    train(system(epochs=2), SETS, tmp_path, seed=1, options=options)  # done: nothing to say
+    history = train(system(epochs=2), SETS, tmp_path, seed=1, options=QUIET, description="train tiny")
+    train(system(epochs=2), SETS, tmp_path, seed=1, options=QUIET, description="train tiny")  # done: nothing to say
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     for line, epoch in zip(lines, history.itertuples(), strict=True):
@@ -242,7 +241,7 @@ def test_best_is_of_the_best_epoch_and_last_of_the_last(tmp_path: Path, monkeypa
     assert not all(torch.equal(best[name], last[name]) for name in best)
 
 
-def test_a_loss_that_runs_away_is_an_error_and_nothing_bad_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_runs_away_is_an_error_and_nothing_bad_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Tones):
         def segment(self, epoch: int, index: int) -> Segment:
             segment = super().segment(epoch, index)
@@ -311,11 +310,13 @@ def test_learning_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
     np.testing.assert_allclose([point.value for point in points], history["valid_si_snri_db"], rtol=1e-6)
 
 
-@pytest.mark.parametrize(("measured", "words"), [(16, "16 samples ahead, not at most 15"), (None, "the whole signal")])
+@pytest.mark.parametrize(
+    ("measured", "words"), [(16, r"16 samples ahead \(allowed: 15\)"), (None, r"the whole signal \(allowed: 15\)")]
+)
 def test_a_causal_system_that_looks_ahead_is_not_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: int | None, words: str
 ) -> None:
-    monkeypatch.setattr(loop, "look_ahead", lambda model: measured)
+    monkeypatch.setattr(validation, "look_ahead", lambda model: measured)
     settings = System(model=TINY.model_copy(update={"causal": True}), train=system(epochs=1).train)
     with pytest.raises(ModelError, match=words):
         train(settings, SETS, tmp_path, seed=1, options=QUIET)

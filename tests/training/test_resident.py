@@ -9,8 +9,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.mixtures.shards import Shard, Signal, write_shard
 from pipeline.training import resident as module
-from pipeline.training.batches import PackedMixtures, StaticSegments, epoch_batches
+from pipeline.training.batches import epoch_batches
 from pipeline.training.resident import ResidentSegments, resident
+from pipeline.training.segments import PackedMixtures, StaticSegments
 from tests.training.trainings import Noisy, drawn, equal
 
 CPU = torch.device("cpu")

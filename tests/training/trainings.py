@@ -16,8 +16,9 @@ from pipeline.mixtures.plans.librimix_drawn import as_another_source
 from pipeline.mixtures.plans.wham import under_first_speaker
 from pipeline.mixtures.shards import Shard, Signal, write_shard
 from pipeline.recipe.schema import Model, RandomPlan, System, Train
-from pipeline.training.batches import Batch, DynamicSegments, Samples, Segment, Segments, epoch_batches
+from pipeline.training.batches import Batch, epoch_batches
 from pipeline.training.loop import TrainingSets
+from pipeline.training.segments import DynamicSegments, Samples, Segment, Segments
 
 RATE = 8000
 

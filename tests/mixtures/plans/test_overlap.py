@@ -23,7 +23,7 @@ from pipeline.recipe.reading import parse_recipe
 from pipeline.recipe.schema import LibriMixPlan, Mix, RandomPlan, Variant, WhamPlan, Wsj0MixPlan
 from pipeline.scoring.scoring import score_dataset
 from pipeline.tables import MIXTURES, PLAN, check_table, read_table
-from pipeline.training.batches import DynamicSegments
+from pipeline.training.segments import DynamicSegments
 from tests.mixtures.small_corpus import inputs_of
 from tests.voices import voice
 
