@@ -60,7 +60,7 @@ def _settings(recipe: Recipe, name: str) -> dict[str, Any]:
         "sample_rate": recipe.mix.sample_rate,
     }
     if system.train.mixing == "dynamic":
-        settings |= {"drawing": settings_of(recipe.plan.drawing), "mode": recipe.mix.mode}
+        settings |= {"plan": settings_of(recipe.plan), "mode": recipe.mix.mode}
     return settings
 
 
