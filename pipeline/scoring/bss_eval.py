@@ -91,7 +91,6 @@ class Span:
     """
 
     def __init__(self, reference: Signals, blocks: Blocks) -> None:
-        self.reference = reference
         self.blocks = blocks
         self.spectra = blocks.spectra(blocks.cut(reference))
         self.past_spectra = blocks.spectra(blocks.cut_with_past(reference))

@@ -49,3 +49,7 @@ def write_folder(folder: Path, layout: str, mixtures: dict[str, Samples]) -> Non
         for number, one in enumerate(signals, start=first):
             path = folder / layout.format(mixture_id=mixture_id, source=number)
             write_audio(path, one, RATE, "flac" if layout.endswith("flac") else "float32")
+
+
+def noise(seed: int, *shape: int) -> Samples:
+    return np.random.default_rng(seed).standard_normal(shape)

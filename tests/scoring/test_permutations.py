@@ -41,6 +41,12 @@ def test_of_ties_the_first_wins(size: int) -> None:
     assert best_permutation(np.zeros((size, size))).tolist() == list(range(size))
 
 
+def test_of_equally_good_assignments_the_first_wins() -> None:
+    """The Hungarian method alone would find others."""
+    assert best_permutation([[0.0, 0.0], [1.0, 1.0]]).tolist() == [0, 1]
+    assert best_permutation([[0.0, 2.0, 0.0], [1.0, 1.0, 2.0], [0.0, 2.0, 0.0]]).tolist() == [0, 2, 1]
+
+
 def test_more_estimates_than_references_leave_the_worst_out() -> None:
     assert best_permutation([[0.0, 0.0], [9.0, 1.0], [1.0, 9.0]]).tolist() == [1, 2]
     assert best_permutation(np.eye(5)[::-1, :2]).tolist() == [4, 3]
@@ -53,6 +59,12 @@ def test_silence_and_nan_do_not_decide_about_the_others() -> None:
     assert best_permutation([[3.0, np.inf], [5.0, 4.0]]).tolist() == [1, 0]
 
 
+def test_nan_is_the_worst_score() -> None:
+    assert best_permutation([[np.nan, np.nan], [1.0, 0.0], [0.0, 1.0]]).tolist() == [1, 2]
+    assert best_permutation([[np.nan, -300.0], [-300.0, -300.0]]).tolist() == [1, 0]
+    assert best_permutation([[-np.inf, -300.0], [-300.0, -300.0]]).tolist() == [1, 0]
+
+
 def test_nan_in_one_of_many_sources() -> None:
     scores = np.diag(np.full(5, 10.0))
     scores[:, 2] = np.nan
@@ -63,6 +75,11 @@ def test_nan_in_one_of_many_sources() -> None:
 def test_shapes_that_cannot_be_assigned(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="estimate, reference"):
         best_permutation(np.zeros(shape))
+
+
+def test_assignments_are_read_only_as_everyone_shares_them() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        all_permutations(2, 2)[0, 0] = 1
 
 
 def test_assignments_in_lexicographic_order() -> None:
