@@ -15,7 +15,7 @@ import joblib
 from threadpoolctl import threadpool_limits
 
 from pipeline.compute.forks import KILLED, can_fork, end_with, forked
-from pipeline.compute.locks import held_by_worker, workers_lock
+from pipeline.compute.locks import WorkersLock, held_by_worker, workers_lock
 from pipeline.compute.progress import progress_bar
 from pipeline.compute.torchrun import local_world_size
 from pipeline.errors import TasnetError, WorkError
@@ -99,7 +99,7 @@ def _from_joblib(
         raise failures[0]
 
 
-def _work(master: int, lock: Path | None, function: Callable[[Argument], Result], argument: Argument) -> Result | TasnetError:
+def _work(master: int, lock: WorkersLock | None, function: Callable[[Argument], Result], argument: Argument) -> Result | TasnetError:
     """One call in a worker process, on one thread; an error of the user's is a result."""
     end_with(master)
     try:

@@ -33,10 +33,10 @@ with locked(Path(sys.argv[1])):
 ORPHANED = """
 import os, subprocess, sys, time
 from pathlib import Path
-from pipeline.compute.locks import held_by_worker, locked, workers_lock
+from pipeline.compute.locks import WorkersLock, held_by_worker, locked, workers_lock
 folder, sign, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 if kind == "worker":
-    with held_by_worker(folder):
+    with held_by_worker(WorkersLock(folder, sys.argv[4])):
         sign.touch()
         time.sleep(1.5)
         sign.unlink()
@@ -48,7 +48,7 @@ with locked(folder):
         sign.unlink()
         os._exit(0)
     if kind == "fresh":
-        subprocess.Popen([sys.executable, __file__, str(workers_lock()), str(sign), "worker"])
+        subprocess.Popen([sys.executable, __file__, str(folder), str(sign), "worker", workers_lock().signature])
     time.sleep(60)
 """
 
@@ -96,14 +96,17 @@ def test_nobody_writes_beside_a_worker_of_a_run_that_was_killed(
     assert (tmp_path / "sign").exists()  # the worker is still there
     with caplog.at_level(logging.INFO, logger="pipeline"), locked(tmp_path / "stage"):
         assert not (tmp_path / "sign").exists()
-    assert caplog.messages == ["waiting for workers of a run that was killed to end"]
+    assert caplog.messages == ["waiting for the workers of a killed run to end"]
 
 
 def test_a_worker_that_stays_is_one_line(tmp_path: Path) -> None:
     run = started(ORPHANED, tmp_path, "fork")
     os.kill(run.pid, signal.SIGKILL)
     run.wait(60)
-    with pytest.raises(WorkError, match="workers of a run that was killed"), locked(tmp_path / "stage", patience_seconds=0.1):
+    with (
+        pytest.raises(WorkError, match="workers of a killed run are still writing; end them"),
+        locked(tmp_path / "stage", patience_seconds=0.1),
+    ):
         pass
 
 
@@ -130,10 +133,15 @@ def test_a_worker_whose_run_was_taken_over_ends(tmp_path: Path) -> None:
     assert workers_lock() is None
     with held_by_worker(shared), held_by_worker(shared), held_by_worker(None):
         pass
-    with open(shared, "rb") as file:  # noqa: PTH123
+    with (tmp_path / ".stage.workers.lock").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(WorkError, match="taken this stage over"), held_by_worker(shared):
             pass
+    with held_by_worker(shared):
+        pass
+    # The other run shares the lock with its own workers by now: the signature tells whose it is.
+    with locked(tmp_path / "stage"), pytest.raises(WorkError, match="taken this stage over"), held_by_worker(shared):
+        pass
 
 
 def test_a_lock_of_another_machine_says_what_to_do(tmp_path: Path) -> None:
@@ -142,7 +150,7 @@ def test_a_lock_of_another_machine_says_what_to_do(tmp_path: Path) -> None:
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with (
-            pytest.raises(WorkError, match=r"process 7 on another, .*If that machine is gone for good, remove this file"),
+            pytest.raises(WorkError, match=r"process 7 on another, .*If that machine is gone for good, remove this file first"),
             locked(tmp_path / "stage", patience_seconds=0),
         ):
             pass
@@ -151,7 +159,7 @@ def test_a_lock_of_another_machine_says_what_to_do(tmp_path: Path) -> None:
             assert json.loads(path.read_text())["process"] == os.getpid()
 
 
-@pytest.mark.parametrize("content", ["", "no JSON", "[]", '{"process": 1}'])
+@pytest.mark.parametrize("content", ["", "no JSON", "[]", "5", '"process host since"', '{"process": 1}'])
 def test_a_lock_that_nobody_signed_is_waited_for_all_the_same(tmp_path: Path, content: str) -> None:
     path = tmp_path / ".stage.lock"
     path.write_text(content)
@@ -175,6 +183,33 @@ def test_a_lock_that_was_removed_while_waiting_is_not_taken_for_ours(tmp_path: P
     monkeypatch.setattr(locks, "_take", take_and_remove)
     with locked(tmp_path / "stage"):
         assert path.exists()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_no_descriptor_is_left_open_whatever_goes_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    before = os.listdir("/dev/fd")  # noqa: PTH208
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", fail)
+        with pytest.raises(type(error)), locked(tmp_path / "stage"):
+            pass
+    with pytest.raises(ZeroDivisionError), locked(tmp_path / "stage"):
+        raise ZeroDivisionError
+    assert os.listdir("/dev/fd") == before  # noqa: PTH208
+    assert workers_lock() is None
+
+
+def test_a_full_disk_does_not_keep_a_run_from_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with locked(tmp_path / "stage"), held_by_worker(workers_lock()):
+        pass
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
