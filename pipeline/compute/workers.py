@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from itertools import takewhile
-from pathlib import Path
 from typing import TypeVar
 
 import joblib
@@ -99,7 +98,9 @@ def _from_joblib(
         raise failures[0]
 
 
-def _work(master: int, lock: WorkersLock | None, function: Callable[[Argument], Result], argument: Argument) -> Result | TasnetError:
+def _work(
+    master: int, lock: WorkersLock | None, function: Callable[[Argument], Result], argument: Argument
+) -> Result | TasnetError:
     """One call in a worker process, on one thread; an error of the user's is a result."""
     end_with(master)
     try:
