@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -141,11 +140,9 @@ def _outcome(function: Callable[[Any], Any], argument: Any) -> Outcome:
 
 
 # ---------------------------------------------------------------------------------------------------------- in any worker
-@lru_cache
 def end_with(master: int) -> None:
     """Let this worker end soon after the process it works for: when that is killed, nothing may go on writing behind its back."""
-    if os.getppid() == master:  # else it is nobody's child here, but another machine's
-        threading.Thread(target=_watch, args=(master,), daemon=True).start()
+    threading.Thread(target=_watch, args=(master,), daemon=True).start()
 
 
 def _watch(master: int) -> None:

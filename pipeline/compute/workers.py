@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from itertools import takewhile
+from functools import partial
 from typing import TypeVar
 
 import joblib
+from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 
 from pipeline.compute.forks import KILLED, can_fork, end_with, forked
 from pipeline.compute.locks import WorkersLock, held_by_worker, workers_lock
 from pipeline.compute.progress import progress_bar
 from pipeline.compute.torchrun import local_world_size
-from pipeline.errors import TasnetError, WorkError
+from pipeline.errors import WorkError
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
+
+_AHEAD = 4  # calls per worker that are under way or wait, however slowly the results are taken
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def cpu_count() -> int:
@@ -38,13 +44,19 @@ def map_parallel(
 ) -> Iterator[Result]:
     """Apply a picklable function to every argument; yield results in the order of the arguments, as they come.
 
+    An error is raised after the results before it; nothing more is begun then, and what has begun may end. The same goes for a
+    caller who takes no more results. Only a few calls are worked ahead of the result that is taken.
+
     Args:
         function: defined at module level (or a functools.partial of such).
         arguments: one per call; keep them coarse enough, 10 ms or more each.
-        num_workers: processes; by default one per core. With 1 everything runs in this process. They are its forks where that
-            is sound, and start in no time; otherwise joblib starts fresh ones, which import everything anew.
+        num_workers: processes; by default one per core. With 1 everything runs in this process. They are forks of it where that
+            is sound, and start at once; otherwise joblib's loky starts fresh ones, which import everything again.
         description: names the progress bar on stderr; empty for none.
         size: steps of the progress bar that an argument is worth; ``len`` for the pieces of :func:`chunked`.
+
+    Raises:
+        WorkError: a worker was killed.
     """
     num_workers = min(num_workers or cpu_count(), max(len(arguments), 1))
     # The bar runs in a thread, which must not be there yet when this process forks.
@@ -70,44 +82,45 @@ def _results(
         with forked(function, arguments, num_workers) as results:
             yield results
     else:
-        with closing(_from_joblib(function, arguments, num_workers)) as results:
+        with closing(_from_fresh_processes(function, arguments, num_workers)) as results:
             yield results
 
 
-def _from_joblib(
+def _from_fresh_processes(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], num_workers: int
 ) -> Generator[Result, None, None]:
-    pool = joblib.Parallel(n_jobs=num_workers, return_as="generator", batch_size="auto", pre_dispatch="4*n_jobs")
-    failures: list[BaseException] = []
-    waiting = takewhile(lambda argument: not failures, arguments)
-    results = pool(joblib.delayed(_work)(os.getpid(), workers_lock(), function, argument) for argument in waiting)
-    # Where anything fails, nothing more is begun and what has begun may end: joblib would end it with words of its own.
+    """The same as :func:`~pipeline.compute.forks.forked`, by processes that share nothing with this one."""
+    executor = get_reusable_executor(num_workers, initializer=_begin, initargs=(os.getpid(),), env=dict.fromkeys(_THREADS, "1"))
+    call = partial(_work, workers_lock(), function)
+    begun: deque[Future[Result]] = deque()
     try:
-        for result in results:
-            if isinstance(result, TasnetError):
-                failures.append(result)
-            else:
-                yield result
-    except GeneratorExit as closed:
-        failures.append(closed)
-        deque(results, maxlen=0)
-        raise
+        for argument in arguments:
+            begun.append(executor.submit(call, argument))
+            if len(begun) >= _AHEAD * num_workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     except BrokenProcessPool as error:
         raise WorkError(KILLED) from error
-    if failures:
-        raise failures[0]
+    except KeyboardInterrupt:
+        begun.clear()
+        executor.shutdown(kill_workers=True)
+        raise
+    finally:
+        # What has begun may end, as it may be writing; nothing more is begun.
+        wait([future for future in begun if not future.cancel()])
 
 
-def _work(
-    master: int, lock: WorkersLock | None, function: Callable[[Argument], Result], argument: Argument
-) -> Result | TasnetError:
-    """One call in a worker process, on one thread; an error of the user's is a result."""
+def _begin(master: int) -> None:
+    """In a fresh process: it ends with its master, who alone takes interrupts from the keyboard."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(master)
-    try:
-        with held_by_worker(lock), threadpool_limits(1):
-            return function(argument)
-    except TasnetError as error:
-        return error
+
+
+def _work(lock: WorkersLock | None, function: Callable[[Argument], Result], argument: Argument) -> Result:
+    """One call in a fresh process, on one thread."""
+    with held_by_worker(lock), threadpool_limits(1):
+        return function(argument)
 
 
 def worker_threads() -> int:
