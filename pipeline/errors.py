@@ -1,31 +1,31 @@
-"""Every error that a user can mend, on one screen.
+"""Every error that a user can fix, on one screen.
 
 TasnetError                 the base: catch this one
 ├── RecipeError             the recipe file or a ``--set`` override
-├── CorpusError             the speech somebody points us at
+├── CorpusError             the speech that a recipe is pointed at
 ├── AudioError              one audio file, always named
 ├── TableError              a CSV file whose columns or values are wrong
 ├── PlanError               mixtures that cannot be drawn or read
 ├── DatasetError            rendered mixtures that are missing or damaged
-├── CheckpointError         a model file that is not ours, or not whole
+├── CheckpointError         a model file that is not ours, or is damaged
 ├── ModelError              an architecture that contradicts itself
-├── TrainingError           a training whose loss ran away
+├── TrainingError           a training whose loss diverged
 │   └── LostProcessError    one of several processes that train together has ended
 ├── ScoreError              estimates and references that do not fit together
-├── WorkError               the work folder: no room, no rights, in use
-└── UsageError              an option of the command line that is not of its form
+├── WorkError               the work folder: no space, no permission, in use; or a worker that was killed
+└── UsageError              a command-line option that is not written as it should be
 
-The message is one line that names the file or setting and the mend. The command line prints it and exits with code 2;
-a traceback is only ever our own mistake.
+The message is one line that names the file or setting, and what to do. The command line prints it and exits with code 2;
+a traceback is always our own mistake.
 """
 
 
 class TasnetError(Exception):
-    """A mistake the user can mend; its text is one line (or one line per finding)."""
+    """A mistake that the user can fix; its message is one line (or one line per finding)."""
 
 
 class RecipeError(TasnetError):
-    """The recipe, or an override of it, does not hold."""
+    """The recipe, or an override of it, is not valid."""
 
 
 class CorpusError(TasnetError):
@@ -41,7 +41,7 @@ class TableError(TasnetError):
 
 
 class PlanError(TasnetError):
-    """The mixtures asked for cannot be drawn from the utterances at hand."""
+    """The requested mixtures cannot be drawn from the utterances there are."""
 
 
 class DatasetError(TasnetError):
@@ -53,7 +53,7 @@ class CheckpointError(TasnetError):
 
 
 class ModelError(TasnetError):
-    """The settings describe a network that cannot be what they claim."""
+    """The settings of a network contradict each other, or the device that it should run on is not there."""
 
 
 class TrainingError(TasnetError):
@@ -69,11 +69,11 @@ class ScoreError(TasnetError):
 
 
 class WorkError(TasnetError):
-    """The work folder cannot be written, is full, or is used by another run."""
+    """The work folder cannot be written, is full, or is used by another run; or a worker process was killed."""
 
 
 class UsageError(TasnetError):
-    """An option of the command line is not of the form it must have."""
+    """A command-line option is not written as it should be."""
 
 
 def first_line(error: BaseException) -> str:

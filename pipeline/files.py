@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and what a killed process leaves of them."""
+"""Files that are written completely or not at all, and the temporary files that a killed process leaves."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pipeline.errors import WorkError
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed process was just writing below a folder: the temporary files of :func:`written_whole`."""
+    """Remove the temporary files that a killed process has left below a folder, those of :func:`written_whole`."""
     for path in folder.rglob(".*.tmp"):
         if is_temporary(path):
             path.unlink()
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is called as :func:`written_whole` calls what it is just writing: ``.NAME.PROCESS.tmp``."""
+    """Whether a file has the name of a temporary of :func:`written_whole`: ``.NAME.PROCESS.tmp``."""
     return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
 
 
@@ -33,10 +33,10 @@ def expand_user(path: str | Path) -> Path:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place, flushed to disk, when the block ends well.
+    """A temporary path beside ``path``; the file there replaces it, flushed to disk, when the block succeeds.
 
     Args:
-        path: the final name; its folder is made.
+        path: the final name; its folder is created.
 
     Raises:
         WorkError: when the folder cannot be written or the disk is full; nothing is left behind.
@@ -56,9 +56,9 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_quickly(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, without waiting for the disk: for files by the thousand that are recorded elsewhere.
+    """Write a file completely or not at all, without waiting for the disk: for the many files that a journal records.
 
-    A killed process leaves no half file; a power cut may.
+    A killed process leaves no half-written file; a power cut may.
 
     Raises:
         WorkError: when the folder cannot be written or the disk is full; nothing is left behind.
@@ -67,7 +67,7 @@ def write_quickly(path: Path, content: bytes) -> None:
     try:
         try:
             temporary.write_bytes(content)
-        except FileNotFoundError:  # only the first file of a folder misses it
+        except FileNotFoundError:  # only the first file of a folder has to create it
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(content)
         temporary.replace(path)

@@ -1,4 +1,4 @@
-"""Where and in which arithmetic torch computes: device, precision and threads are chosen here and nowhere else."""
+"""Where and in what precision torch computes: device, precision and threads are chosen here and nowhere else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Arithmetic of the matrix products; ``auto`` is bfloat16 where the device has instructions for it, not an emulation."""
+    """Precision of the matrix products; ``auto`` is bfloat16 where the device has instructions for it and need not emulate it."""
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
@@ -63,7 +63,7 @@ def device_name(device: torch.device) -> str:
 
 
 def cpu_name() -> str:
-    """The processor's name and the threads in use, for figures that depend on them."""
+    """The processor's name and the number of threads in use, for figures that depend on them."""
     threads = torch.get_num_threads()
     return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
@@ -89,14 +89,14 @@ def prepare(device: torch.device) -> None:
 
 
 def choose_loaders(num_workers: int | None, device: torch.device) -> int:
-    """Threads that make batches: one beside a CPU's training, which has use for every core itself, up to eight for a GPU."""
+    """Threads that make batches: one where a CPU trains, which needs every core itself, and up to eight for a GPU."""
     if num_workers is not None:
         return num_workers
     return max(1, min(8, worker_threads() - 1)) if device.type == "cuda" else 1
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for what the device still has to do; a clock read before this is wrong."""
+    """Wait until the device has finished; a clock that is read before this is wrong."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,4 +1,8 @@
-"""Work spread over forks of this process, which start at once, know all that it knows, and are sent nothing but numbers."""
+"""Work spread over forks of this process, which start at once, have all that it has in memory, and are sent only numbers.
+
+For :mod:`pipeline.compute.workers`. As a backend of joblib the same forks would be no simpler: joblib sends calls on as results
+come, however slowly they are taken, and asks for results every 10 ms from a thread beside this one.
+"""
 
 from __future__ import annotations
 
@@ -27,23 +31,26 @@ Result = TypeVar("Result")
 Outcome = tuple[Any, BaseException | None]
 """What a call returned, or what it raised."""
 
-KILLED = "a worker process was ended from outside, perhaps for want of memory; the same command continues, and -j 1 needs less"
+KILLED = (
+    "a worker process was killed from outside, perhaps because memory ran out; run the same command again to continue, "
+    "with -j 1 to need less of it"
+)
 
 _LARGEST_BLOCK, _MOST_FREE = 2**25, 2**28  # bytes that a fork keeps when they are freed
-_AHEAD = 2  # calls that a fork has before it, so that it never waits for the next
+_AHEAD = 2  # calls that a fork has been sent, so that it never waits for the next
 
 
 def can_fork() -> bool:
-    """Whether forks are sound here: on Linux, out of a process in which no other thread may hold a lock at that moment."""
+    """Whether forking is safe here: on Linux, and with no other thread that could hold a lock at that moment."""
     return sys.platform == "linux" and threading.active_count() == 1 and not multiprocessing.current_process().daemon
 
 
 @contextmanager
 def forked(function: Callable[[Argument], Result], arguments: Sequence[Argument], num_workers: int) -> Iterator[Iterator[Result]]:
-    """Call a function with every argument in so many forks; yields the results, in the order of the arguments.
+    """Call a function with every argument, in ``num_workers`` forks; yields an iterator over the results, in order.
 
-    The forks live as long as the block, and no longer than this process, however that ends. What a call raises is raised here in
-    its turn, after the results before it. Interrupts from the keyboard are this process's to take.
+    The forks live as long as the block, and no longer than this process, however it ends. What a call raises is raised here in
+    its turn, after the results before it. Only this process takes interrupts from the keyboard.
 
     Raises:
         WorkError: a fork was killed.
@@ -76,7 +83,7 @@ def _fork(function: Callable[..., Any], arguments: Sequence[Any], earlier: list[
 
 
 def _in_order(forks: dict[Connection, BaseProcess], num_calls: int) -> Iterator[Any]:
-    """Hand out the numbers of the calls; yield or raise what comes back, in their order."""
+    """Send the numbers of the calls; yield or raise what comes back, in their order."""
     numbers = iter(range(num_calls))
     outcomes: dict[int, Outcome] = {}
     for connection in [*forks] * _AHEAD:
@@ -100,7 +107,7 @@ def _ready(forks: Iterable[Connection]) -> list[Connection]:
 def _send_next(connection: Connection, numbers: Iterator[int]) -> None:
     number = next(numbers, None)
     if number is not None:
-        with suppress(OSError):  # it was killed: its end of the pipe says so when it is read
+        with suppress(OSError):  # it was killed, and reading from the pipe will say so
             connection.send(number)
 
 
@@ -117,11 +124,11 @@ def _work(
     master: int, function: Callable[[Any], Any], arguments: Sequence[Any], connection: Connection, parents: list[Connection]
 ) -> None:
     """Answer numbers with results until the parent closes the pipe."""
-    for other in parents:  # or this pipe would stay open when the parent closes it
+    for other in parents:  # or the pipes would stay open when the parent closes them
         other.close()
     end_with(master)
     gc.freeze()  # what came with the fork is never garbage here
-    # Signals come and go; asking the system for each costs a fifth of all time.
+    # Arrays come and go; asking the system for the memory of each costs a fifth of the time.
     keep_freed_memory(largest_block=_LARGEST_BLOCK, most_free=_MOST_FREE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -141,7 +148,7 @@ def _outcome(function: Callable[[Any], Any], argument: Any) -> Outcome:
 
 # ---------------------------------------------------------------------------------------------------------- in any worker
 def end_with(master: int) -> None:
-    """Let this worker end soon after the process it works for: when that is killed, nothing may go on writing behind its back."""
+    """Let this worker end soon after the process it works for: once that is killed, nothing may go on writing."""
     threading.Thread(target=_watch, args=(master,), daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""What torchrun tells a process that it has started, by environment variables; without torchrun there is one process."""
+"""What torchrun tells each process that it starts, in environment variables; without torchrun there is one process."""
 
 from __future__ import annotations
 

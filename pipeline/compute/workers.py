@@ -1,4 +1,7 @@
-"""Work spread over processes: one per core, each with one BLAS thread, results in order."""
+"""Work spread over processes: one per core, each with one BLAS thread, results in order.
+
+:func:`map_parallel` is the one door to it; who calls it need not know which kind of process does the work.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,10 @@ from pipeline.errors import WorkError
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-_AHEAD = 4  # calls per worker that are under way or wait, however slowly the results are taken
+_AHEAD = 4
+"""Calls per worker that are under way or waiting, however slowly the results are taken."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""What the numerical libraries of a fresh process take their number of threads from, before they are loaded."""
 
 
 def cpu_count() -> int:
@@ -102,24 +107,21 @@ def _from_fresh_processes(
             yield begun.popleft().result()
     except BrokenProcessPool as error:
         raise WorkError(KILLED) from error
-    except KeyboardInterrupt:
-        begun.clear()
-        executor.shutdown(kill_workers=True)
-        raise
     finally:
-        # What has begun may end, as it may be writing; nothing more is begun.
+        # What has begun may end, as it may be writing; nothing more is begun. After an interrupt too: loky's own way to kill
+        # workers leaves tracebacks of its threads.
         wait([future for future in begun if not future.cancel()])
 
 
 def _begin(master: int) -> None:
-    """In a fresh process: it ends with its master, who alone takes interrupts from the keyboard."""
+    """In a fresh process: end with the master, which alone takes interrupts from the keyboard."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(master)
 
 
 def _work(lock: WorkersLock | None, function: Callable[[Argument], Result], argument: Argument) -> Result:
-    """One call in a fresh process, on one thread."""
-    with held_by_worker(lock), threadpool_limits(1):
+    """One call in a fresh process."""
+    with held_by_worker(lock):
         return function(argument)
 
 

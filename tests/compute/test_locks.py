@@ -1,4 +1,4 @@
-"""Locks: who waits for whom, for how long, and what they are told."""
+"""Locks: who waits for whom, for how long, and with what message."""
 
 import errno
 import fcntl
@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,13 +57,13 @@ with locked(folder):
 def started(program: str, place: Path, *arguments: object) -> subprocess.Popen[bytes]:
     """Run a program that makes the file ``sign`` once it holds the lock."""
     (place / "program.py").write_text(program)
-    command = [sys.executable, place / "program.py", place / "stage", place / "sign", *map(str, arguments)]
+    command: list[Any] = [sys.executable, place / "program.py", place / "stage", place / "sign", *map(str, arguments)]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
     wait_until((place / "sign").exists, seen=process.poll)
     return process
 
 
-def test_who_waits_is_told_for_whom_and_goes_on_once_the_other_has_ended(
+def test_a_run_says_whom_it_waits_for_and_starts_once_the_other_has_ended(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     holder = started(HOLDER, tmp_path, 1.0)
@@ -73,7 +74,7 @@ def test_who_waits_is_told_for_whom_and_goes_on_once_the_other_has_ended(
     assert f"process {holder.pid} on {socket.gethostname()}, since 20" in caplog.messages[0]
 
 
-def test_a_lock_that_stays_held_is_one_line(tmp_path: Path) -> None:
+def test_a_lock_that_stays_held_is_a_one_line_error(tmp_path: Path) -> None:
     holder = started(HOLDER, tmp_path, 60)
     with (
         pytest.raises(WorkError, match=f"process {holder.pid} on .* wait for it to end and run the same command again"),
@@ -99,7 +100,7 @@ def test_nobody_writes_beside_a_worker_of_a_run_that_was_killed(
     assert caplog.messages == ["waiting for the workers of a killed run to end"]
 
 
-def test_a_worker_that_stays_is_one_line(tmp_path: Path) -> None:
+def test_a_worker_that_stays_is_a_one_line_error(tmp_path: Path) -> None:
     run = started(ORPHANED, tmp_path, "fork")
     os.kill(run.pid, signal.SIGKILL)
     run.wait(60)
@@ -160,7 +161,7 @@ def test_a_lock_of_another_machine_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "no JSON", "[]", "5", '"process host since"', '{"process": 1}'])
-def test_a_lock_that_nobody_signed_is_waited_for_all_the_same(tmp_path: Path, content: str) -> None:
+def test_an_unsigned_lock_is_waited_for_all_the_same(tmp_path: Path, content: str) -> None:
     path = tmp_path / ".stage.lock"
     path.write_text(content)
     with path.open("rb") as file:
@@ -171,13 +172,15 @@ def test_a_lock_that_nobody_signed_is_waited_for_all_the_same(tmp_path: Path, co
         pass
 
 
-def test_a_lock_that_was_removed_while_waiting_is_not_taken_for_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_was_removed_while_waiting_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / ".stage.lock"
-    take, removed = locks._take, []
+    take = locks._take
+    removed: list[Path] = []
 
     def take_and_remove(lock: int, operation: int, of: Path) -> bool:
         if not removed:
-            removed.append(path.unlink())
+            removed.append(path)
+            path.unlink()
         return take(lock, operation, of)
 
     monkeypatch.setattr(locks, "_take", take_and_remove)
@@ -213,7 +216,7 @@ def test_a_full_disk_does_not_keep_a_run_from_its_lock(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_a_file_system_without_locks_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 

@@ -35,13 +35,13 @@ if __name__ == "__main__":
 
 
 @contextmanager
-def working(place: Path, way: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+def working(place: Path, route: str) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     """A program that works with two workers, and their process ids."""
     (place / "program.py").write_text(PROGRAM)
     seen = place / "seen"
     seen.mkdir()
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    with process([sys.executable, place / "program.py", seen, way], env=environment, stderr=subprocess.PIPE) as running:
+    with process([sys.executable, place / "program.py", seen, route], env=environment, stderr=subprocess.PIPE) as running:
         wait_until(lambda: len(list(seen.iterdir())) >= 2, running=running)
         workers = [int(path.name) for path in seen.iterdir()]
         assert all(map(_is_alive, workers))
@@ -49,8 +49,8 @@ def working(place: Path, way: str) -> Iterator[tuple[subprocess.Popen[str], list
 
 
 @pytest.fixture(params=["forks", "joblib"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to processes, whatever else runs in this one."""
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both kinds of worker processes, whatever else runs in this one."""
     if request.param == "forks" and not sys.platform.startswith("linux"):
         pytest.skip("forks are for Linux")
     monkeypatch.setattr("pipeline.compute.workers.can_fork", lambda: request.param == "forks")
@@ -74,20 +74,20 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs L
 
 
 @needs_proc
-def test_workers_end_with_the_process_they_work_for(tmp_path: Path, way: str) -> None:
-    with working(tmp_path, way) as (running, workers):
+def test_workers_end_with_the_process_they_work_for(tmp_path: Path, route: str) -> None:
+    with working(tmp_path, route) as (running, workers):
         os.kill(running.pid, signal.SIGKILL)
         wait_until(lambda: not any(map(_is_alive, workers)), seen=lambda: [pid for pid in workers if _is_alive(pid)])
 
 
 @needs_proc
-def test_ctrl_c_is_the_masters(tmp_path: Path, way: str) -> None:
+def test_ctrl_c_is_for_the_master_alone(tmp_path: Path, route: str) -> None:
     """The keyboard interrupts the whole group; only the master says so, and nobody stays."""
-    with working(tmp_path, way) as (running, workers):
+    with working(tmp_path, route) as (running, workers):
         os.killpg(running.pid, signal.SIGINT)
         said = running.communicate(timeout=60)[1]
         assert running.returncode == -signal.SIGINT
-        assert said.splitlines()[-1] == "KeyboardInterrupt"
+        assert said.splitlines()[-1] == "KeyboardInterrupt", said
         assert said.count("KeyboardInterrupt") == 1
         wait_until(lambda: not any(map(_is_alive, workers)))
 
@@ -100,7 +100,7 @@ def _mostly_fails(folder: Path, number: int) -> int:
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_after_a_failure_nothing_more_is_begun_and_what_was_done_is_kept(tmp_path: Path, num_workers: int) -> None:
+def test_after_a_failure_nothing_more_is_begun_and_earlier_results_are_kept(tmp_path: Path, num_workers: int) -> None:
     done: list[int] = []
     with pytest.raises(WorkError, match="20 fails"):
         done.extend(map_parallel(partial(_mostly_fails, tmp_path), range(1000), num_workers=num_workers))
@@ -112,7 +112,7 @@ def test_after_a_failure_nothing_more_is_begun_and_what_was_done_is_kept(tmp_pat
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_whoever_takes_no_more_results_is_left_in_peace(num_workers: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_closing_the_results_early_is_quiet(num_workers: int, capfd: pytest.CaptureFixture[str]) -> None:
     results = map_parallel(abs, range(10_000), num_workers=num_workers)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     results.close()  # type: ignore[attr-defined]
@@ -124,8 +124,8 @@ def _is_killed(number: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_worker_that_is_killed_is_one_line() -> None:
-    with pytest.raises(WorkError, match="ended from outside"):
+def test_a_killed_worker_is_a_one_line_error() -> None:
+    with pytest.raises(WorkError, match="killed from outside"):
         list(map_parallel(_is_killed, range(4), num_workers=2))
     assert list(map_parallel(abs, range(-3, 0), num_workers=2)) == [3, 2, 1]
 
@@ -134,7 +134,7 @@ def _raises(number: int) -> None:
     raise ZeroDivisionError(f"of {number}")
 
 
-def test_an_error_of_ours_keeps_its_kind_and_its_traceback() -> None:
+def test_an_unexpected_error_keeps_its_type_and_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         list(map_parallel(_raises, range(4), num_workers=2))
     assert "_raises" in "".join(traceback.format_exception(caught.value))
@@ -144,11 +144,11 @@ def _long(number: int) -> bytes:
     return bytes([number]) * 3_000_000
 
 
-def test_results_larger_than_a_pipe_holds() -> None:
+def test_results_may_be_larger_than_a_pipe_holds() -> None:
     assert all(result == _long(k) for k, result in enumerate(map_parallel(_long, range(30), num_workers=3)))
 
 
-def test_a_call_that_takes_long_holds_nobody_up() -> None:
+def test_a_slow_call_does_not_change_the_order() -> None:
     assert list(map_parallel(_sleepy, range(12), num_workers=2)) == list(range(12))
 
 
@@ -162,7 +162,7 @@ def _leaves_a_trace(folder: Path, number: int) -> int:
     return number
 
 
-def test_whoever_takes_results_slowly_finds_few_of_them_waiting(tmp_path: Path) -> None:
+def test_only_a_few_calls_are_worked_ahead_of_a_slow_caller(tmp_path: Path) -> None:
     """Results that pile up would cost memory."""
     results = map_parallel(partial(_leaves_a_trace, tmp_path), range(1000), num_workers=2)
     for _ in range(5):
