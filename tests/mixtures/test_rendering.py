@@ -4,9 +4,13 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -21,8 +25,11 @@ from pipeline.mixtures.rendering import FILES, check_inputs, render
 from pipeline.mixtures.shards import Shard
 from pipeline.recipe.schema import Mix
 from pipeline.tables import MIXTURES, read_table
-from tests.mixtures.small_corpus import RATE, digests, inputs_of, plan_settings
-from tests.waiting import process, wait_until
+from tests.mixtures.small_corpus import RATE, Corpus, digests, inputs_of, plan_settings
+from tests.waiting import PATIENCE_SECONDS, wait_until
+
+Dataset = tuple[Path, pd.DataFrame]
+"""The folder of a rendered dataset, and its plan."""
 
 
 @pytest.fixture(scope="module")
@@ -222,39 +229,67 @@ def test_damage_found_on_the_way_is_one_line_and_can_be_mended(corpus, tmp_path,
 
 
 # ------------------------------------------------------------------------------------------------------ kills and resumes
-@pytest.mark.parametrize(("num_workers", "kills"), [(1, (1, 10, 20)), (2, (10,))])
-def test_killed_again_and_again_it_ends_with_the_same_bytes(corpus, dataset, tmp_path, num_workers, kills):
+PROGRAM = """
+import sys, time
+from pathlib import Path
+import pandas as pd
+from pipeline.mixtures import rendering
+from tests.mixtures.small_corpus import inputs_of
+
+plan, manifest, root, out, num_workers = sys.argv[1:]
+rendering._CHUNK, write = 1, rendering.write_audio
+
+def slowly(*arguments):
+    time.sleep(0.03)
+    return write(*arguments)
+
+rendering.write_audio = slowly
+inputs = inputs_of("random", Path(root))
+rendering.render(pd.read_pickle(plan), pd.read_pickle(manifest), inputs, Path(out), num_workers=int(num_workers))
+"""
+
+
+@pytest.mark.parametrize(("num_workers", "kills"), [(1, (1, 4, 8)), (2, (4,))])
+def test_killed_again_and_again_it_keeps_what_is_done_and_ends_with_the_same_bytes(
+    corpus: Corpus, dataset: Dataset, tmp_path: Path, num_workers: int, kills: tuple[int, ...]
+) -> None:
+    """Each number is that of mixtures in the journal at the next kill."""
     root, manifest = corpus
     folder, plan = dataset
     plan.to_pickle(tmp_path / "plan.pkl")
     manifest.to_pickle(tmp_path / "manifest.pkl")
     out = tmp_path / "out"
-    program = (
-        "import time, pandas as pd, pipeline.mixtures.rendering as r; from pathlib import Path\n"
-        "from tests.mixtures.small_corpus import inputs_of\n"
-        "r._CHUNK = 1; real = r.write_audio\n"
-        "def slow(*a): time.sleep(0.01); return real(*a)\n"
-        "r.write_audio = slow\n"
-        f"r.render(pd.read_pickle({str(tmp_path / 'plan.pkl')!r}), pd.read_pickle({str(tmp_path / 'manifest.pkl')!r}),"
-        f" inputs_of('random', Path({str(root)!r})), Path({str(out)!r}), num_workers={num_workers})\n"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for already in kills:
-        with process([sys.executable, "-c", program], env=environment) as running:
-            wait_until(lambda already=already: len(list(out.rglob("*.wav"))) >= already, running=running, seconds=200)
-            os.killpg(running.pid, signal.SIGKILL)
+    arguments = [tmp_path / "plan.pkl", tmp_path / "manifest.pkl", root, out, num_workers]
+    for num_done in kills:
+        running = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            cwd=Path(__file__).parents[2],
+            start_new_session=True,
+        )
+        try:
+            wait_until(
+                lambda running=running, num_done=num_done: running.poll() is not None or len(_journalled(out)) >= num_done,
+                seen=lambda: f"{len(_journalled(out))} mixtures in the journal",
+            )
+            assert running.poll() is None, "it ended before it could be killed"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+            running.wait(timeout=PATIENCE_SECONDS)
         assert not (out / "mixtures.csv").exists()
-    kept = {path: path.stat().st_mtime_ns for path in _journalled(out)}
-    assert kept or num_workers > 1
+    kept = {path: path.stat().st_mtime_ns for files in _journalled(out) for path in files}
+    assert len(kept) >= 3 * kills[-1], "a mixture in the journal is three files, and none of them was lost by the kill"
     render(plan, manifest, inputs_of("random", root), out, num_workers=num_workers)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert digests(out) == digests(folder)
 
 
-def _journalled(out):
-    """The files of mixtures that the journal counts as written; the kill may have cut its last line."""
-    lines = (out / "journal.jsonl").read_text().split("\n")[1:-1]
-    return [out / file["path"] for line in lines for file in json.loads(line)["files"]]
+def _journalled(out: Path) -> list[list[Path]]:
+    """The files of every mixture that the journal counts as written; a kill may have cut its last line."""
+    journal = out / "journal.jsonl"
+    lines = journal.read_text().split("\n")[1:-1] if journal.exists() else []
+    return [[out / file["path"] for file in json.loads(line)["files"]] for line in lines]
 
 
 def test_files_lost_after_the_journal_knew_them_are_made_again(corpus, dataset, tmp_path):
