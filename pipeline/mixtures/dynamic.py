@@ -1,4 +1,4 @@
-"""What mixing on the fly asks of a kind of dataset: how noise lies under speech. Levels and overlap are the sampler's."""
+"""What mixing on the fly needs from a kind of dataset: how noise is added. Levels and overlap come from the sampler."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class SpeechCuts:
 
 
 NoiseRule = Callable[[SpeechCuts, Utterance, Random], tuple[Signal, Signal]]
-"""Mixes speech with a noise that is as long: the sources [source, time] and the noise [time], at their levels and by one scale.
-The third argument draws the noise's level."""
+"""Mixes speech with a noise of the same length; returns the sources [source, time] and the noise [time] at their levels, by one
+common scale. The third argument draws the noise's level."""
 
 
 def uniform(limits: tuple[float, float], keyed: Random) -> float:
-    """A number between two limits, all equally likely."""
+    """Draw a number between two limits, all equally likely."""
     low, high = limits
     return low + (high - low) * keyed.random()

@@ -1,4 +1,4 @@
-"""How much audio a plan stands for, from the lengths in the manifest alone: mixtures, hours, files, bytes."""
+"""How much audio a plan makes, from the lengths in the manifest alone: mixtures, hours, files, bytes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ BYTES_PER_SAMPLE = {"pcm16": 2, "float32": 4, "flac": 2}
 BLOCK_BYTES = 4096
 """Of the usual file systems."""
 RECORD_BYTES = 1024
-"""About what the journal and the tables say of each file, all together."""
+"""About how much the journal and the tables say about each file, all together."""
 
 Size = TypeVar("Size", int, "pd.Series[int]")
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What rendering writes; for FLAC the bytes are those of 16-bit wav, which it stays below."""
+    """What rendering writes; for FLAC the bytes are those of 16-bit wav, an upper bound."""
 
     num_mixtures: int
     num_files: int
     num_bytes: int
     seconds: float
     disk_bytes: int
-    """What a disk must have room for: files in whole blocks, and the tables and records about them."""
+    """The room it takes on a disk: files in whole blocks, and the tables and records about them."""
 
 
 def footprint(plan: pd.DataFrame, manifest: pd.DataFrame, mix: Mix) -> Footprint:
@@ -67,7 +67,7 @@ def _of_variant(rows: pd.DataFrame, variant: Variant, mix: Mix) -> Footprint:
 
 
 def in_blocks(num_bytes: Size) -> Size:
-    """What a file of so many bytes takes from a disk."""
+    """The room that a file of ``num_bytes`` takes on a disk."""
     return -(-num_bytes // BLOCK_BYTES) * BLOCK_BYTES
 
 
@@ -76,7 +76,7 @@ def require_room(folder: Path, num_bytes: int) -> None:
     free = free_bytes(folder)
     if num_bytes > free:
         raise WorkError(
-            f"{folder}: {num_bytes / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; make room or choose another --work"
+            f"{folder}: needs {num_bytes / 1e9:.1f} GB and has {free / 1e9:.1f} GB free; make room or choose another --work"
         )
 
 
@@ -87,5 +87,5 @@ def free_bytes(folder: Path) -> int:
 
 
 def written_bytes(folder: Path) -> int:
-    """What the files of an interrupted run take from the disk already."""
+    """The room that the files of an interrupted run take already."""
     return sum(in_blocks(path.stat().st_size) for path in folder.rglob("*") if path.is_file())

@@ -74,7 +74,7 @@ def export_dataset(mixtures: pd.DataFrame, dataset_dir: Path, out: Path, *, to: 
 
     Args:
         mixtures: a table of ``tables.MIXTURES``.
-        dataset_dir: where the dataset lies, or will lie: absolute paths begin with it.
+        dataset_dir: where the dataset is, or will be: absolute paths begin with it.
         out: folder for the lists.
         to: a key of ``EXPORTERS``, or ``librimix``.
 
@@ -88,7 +88,7 @@ def export_dataset(mixtures: pd.DataFrame, dataset_dir: Path, out: Path, *, to: 
     if to == "librimix":
         return librimix_tables(dataset_dir, out)
     if to not in EXPORTERS:
-        raise DatasetError(f"{to}: no such format; there are {', '.join(EXPORTERS)} and librimix")
+        raise DatasetError(f"{to}: no such format; choose from {', '.join(EXPORTERS)} and librimix")
     listed = list_mixtures(mixtures, dataset_dir)
     written = []
     for split in SPLITS:
@@ -108,7 +108,7 @@ def librimix_tables(dataset_dir: Path, out: Path) -> list[Path]:
     """
     tables = sorted(dataset_dir.glob("Libri*Mix/*/*/metadata/m*.csv"))
     if not tables:
-        raise DatasetError(f"{dataset_dir}: holds no Libri2Mix/…/metadata/mixture_*.csv; only LibriMix trees have them")
+        raise DatasetError(f"{dataset_dir}: has no Libri2Mix/…/metadata/mixture_*.csv; only LibriMix trees have them")
     root = dataset_dir.absolute()
     for path in tables:
         # As text, so that every number stays as it is.
@@ -128,7 +128,9 @@ def list_mixtures(mixtures: pd.DataFrame, dataset_dir: Path) -> list[ListedMixtu
     """
     counts = sorted(mixtures["num_sources"].unique())
     if len(counts) > 1:
-        raise DatasetError(f"{dataset_dir}: mixes {' and '.join(map(str, counts))} sources; other toolkits want one number")
+        raise DatasetError(
+            f"{dataset_dir}: has mixtures of {' and '.join(map(str, counts))} sources; other toolkits need one number"
+        )
     root = dataset_dir.absolute()
     return [_listed(row, root) for row in mixtures.to_dict("records")]
 
@@ -185,14 +187,14 @@ def _speechbrain_row(mixture: ListedMixture) -> list[object]:
 
 # ----------------------------------------------------------------------------------------------------------------- Kaldi
 def kaldi(split: str, mixtures: Sequence[ListedMixture]) -> Iterator[TextFile]:
-    """A Kaldi data folder as ESPnet's enhancement recipes want it; every mixture counts as a speaker of its own.
+    """A Kaldi data folder for ESPnet's enhancement recipes; every mixture counts as a speaker of its own.
 
     Raises:
-        DatasetError: a name with a blank, which ends a name in Kaldi's files.
+        DatasetError: a name has a space, which separates columns in Kaldi's files.
     """
     blanks = [mixture.mixture_id for mixture in mixtures if len(mixture.mixture_id.split()) != 1]
     if blanks:
-        raise DatasetError(f"{blanks[0]!r}: Kaldi's lists cannot hold names with blanks; rename the utterances and mix again")
+        raise DatasetError(f"{blanks[0]!r}: Kaldi's lists cannot have names with spaces; rename the utterances and mix again")
     ordered = sorted(mixtures, key=lambda mixture: mixture.mixture_id.encode())
     names = [mixture.mixture_id for mixture in ordered]
     for name, paths in _columns(ordered).items():

@@ -39,7 +39,7 @@ def pack_mixtures(
     """Pack the rendered mixtures of a split into one shard: [1 + source, time], the mixture first.
 
     Args:
-        dataset_dir: where ``mixtures.csv`` lies.
+        dataset_dir: the folder with ``mixtures.csv``.
         mixtures: its table.
         split: train, valid or test.
         path: of the shard.
@@ -78,12 +78,12 @@ def pack_planned(
     *,
     num_workers: int | None = None,
 ) -> None:
-    """Pack the mixtures of a split straight from the plan: what :func:`pack_mixtures` would read of them rendered, bit for bit.
+    """Pack the mixtures of a split straight from the plan, bit for bit as :func:`pack_mixtures` would from rendered files.
 
     Args:
         plan: see ``tables.PLAN``.
         manifest: see ``tables.MANIFEST``, with every utterance of the split.
-        inputs: where the corpora lie; of its rates, modes and types the first are packed.
+        inputs: where the corpora are; the first of its rates, modes and types is packed.
         split: train, valid or test.
         path: of the shard.
         num_workers: processes.
@@ -150,7 +150,7 @@ def pack_utterances(
         level: the plan's level rule; every utterance's level and peak stand beside it.
         min_seconds: shorter utterances are left out.
         channel: of files with several.
-        with_loudness: also keep each utterance's loudness [LUFS] as ``lufs``: noise is levelled against it.
+        with_loudness: also store each utterance's loudness [LUFS] as ``lufs``, which noise is levelled against.
         num_workers: processes.
 
     Raises:

@@ -1,9 +1,9 @@
-"""Plans become audio: every file written whole, resumable at the mixture, the same bytes for any number of workers.
+"""Renders plans to audio: files are written whole, work resumes at the mixture, and any number of workers gives the same bytes.
 
 dataset/2speakers/… or dataset/Libri2Mix/…    the published trees: see ``renderers``
-dataset/mixtures.csv                          written last: with it the dataset is whole
+dataset/mixtures.csv                          written last: with it the dataset is complete
 dataset/files.csv                             length, peak and checksum of every file
-dataset/journal.jsonl                         what is already there, while it is being made
+dataset/journal.jsonl                         what has been written so far, mixture by mixture
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _HEADER_CHUNK = 2048  # headers take microseconds
 
 # ---------------------------------------------------------------------------------------------------------------- inputs
 def check_inputs(plan: pd.DataFrame, manifest: pd.DataFrame, inputs: Inputs, *, num_workers: int | None = None) -> None:
-    """Look at the header of every file a plan needs, before anything is written.
+    """Read the header of every file a plan needs, before anything is written.
 
     Args:
         plan: see ``tables.PLAN``.
@@ -115,17 +115,17 @@ def _check_header(path: Path, sample_rate: int, channel: int | None, num_samples
     choose_channel(path, header, channel)
     if header.sample_rate < sample_rate:
         raise AudioError(
-            f"{path}: is sampled at {header.sample_rate} Hz, below the mixtures' {sample_rate} Hz; lower mix.sample_rate"
+            f"{path}: its sample rate of {header.sample_rate} Hz is below the mixtures' {sample_rate} Hz; lower mix.sample_rate"
         )
     if header.num_samples != num_samples:
-        raise AudioError(f"{path}: has {header.num_samples} samples where the manifest says {num_samples}; scan the corpus anew")
+        raise AudioError(f"{path}: has {header.num_samples} samples, and the manifest says {num_samples}; scan the corpus again")
 
 
 # ------------------------------------------------------------------------------------------------------------- rendering
 def render(
     plan: pd.DataFrame, manifest: pd.DataFrame, inputs: Inputs, dataset_dir: Path, *, num_workers: int | None = None
 ) -> pd.DataFrame:
-    """Write every mixture of a plan, or what an interrupted call has left to write; a whole dataset is left as it is.
+    """Write every mixture of a plan, or those that an interrupted call did not get to; a complete dataset stays as it is.
 
     Args:
         plan: see ``tables.PLAN``.
@@ -138,7 +138,7 @@ def render(
         The table of mixtures, as ``mixtures.csv`` holds it.
 
     Raises:
-        AudioError: an utterance turns out damaged or silent; what is written so far stays, and the next call resumes from it.
+        AudioError: an utterance is damaged or silent; what is written so far stays, and the next call resumes from it.
         DatasetError: the folder holds an unfinished dataset of another plan.
         PlanError: plan, manifest and inputs do not belong together.
         WorkError: the folder cannot be written, or the disk is full.
@@ -178,7 +178,7 @@ def _check_modes(mixtures: Sequence[PlannedMixture], mix: Mix) -> None:
     late = [mixture.mixture_id for mixture in mixtures if any(source.start_seconds > 0 for source in mixture.sources)]
     if late and any(variant.mode == "min" for variant in mix.variants):
         raise PlanError(
-            f"{len(late)} mixtures have speech that begins late (first {late[0]}), which mode 'min' may cut; use 'max'"
+            f"{len(late)} mixtures have speech that begins late (first {late[0]}), which mode 'min' may cut off; use 'max'"
         )
 
 
@@ -193,7 +193,7 @@ def _identity(mixtures: Sequence[PlannedMixture], inputs: Inputs) -> str:
 def _write_all(
     mixtures: Sequence[PlannedMixture], inputs: Inputs, dataset_dir: Path, journal: Journal, num_workers: int | None
 ) -> Iterable[list[Entry]]:
-    """Render and write mixtures in parallel; yields what the journal will say of them, in order."""
+    """Render and write mixtures in parallel; yields their journal entries, in order."""
     session = uuid.uuid4().hex
     write = partial(_write_chunk, session, inputs, dataset_dir, journal.entry)
     try:
@@ -222,7 +222,7 @@ def _write_mixture(renderer: Renderer, mixture: PlannedMixture, inputs: Inputs, 
 
 
 def write_file(file: AudioFile, dataset_dir: Path, mix: Mix) -> Record:
-    """Write one file; returns what ``files.csv`` says of it, and its size."""
+    """Write one file; returns its row of ``files.csv``, and its size."""
     num_bytes = write_audio(dataset_dir / file.path, file.samples, file.sample_rate, mix.encoding)
     return {
         "path": file.path,

@@ -32,7 +32,7 @@ class Signal:
     samples: npt.NDArray[Any]
     """[row, time]: the mixture and its sources, or one utterance."""
     facts: Mapping[str, float | str] = field(default_factory=dict)
-    """Numbers and words kept beside it, such as the level."""
+    """Numbers and text stored with it, such as its level."""
 
 
 def write_shard(path: Path, signals: Iterable[Signal], *, sample_rate: int, dtype: npt.DTypeLike) -> None:
@@ -124,7 +124,7 @@ def _read_footer(path: Path) -> tuple[dict[str, Any], int]:
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file") from None
     except (OSError, ValueError, struct.error) as error:
-        raise DatasetError(f"{path}: is no whole packed file ({error}); remove it and run again") from None
+        raise DatasetError(f"{path}: is not a complete packed file ({error}); remove it and run again") from None
     if magic != MAGIC:
-        raise DatasetError(f"{path}: is not one of our packed files")
+        raise DatasetError(f"{path}: is not a packed file of this project; remove it and run again")
     return footer, position

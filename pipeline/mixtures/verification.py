@@ -76,7 +76,7 @@ def repair(dataset_dir: Path, findings: Sequence[Finding], generate: Callable[[]
     Args:
         dataset_dir: of the dataset.
         findings: of :func:`verify`.
-        generate: renders the dataset's own plan into the same folder; it resumes, so it makes only what the journal lacks.
+        generate: renders the dataset's own plan into the same folder; it makes only what the journal does not have.
 
     Returns:
         What is left: files that the dataset did not make.
@@ -135,7 +135,7 @@ def _read_stored(path: Path) -> npt.NDArray[Any]:
 
 
 def _difference(path: Path, file: Record, samples: npt.NDArray[Any]) -> str:
-    """How a file differs from its record, in words; empty where it does not."""
+    """How a file differs from its record; empty where it does not."""
     rate = read_header(path).sample_rate
     if rate != file["sample_rate"]:
         return f"is sampled at {rate} Hz instead of {file['sample_rate']} Hz"
@@ -143,7 +143,7 @@ def _difference(path: Path, file: Record, samples: npt.NDArray[Any]) -> str:
         return f"has {len(samples)} samples instead of {file['num_samples']}"
     if stored_peak(samples) != file["peak"]:
         return f"has a peak of {stored_peak(samples):.5f} instead of {file['peak']:.5f}"
-    return "" if samples_digest(samples) == file["sha256"] else "holds other samples than were written (SHA-256 differs)"
+    return "" if samples_digest(samples) == file["sha256"] else "has other samples than were written (SHA-256 differs)"
 
 
 def _sum_findings(record: Record, signals: dict[str, npt.NDArray[Any]]) -> list[Finding]:
@@ -167,7 +167,7 @@ def _parts_of(row: Record) -> list[str]:
 
 
 def sum_excess(mixture: npt.NDArray[Any], parts: Sequence[npt.NDArray[Any]]) -> float:
-    """How far a stored mixture [time] is from the sum of its stored parts, beyond what rounding each of them allows.
+    """How far a stored mixture [time] is from the sum of its stored parts, beyond what rounding explains.
 
     Every 16-bit file is off by at most half a step where values are rounded, and by less than one where they are rounded down, so
     the sum of n parts is less than n steps off. Samples clipped at full scale are left out.

@@ -156,7 +156,7 @@ def test_lint_looks_at_recipes_and_at_lists(place: Path) -> None:
     (place / "mix_2_spk_tt.txt").write_text("a/1.wav 1 a/2.wav -1 \n")
     doubtful = tasnet("lint", ".", cwd=place)
     assert doubtful.returncode == 1
-    assert doubtful.stdout == "mix_2_spk_tt.txt: split tt: one speaker more than once in 1 of 1 mixtures (line 1)\n"
+    assert doubtful.stdout == "mix_2_spk_tt.txt: split tt: the same speaker more than once in 1 of 1 mixtures (line 1)\n"
     assert tasnet("lint", "speech", cwd=place).returncode == 2
 
 
@@ -164,7 +164,7 @@ def test_check_counts_what_mixing_writes_and_names_what_is_doubtful(place: Path)
     # Two speakers with one utterance each make every mixture of a split the same.
     arguments = ("tiny.toml", "--corpus", "folder=speech", "-j", "1", "--set", "plan.num_mixtures.valid=9")
     said = tasnet("check", *arguments, cwd=place, check=True).stdout
-    assert re.search(r"warning   split valid: the utterances of another mixture again in \d of 9", said)
+    assert re.search(r"warning   split valid: the same utterances as another mixture in \d of 9", said)
     tasnet("run", *arguments, "mix", cwd=place, check=True)
     sizes = [path.stat().st_size for path in (place / "work").rglob("*.wav")]
     assert f"disk      {len(sizes)} files, {sum(sizes):,} bytes" in said

@@ -163,9 +163,9 @@ def test_noise_is_listed_like_a_source(dataset, tmp_path):
 
 def test_faults(dataset, tmp_path):
     table, folder = dataset
-    with pytest.raises(DatasetError, match="nemo: no such format; there are asteroid-json"):
+    with pytest.raises(DatasetError, match="nemo: no such format; choose from asteroid-json"):
         export_dataset(table, folder, tmp_path, to="nemo")
-    with pytest.raises(DatasetError, match="names with blanks"):
+    with pytest.raises(DatasetError, match="names with spaces"):
         export_dataset(table.assign(mixture_id="a b"), folder, tmp_path, to="kaldi")
-    with pytest.raises(DatasetError, match="mixes 2 and 3 sources"):
+    with pytest.raises(DatasetError, match="mixtures of 2 and 3 sources"):
         export_dataset(table.assign(num_sources=[2, 2, 2, 3, 3, 3]), folder, tmp_path, to="kaldi")

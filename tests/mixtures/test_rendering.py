@@ -178,7 +178,7 @@ def test_every_bad_input_is_named_at_once_and_nothing_is_written(corpus, tmp_pat
 def test_a_plan_of_another_corpus_is_refused(corpus):
     root, manifest = corpus
     plan = draw_plan(manifest, plan_settings(), seed=0)
-    with pytest.raises(PlanError, match="that the manifest lacks"):
+    with pytest.raises(PlanError, match="the manifest does not have"):
         check_inputs(plan, manifest[manifest["split"] != "test"], inputs_of("random", root), num_workers=1)
 
 

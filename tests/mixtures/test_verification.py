@@ -50,7 +50,7 @@ DAMAGES = {
     "damaged or no audio file": lambda path: path.write_bytes(b"RIFF"),
     "cut short|instead of|damaged": lambda path: path.write_bytes(path.read_bytes()[:-100]),
     "samples instead of": lambda path: _rewrite(path, lambda samples: samples[:-1]),
-    "holds other samples": lambda path: _rewrite(path, _one_step),
+    "has other samples": lambda path: _rewrite(path, _one_step),
     "has a peak of": lambda path: _rewrite(path, lambda samples: samples / 2),
     "sampled at 16000 Hz instead of 8000": lambda path: write_audio(path, read_audio(path)[0], 16000),
 }

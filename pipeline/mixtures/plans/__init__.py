@@ -1,1 +1,1 @@
-"""Plans: which utterances make up which mixture, at which levels; read from published lists or drawn anew."""
+"""Plans: which utterances make up which mixture, at which levels; read from published lists, or drawn."""

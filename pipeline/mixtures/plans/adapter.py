@@ -45,7 +45,7 @@ class Adapter(Generic[Settings]):
     needs_noise = False
     """Whether none of its mixtures can be drawn without a noise corpus."""
     noise_rule: NoiseRule | None = None
-    """How noise lies under speech that is mixed on the fly; None for kinds without noise."""
+    """How noise is added to speech that is mixed on the fly; None for kinds without noise."""
 
     # ------------------------------------------------------------------------------------------------------------ drawing
     def needs_audio(self, plan: Settings) -> bool:

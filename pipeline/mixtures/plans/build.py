@@ -37,7 +37,7 @@ def inputs_of(recipe: Recipe, roots: Roots) -> Inputs:
 
 
 def noise_rule_of(recipe: Recipe) -> NoiseRule | None:
-    """How noise lies under speech that is mixed on the fly; None for kinds without noise."""
+    """How noise is added to speech that is mixed on the fly; None for kinds without noise."""
     return _adapter(recipe).noise_rule
 
 
@@ -88,7 +88,7 @@ def is_published(recipe: Recipe) -> bool:
 
 
 def lists_of(recipe: Recipe) -> str | None:
-    """The name under which the published lists are looked for, such as ``wsj0mix``; None for drawn plans."""
+    """The name of the published lists among the inputs, such as ``wsj0mix``; None for drawn plans."""
     return recipe.plan.kind if is_published(recipe) else None
 
 

@@ -1,7 +1,7 @@
-"""Mixtures drawn anew from any manifest: speakers first, then each speaker's least used utterance, then levels.
+"""Mixtures drawn from any manifest: speakers first, then each speaker's least used utterance, then levels.
 
-Every draw has its own random numbers, keyed by what it is for ("seed/split/index"), so a plan depends on neither the order of the
-corpus listing nor the number of workers, and a longer plan begins with the shorter one.
+Every draw has its own random numbers, keyed by its purpose ("seed/split/index"). So a plan does not depend on the order of the
+corpus listing or the number of workers, and a longer plan begins with the shorter one.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ def usable_utterances(manifest: pd.DataFrame, plan: RandomPlan, split: str) -> l
         longest = f", the longest {seconds.max():.2f} s" if len(here) else ""
         raise PlanError(
             f"split {split}: mixtures of {plan.num_sources} need {plan.num_sources} speakers with an utterance of at least "
-            f"{plan.min_seconds:g} s, and {len(by_speaker)} of its {here['speaker_id'].nunique()} speakers have one "
+            f"{plan.min_seconds:g} s, and only {len(by_speaker)} of its {here['speaker_id'].nunique()} speakers have one "
             f"({len(here)} utterances{longest}); add speech or lower plan.min_seconds"
         )
     return by_speaker
 
 
 def _draw_split(by_speaker: Sequence[Sequence[str]], plan: RandomPlan, *, split: str, seed: int) -> list[Draw]:
-    """The mixtures of one split; no set of utterances comes twice unless the split has little else to offer."""
+    """The mixtures of one split; no set of utterances comes twice unless the split has hardly any other."""
     uses = {utterance: 0 for speaker in by_speaker for utterance in speaker}
     seen: set[frozenset[str]] = set()
     draws = []
@@ -190,7 +190,7 @@ def safe_name(whole: str) -> str:
 
 
 def unique_id(name: str, taken: set[str]) -> str:
-    """The name, or the first of name_2, name_3, … that is not taken (letter case aside); it is then."""
+    """Return the name, or the first of name_2, name_3, … that is not taken (ignoring case), and mark it as taken."""
     candidate, count = name, 1
     while candidate.casefold() in taken:
         count += 1
@@ -222,7 +222,7 @@ class MixtureSampler:
         self.seed = seed
 
     def draw(self, epoch: int, index: int) -> Draw:
-        """The mixture at one place of one epoch: equal arguments, equal mixture, whoever asks and in whatever order."""
+        """Draw the mixture at one place of one epoch; it depends on nothing but the arguments and the seed."""
         keyed = self.keyed(epoch, index, "mixture")
         chosen = [self.utterances[k] for k in _distinct(len(self.utterances), self.num_sources, keyed)]
         utterances = tuple(ids[int(keyed.random() * len(ids))] for ids in chosen)
@@ -233,5 +233,5 @@ class MixtureSampler:
         )
 
     def keyed(self, epoch: int, index: int, purpose: str) -> random.Random:
-        """Random numbers of one place of one epoch for one purpose, independent of every other."""
+        """Random numbers for one purpose at one place of one epoch, independent of all others."""
         return random.Random(f"{self.seed}/{self.split}/{epoch}/{index}/{purpose}")

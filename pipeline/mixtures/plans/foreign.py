@@ -1,4 +1,4 @@
-"""Lists of mixtures that anybody made, in MERL's or LibriMix's format, read for the lint: no audio need be there.
+"""Lists of mixtures by anybody, in MERL's or LibriMix's format, read to be linted; no audio is needed.
 
 mix_2_spk_tr.txt                   MERL's: see ``wsj0mix``; any number of speakers
 libri2mix_train-clean-100.csv      LibriMix's: see ``librimix``; its ``…_info.csv`` beside it says who speaks
@@ -29,10 +29,10 @@ Read = TypeVar("Read")
 
 
 def read_families(target: Path) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """The lists in a file or below a folder, those of one format and number of speakers together.
+    """Read the lists in a file or below a folder, those of one format and number of speakers together.
 
     Yields:
-        What they are called in messages; their rows (``split, mixture_id, source, utterance_id``: an utterance is called by its
+        What to call them in messages; their rows (``split, mixture_id, source, utterance_id``: an utterance is called by its
         path, a split as :func:`split_name` says); and the speakers (``utterance_id, speaker_id``).
 
     Raises:
@@ -60,15 +60,15 @@ def _family_name(path: Path, num_sources: int) -> str:
 
 
 def _readable(path: Path, read: Callable[[Path], Read]) -> Read:
-    """What ``read`` makes of a file; in one line what is wrong with it otherwise."""
+    """What ``read`` makes of a file; an error of one line where it cannot."""
     try:
         return read(path)
     except (OSError, ValueError) as error:
-        raise PlanError(f"{path}: not a readable list of mixtures ({error})") from error
+        raise PlanError(f"{path}: cannot be read as a list of mixtures ({error})") from error
 
 
 def split_name(path: Path) -> str:
-    """What a list's split is called by the list's name: ``tr``, ``train-clean-100``; else its whole name."""
+    """The split in a list's name, such as ``tr`` or ``train-clean-100``; else its whole name."""
     found = _MERL_NAME.fullmatch(path.stem) or _LIBRIMIX_NAME.fullmatch(path.stem)
     return found[1] if found else path.stem
 
@@ -86,7 +86,7 @@ def _lists_in(target: Path) -> list[Path]:
     lists = [path for path in found if not path.name.endswith(INFO)]
     if not lists:
         raise PlanError(
-            f"{target}: no lists lie here; expected a recipe, MERL's mix_2_spk_tr.txt … or LibriMix's libri2mix_dev-clean.csv …"
+            f"{target}: no lists here; expected a recipe, MERL's mix_2_spk_tr.txt … or LibriMix's libri2mix_dev-clean.csv …"
         )
     return lists
 
@@ -98,7 +98,7 @@ def _num_sources(path: Path) -> int:
     with path.open(encoding="utf-8") as file:
         num_words = len(file.readline().split())
     if num_words == 0:
-        raise PlanError(f"{path}: holds no mixtures")
+        raise PlanError(f"{path}: has no mixtures")
     return max(num_words // 2, 1)
 
 
@@ -122,7 +122,7 @@ def _read_librimix(path: Path) -> Iterator[Mixture]:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     columns = _path_columns(table)
     if "mixture_ID" not in table.columns or not columns:
-        raise PlanError(f"{path}: lacks the columns mixture_ID, source_1_path, …")
+        raise PlanError(f"{path}: needs the columns mixture_ID, source_1_path, …")
     speakers = _speakers(path, columns)
     for row in table.to_dict("records"):
         files = [row[column] for column in columns]
@@ -130,7 +130,7 @@ def _read_librimix(path: Path) -> Iterator[Mixture]:
 
 
 def _speakers(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
-    """Who speaks in each mixture, where the list's ``…_info.csv`` says so."""
+    """The speakers of each mixture, where the list has its ``…_info.csv``."""
     info = path.with_name(f"{path.stem}{INFO}")
     if not info.is_file():
         return {}

@@ -1,7 +1,7 @@
-"""LibriMix drawn anew for any corpus, by the rules its metadata were once made by, and written in the published format.
+"""New LibriMix mixtures of any corpus, by the rules that the published metadata were made by.
 
-Utterances are dealt out without replacement, one round for training and as many as it takes for the other splits; loudness is
-U(-33, -25) LUFS for speech and U(-38, -30) for noise; gains of a mixture fall together where the sum of all would exceed 0.9.
+Utterances are drawn without replacement, in one round for training and in as many as needed for the other splits; loudness is
+U(-33, -25) LUFS for speech and U(-38, -30) for noise; where the sum would exceed 0.9, all gains of a mixture are lowered alike.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Combination:
 
 @dataclass(frozen=True)
 class Reading:
-    """Where the files lie, and the seed of their levels."""
+    """Where the files are, and the seed of their levels."""
 
     corpus_root: Path
     noise_root: Path | None
@@ -93,13 +93,13 @@ def draw_lists(
     noises: pd.DataFrame | None = None,
     num_workers: int | None = None,
 ) -> pd.DataFrame:
-    """Draw combinations, measure every file of them, and say at which gains they mix.
+    """Draw combinations, measure every file in them, and compute the gains they are mixed at.
 
     Args:
         manifest: of the speech, see ``tables.MANIFEST``.
         plan: number of sources and mixtures, splits, limit, shortest utterance.
-        reading: where the files lie.
-        noises: of the noise, with the same columns; without it the plan is of clean mixtures only.
+        reading: where the files are.
+        noises: of the noise, with the same columns; without it all mixtures are clean.
         num_workers: processes.
 
     Returns:
@@ -127,9 +127,10 @@ def draw_lists(
 def combine(
     manifest: pd.DataFrame, plan: LibriMixPlan, *, split: str, seed: int, noises: pd.DataFrame | None = None
 ) -> list[Combination]:
-    """The combinations of one split: speakers differ inside each, and no two are of the same utterances.
+    """Draw the combinations of one split: speakers differ within each, and no two have the same utterances.
 
-    For training every utterance is used at most once, so there may be fewer than the plan asks for, as in LibriMix; the log says.
+    For training every utterance is used at most once, so there may be fewer than the plan asks for, as in LibriMix; a log line
+    says so.
 
     Raises:
         PlanError: the split has fewer speakers than a mixture needs, or fewer combinations than the plan asks for, or noise is
@@ -138,21 +139,21 @@ def combine(
     speech = _files(manifest, split, plan.min_seconds)
     if len({file.speaker_id for file in speech}) < plan.num_sources:
         raise PlanError(
-            f"split {split}: mixtures of {plan.num_sources} need as many speakers with an utterance of at least "
+            f"split {split}: mixtures of {plan.num_sources} speakers need that many with an utterance of at least "
             f"{plan.min_seconds:g} s; there are {len({file.speaker_id for file in speech})}"
         )
     asked = plan.num_mixtures[split]  # type: ignore[index]  # a plain str from plan.splits
     groups = _groups(speech, plan.num_sources, asked, split=split, seed=seed)
     if len(groups) < asked and split != "train":
-        raise PlanError(f"split {split}: its {len(speech)} utterances combine to {len(groups)} mixtures; lower plan.num_mixtures")
+        raise PlanError(f"split {split}: its {len(speech)} utterances make only {len(groups)} mixtures; lower plan.num_mixtures")
     if len(groups) < asked:
-        logger.info("split train: using every utterance once gives %d mixtures rather than %d", len(groups), asked)
+        logger.info("split train: using every utterance once gives %d mixtures instead of %d", len(groups), asked)
     combinations = _named(groups, plan.overlap, split=split, seed=seed)
     return _with_noises(combinations, noises, split=split, seed=seed) if noises is not None else combinations
 
 
 def _named(groups: Sequence[tuple[File, ...]], ratios: Sequence[float], *, split: str, seed: int) -> list[Combination]:
-    """The groups with their names, and when each source of them begins."""
+    """Name the groups, and say when each of their sources begins."""
     taken: set[str] = set()
     combinations = []
     for index, group in enumerate(groups):
@@ -171,7 +172,7 @@ def _files(manifest: pd.DataFrame, split: str, min_seconds: float) -> list[File]
 
 
 def _groups(speech: Sequence[File], size: int, number: int, *, split: str, seed: int) -> list[tuple[File, ...]]:
-    """Groups of different speakers, dealt round by round; one round for training."""
+    """Groups of different speakers, drawn round by round; one round for training."""
     groups: dict[frozenset[str], tuple[File, ...]] = {}
     for round_number in range(1 if split == "train" else _MAX_ROUNDS):
         order = list(speech)
@@ -184,7 +185,7 @@ def _groups(speech: Sequence[File], size: int, number: int, *, split: str, seed:
 
 
 def _one_round(order: Sequence[File], size: int) -> list[tuple[File, ...]]:
-    """Deal files out: each joins the first open group that lacks its speaker and opens one where there is none."""
+    """Each file joins the first open group without its speaker, or opens a new one."""
     whole: list[tuple[File, ...]] = []
     open_groups: list[list[File]] = []
     for file in order:
@@ -200,7 +201,7 @@ def _one_round(order: Sequence[File], size: int) -> list[tuple[File, ...]]:
 
 
 def _with_noises(combinations: Sequence[Combination], noises: pd.DataFrame, *, split: str, seed: int) -> list[Combination]:
-    """Each with a noise, used once before any is used again, that lasts as long as the combination where there is one."""
+    """Add a noise to each, as long as the combination if possible; every noise is used once before any is used again."""
     stock = _files(noises, split, 0.0)
     if not stock:
         raise PlanError(f"split {split}: there is no noise for it; add some or ask for mix.types = ['mix_clean'] alone")
@@ -226,7 +227,7 @@ def _all_gains(reading: Reading, combinations: Sequence[Combination]) -> list[li
 
 
 def gains_of(combination: Combination, reading: Reading) -> list[float]:
-    """The linear gain of every source, and of the noise if there is any, applied to the files as they are.
+    """Compute the linear gain of every source, and of the noise if there is any, for the files as they are.
 
     Raises:
         AudioError: a file is damaged or silent.
@@ -260,7 +261,7 @@ def _signals(combination: Combination, reading: Reading) -> list[tuple[npt.NDArr
 def _gain(samples: npt.NDArray[Any], sample_rate: int, target_lufs: float, path: Path) -> float:
     measured = loudness(samples, sample_rate)
     if not np.isfinite(measured):
-        raise AudioError(f"{path}: is silent, so no gain brings it to a loudness; remove it from the corpus")
+        raise AudioError(f"{path}: is silent, so no gain gives it a loudness; remove it from the corpus")
     return source_gain("loudness", target_lufs, measured, float(np.abs(samples).max()))
 
 

@@ -25,7 +25,7 @@ from pipeline.tables import PLAN
 
 RULE = "gain"
 LONG_NAMES = 10
-"""From so many sources on, a mixture's file is named by the MD5 of its id, as the id is too long for a file name."""
+"""With this many sources or more, a mixture's file is named by the MD5 of its id, as the id is too long for a file name."""
 
 
 def list_name(num_sources: int, subset: str) -> str:
@@ -53,7 +53,7 @@ def read_lists(
         speaker_id, sex, split, path``, paths from LibriSpeech's root on), and its noises (the same, from WHAM's noise root on).
 
     Raises:
-        PlanError: a file is missing or lacks columns.
+        PlanError: a file or some of its columns are missing.
     """
     rows: list[dict[str, Any]] = []
     speech: list[dict[str, Any]] = []
@@ -77,7 +77,7 @@ def _read(path: Path, plan: LibriMixPlan) -> list[dict[str, str]]:
     needed = ["mixture_ID", *(f"source_{k}_{what}" for k in numbers for what in ("path", "gain"))]
     missing = [name for name in needed if name not in table.columns]
     if missing:
-        raise PlanError(f"{path}: lacks the columns {', '.join(missing)}")
+        raise PlanError(f"{path}: the columns {', '.join(missing)} are missing")
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
@@ -89,7 +89,7 @@ def _parts(mixture: Mapping[str, str], num_sources: int) -> list[tuple[str, str,
     try:
         return [(name, mixture[f"{column}_path"], float(mixture[f"{column}_gain"])) for name, column in columns]
     except ValueError as error:
-        raise PlanError(f"mixture {mixture['mixture_ID']}: a gain is no number ({error})") from None
+        raise PlanError(f"mixture {mixture['mixture_ID']}: a gain is not a number ({error})") from None
 
 
 def _plan_rows(mixture: Mapping[str, str], parts: list[tuple[str, str, float]], split: str, subset: str) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def _noise(path: str, split: str) -> dict[str, Any]:
 
 
 def read_sexes(folder: Path, subset: str) -> dict[str, str]:
-    """Sex by speaker, from the published list of a LibriSpeech subset where it lies beside LibriMix's."""
+    """Read each speaker's sex from the published list of a LibriSpeech subset, if it is beside LibriMix's."""
     found = sorted(Path(folder).rglob(f"LibriSpeech/{subset}.csv"))
     if not found:
         return {}

@@ -1,4 +1,4 @@
-"""What is doubtful about a plan: the faults that published lists of mixtures have had."""
+"""Warnings about a plan: the faults that published lists of mixtures have had."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.mixtures.plans.planned import NOISE
 
 
 def lint(plan: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
-    """What is doubtful about a plan, a line each.
+    """Return the warnings about a plan, one line each.
 
     One speaker twice in a mixture; the same utterances in two mixtures of a split; utterances or speakers in more than one split.
 
@@ -30,7 +30,7 @@ def _same_speaker(speech: pd.DataFrame) -> Iterator[str]:
     for split, rows in repeated.groupby("split", sort=False):
         faulty = list(rows["mixture_id"][rows["repeated"]])
         if faulty:
-            yield f"split {split}: one speaker more than once in {len(faulty)} of {len(rows)} mixtures ({some_of(faulty)})"
+            yield f"split {split}: the same speaker more than once in {len(faulty)} of {len(rows)} mixtures ({some_of(faulty)})"
 
 
 def _same_utterances(speech: pd.DataFrame) -> Iterator[str]:
@@ -38,7 +38,8 @@ def _same_utterances(speech: pd.DataFrame) -> Iterator[str]:
     for split, rows in sets.groupby("split", sort=False):
         faulty = list(rows["mixture_id"][rows.duplicated("utterance_id")])
         if faulty:
-            yield f"split {split}: the utterances of another mixture again in {len(faulty)} of {len(rows)} ({some_of(faulty)})"
+            counts = f"{len(faulty)} of {len(rows)} mixtures ({some_of(faulty)})"
+            yield f"split {split}: the same utterances as another mixture in {counts}"
 
 
 def _leaks(speech: pd.DataFrame, column: str) -> Iterator[str]:
@@ -47,4 +48,4 @@ def _leaks(speech: pd.DataFrame, column: str) -> Iterator[str]:
     for a, b in combinations(names, 2):
         common = sorted(names[a] & names[b])
         if common:
-            yield f"splits {a} and {b} have {what} in common: {len(common)} ({some_of(common)})"
+            yield f"splits {a} and {b} share {len(common)} {what} ({some_of(common)})"

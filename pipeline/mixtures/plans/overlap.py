@@ -1,8 +1,8 @@
-"""Partial overlap: speakers who begin one after another, so that neighbours sound together for a share of the shorter's time.
+"""Partial overlap: speakers begin one after another, and each overlaps with the next for a share of the shorter one's time.
 
-A ratio of 1 is the published datasets' full overlap, all begin with the mixture; 0 is one speaker after the other. In between,
-each speaker begins so long before the one before ends that both sound together for ``ratio`` times the shorter of the two. The
-ratios 0, 0.2, 0.4, 0.6, 0.8 and 1 are SparseLibriMix's (Cosentino et al., "LibriMix", 2020).
+A ratio of 1 is the full overlap of the published datasets, where all begin with the mixture; at 0 they take turns. In between,
+each speaker begins early enough to overlap with the one before for ``ratio`` times the shorter of the two. The ratios
+0, 0.2, 0.4, 0.6, 0.8 and 1 are SparseLibriMix's (Cosentino et al., "LibriMix", 2020).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FULL = 1.0
 
 
 def begin_times(seconds: Sequence[float], ratio: float, order: Sequence[int]) -> tuple[float, ...]:
-    """When each source begins, in seconds, rounded up to the millisecond.
+    """Return when each source begins, in seconds, rounded up to the millisecond.
 
     Args:
         seconds: how long each source lasts.
@@ -41,19 +41,19 @@ def _milliseconds_up(seconds: float) -> float:
 
 
 def ratio_for(ratios: Sequence[float], index: int) -> float:
-    """The ratio of mixture ``index`` of a split: the ratios take turns, so each has the same share of every split."""
+    """Return the ratio of mixture ``index`` of a split: the ratios take turns, so every split has equal shares of them."""
     return ratios[index % len(ratios)]
 
 
 def begin_order(num_sources: int, key: str) -> list[int]:
-    """Who begins first, second, …: any order is as likely as any other, so that the loudest is not always the first."""
+    """Draw who begins first, second, …; all orders are equally likely, so the loudest is not always first."""
     order = list(range(num_sources))
     random.Random(key).shuffle(order)
     return order
 
 
 def with_overlap(plan: pd.DataFrame, manifest: pd.DataFrame, ratios: Sequence[float], *, seed: int) -> pd.DataFrame:
-    """A plan of speech whose sources begin as the ratios say, with a column ``overlap``; unchanged where all is full overlap.
+    """Delay the sources of a plan by the ratios and add a column ``overlap``; with full overlap alone the plan stays as it is.
 
     Args:
         plan: see ``tables.PLAN``, without noise.

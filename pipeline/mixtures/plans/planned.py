@@ -30,7 +30,7 @@ class PlannedSource:
     level: float
     """What the mixture's level rule applies."""
     start_seconds: float = 0.0
-    """Where it begins in the mixture; a negative start, of noise, means that so much of it has passed before."""
+    """Where it begins in the mixture; noise with a negative start begins that far into its file."""
 
     @property
     def end_seconds(self) -> float:
@@ -51,10 +51,10 @@ class PlannedMixture:
     rule: str
     """The level rule of the plan: see ``tables.PLAN``."""
     subset: str
-    """Folder of the published tree that holds it, where it is not the split's."""
+    """Its folder in the published tree, where that is not the split's."""
     sources: tuple[PlannedSource, ...]
     noise: PlannedSource | None
-    # It says what the starts already do, so no dataset is another for it.
+    # Not in the repr, which identifies a dataset: the starts already say it.
     overlap: float | None = field(default=None, repr=False)
     """The ratio that the starts were made by, in plans of partial overlap: see ``plans.overlap``."""
 
@@ -79,13 +79,15 @@ def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: 
     if bad:
         raise PlanError(f"the plan calls a mixture {bad[0]!r}, which cannot be a file name; rename it in its list")
     if ((plan["source"] != NOISE) & ~(plan["start_seconds"] >= 0)).any():
-        raise PlanError("the plan lets speech begin before its mixture; only noise may have a negative start_seconds")
+        raise PlanError("the plan has speech that begins before its mixture; only noise may have a negative start_seconds")
     facts = manifest.set_index("utterance_id")[["speaker_id", "sex", "path", "sample_rate", "num_samples"]]
     joined = needed_rows(plan, manifest, with_noise=with_noise).join(facts, on="utterance_id")
     mixtures = [_planned(list(rows)) for _, rows in groupby(joined.itertuples(index=False), _place)]
-    lacking = [mixture.mixture_id for mixture in mixtures if with_noise and mixture.noise is None]
-    if lacking:
-        raise PlanError(f"{len(lacking)} mixtures have no noise (first {lacking[0]}); ask for mix.types = ['mix_clean'] alone")
+    without_noise = [mixture.mixture_id for mixture in mixtures if with_noise and mixture.noise is None]
+    if without_noise:
+        raise PlanError(
+            f"{len(without_noise)} mixtures have no noise (first {without_noise[0]}); ask for mix.types = ['mix_clean'] alone"
+        )
     return mixtures
 
 
@@ -99,16 +101,16 @@ def of_splits(plan: pd.DataFrame, splits: Sequence[str]) -> pd.DataFrame:
 
 
 def needed_rows(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: bool) -> pd.DataFrame:
-    """The plan's rows, those of noise only if asked for.
+    """Return the plan's rows, those of noise only if asked for.
 
     Raises:
-        PlanError: some of them name utterances that the manifest lacks.
+        PlanError: some of them name utterances that the manifest does not have.
     """
     rows = plan if with_noise else plan[plan["source"] != NOISE]
     unknown = sorted(set(rows["utterance_id"]) - set(manifest["utterance_id"]))
     if unknown:
         raise PlanError(
-            f"the plan names {len(unknown)} utterance(s) that the manifest lacks ({', '.join(unknown[:5])}); make the plan anew"
+            f"the manifest does not have {len(unknown)} utterances of the plan ({', '.join(unknown[:5])}); draw the plan again"
         )
     return rows
 
@@ -145,7 +147,7 @@ def _planned(rows: Sequence[Any]) -> PlannedMixture:
 
 
 def first_hours(plan: pd.DataFrame, manifest: pd.DataFrame, limit_hours: float | None) -> pd.DataFrame:
-    """The first mixtures of every split that together last so many hours; None keeps all.
+    """Keep the first mixtures of every split that together last ``limit_hours``; None keeps all.
 
     Each counts as long as its shortest source, as in mode ``min``; where some begin late, until the last source has ended.
     """

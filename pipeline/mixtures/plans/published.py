@@ -1,4 +1,4 @@
-"""What published lists have in common: finding them, cutting them short, and the manifest of just the files they name."""
+"""What published lists have in common: finding them, and the manifest of just the files they name."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def find_list(folder: Path, name: str) -> Path:
     """
     found = sorted(Path(folder).rglob(name), key=lambda path: (len(path.parts), path))
     if not found:
-        raise PlanError(f"{folder}: holds no {name}, neither directly nor below; point to the folder of the published lists")
+        raise PlanError(f"{folder}: no {name} here or in any subfolder; point to the folder of the published lists")
     return found[0]
 
 
 def listed_manifest(utterances: pd.DataFrame, root: Path, *, num_workers: int | None = None) -> pd.DataFrame:
-    """The manifest of the files that lists name, from their headers; nothing else of the corpus need be there.
+    """Make the manifest of the files that lists name, from their headers; the rest of the corpus may be missing.
 
     Args:
-        utterances: ``utterance_id, speaker_id, sex, split, path``; a file may have another ending than the list says.
+        utterances: ``utterance_id, speaker_id, sex, split, path``; a file may be of another format than the list says.
         root: the folder the paths start from.
         num_workers: processes.
 
@@ -45,35 +45,35 @@ def listed_manifest(utterances: pd.DataFrame, root: Path, *, num_workers: int | 
         AudioError: one line for every file that is missing or unreadable.
     """
     chunks = map_parallel(
-        partial(_look, Path(root)),
+        partial(_read_headers, Path(root)),
         chunked(list(utterances["path"]), _CHUNK),
         num_workers=num_workers,
-        description="look at inputs",
+        description="read headers",
         size=len,
     )
-    looks = [look for chunk in chunks for look in chunk]
-    findings = [look for look in looks if isinstance(look, str)]
+    headers = [header for chunk in chunks for header in chunk]
+    findings = [header for header in headers if isinstance(header, str)]
     if findings:
         raise AudioError("\n".join(findings))
-    facts = pd.DataFrame(looks, columns=["path", "sample_rate", "num_samples"], index=utterances.index)
+    facts = pd.DataFrame(headers, columns=["path", "sample_rate", "num_samples"], index=utterances.index)
     return utterances.drop(columns="path").join(facts)[[column.name for column in MANIFEST.columns]]
 
 
-def _look(root: Path, paths: Sequence[str]) -> list[str | tuple[str, int, int]]:
-    """For every path what the header says, or what is wrong."""
-    looks: list[str | tuple[str, int, int]] = []
+def _read_headers(root: Path, paths: Sequence[str]) -> list[str | tuple[str, int, int]]:
+    """Path, sample rate and length of every file, or what is wrong with it."""
+    headers: list[str | tuple[str, int, int]] = []
     for path in paths:
         try:
             there = _with_any_ending(root, path)
             header = read_header(root / there)
-            looks.append((there, header.sample_rate, header.num_samples))
+            headers.append((there, header.sample_rate, header.num_samples))
         except AudioError as error:
-            looks.append(str(error))
-    return looks
+            headers.append(str(error))
+    return headers
 
 
 def _with_any_ending(root: Path, path: str) -> str:
-    """The path as it is there: lists say ``.wav`` where somebody may keep FLAC."""
+    """The path as it is on disk: lists say ``.wav``, and the corpus may be kept as FLAC."""
     if (root / path).exists():
         return path
     others = (str(Path(path).with_suffix(ending).as_posix()) for ending in _ENDINGS)
@@ -81,5 +81,5 @@ def _with_any_ending(root: Path, path: str) -> str:
 
 
 def unique_rows(utterances: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """A row for every utterance, as it is first listed."""
+    """One row per utterance, as it is first listed."""
     return pd.DataFrame(list(utterances)).drop_duplicates("utterance_id", ignore_index=True)

@@ -1,6 +1,6 @@
 """Noisy mixtures as WHAM! makes them: WSJ0-2mix's rules for the speech, and a noise under it (Wichern et al., Interspeech 2019).
 
-The loudness of the first speaker (ITU-R BS.1770-4) lies U(-3, 6) dB over that of the noise.
+The first speaker is U(-3, 6) dB louder (ITU-R BS.1770-4) than the noise.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def draw_lists(manifest: pd.DataFrame, plan: WhamPlan, *, seed: int, noises: pd.
         noises: of the noise, with the same columns.
 
     Returns:
-        A plan (``tables.PLAN``); the level of noise is the first speaker's loudness over it in dB, and its start, never positive,
-        says how much of it has passed when the mixture begins.
+        A plan (``tables.PLAN``); the level of noise is the first speaker's loudness over it in dB; its start, zero or
+        negative, says how much of it is skipped.
 
     Raises:
         PlanError: a split has fewer speakers than a mixture needs, or no noise.
@@ -101,7 +101,7 @@ class _Stock:
         self._left: list[str] = []
 
     def row(self, seconds: float, keyed: random.Random) -> dict[str, Any]:
-        """The cells of a noise in the plan, for a mixture that lasts so long."""
+        """The cells of a noise in the plan, for a mixture of this length."""
         self._left = self._left or list(self._ids)
         noise = self._left.pop(int(keyed.random() * len(self._left)))
         spare = max(self._seconds[noise] - seconds, 0.0)

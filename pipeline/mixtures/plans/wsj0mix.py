@@ -120,7 +120,7 @@ def parse_row(line: str, num_sources: int, origin: str) -> tuple[list[PurePosixP
     except ValueError:
         levels = []
     if len(words) != 2 * num_sources or len(levels) != num_sources:
-        raise PlanError(f"{origin}: expected {num_sources} times a path and a level in dB, found {line.strip()!r}")
+        raise PlanError(f"{origin}: expected {num_sources} pairs of a path and a level in dB, found {line.strip()!r}")
     return [PurePosixPath(word.removeprefix(TOP)) for word in words[0::2]], levels
 
 
@@ -148,11 +148,11 @@ def _check_names(plan: pd.DataFrame) -> None:
     """Two mixtures of one name would overwrite each other."""
     twice = plan[plan.duplicated(["split", "mixture_id", "source"])]
     if len(twice):
-        raise PlanError(f"the lists give {twice['mixture_id'].nunique()} names twice (first {twice['mixture_id'].iloc[0]})")
+        raise PlanError(f"{twice['mixture_id'].nunique()} mixtures are listed twice (first {twice['mixture_id'].iloc[0]})")
 
 
 def draw_lists(manifest: pd.DataFrame, plan: Wsj0MixPlan, *, seed: int) -> pd.DataFrame:
-    """New mixtures of any corpus, by the published rules: the plan that :func:`read_lists` would read of them.
+    """Draw mixtures of any corpus by the published rules, as :func:`read_lists` would read them.
 
     Raises:
         PlanError: a split has fewer speakers than a mixture needs.
@@ -192,9 +192,9 @@ def write_lists(plan: pd.DataFrame, manifest: pd.DataFrame, folder: Path) -> lis
 
 # ---------------------------------------------------------------------------------------------------------------- levels
 def read_levels(folder: Path) -> dict[str, float]:
-    """MERL's own active levels (power, at 8 kHz) of every WSJ0 utterance: ``activlev_*.txt`` in a folder or below it.
+    """Read MERL's active levels (power, at 8 kHz) of WSJ0's utterances: ``activlev_*.txt`` in a folder or below it.
 
-    Nothing where there are no such files.
+    Empty where there are no such files.
     """
     files = sorted(Path(folder).rglob("activlev_*.txt"))
     lines = (line.split() for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
@@ -209,7 +209,7 @@ def check_levels(
     channel: int | None = None,
     num_workers: int | None = None,
 ) -> None:
-    """Compare the active level of every file with the published one, where there is one.
+    """Compare the active level of every file with its published level, where there is one.
 
     Raises:
         AudioError: one line for every file whose level differs by more than versions of the level meter do.
@@ -231,7 +231,7 @@ def _level_findings(root: Path, channel: int | None, rows: Sequence[tuple[str, s
         difference_db = 10 * log10(power / published) if power > 0 else float("-inf")
         if abs(difference_db) > TOLERANCE_DB:
             findings.append(
-                f"{root / path}: its active level is {difference_db:+.1f} dB off the published one of {name}; is it the "
-                "far-field microphone (.wv2)? convert the .wv1 file anew"
+                f"{root / path}: its active level is {difference_db:+.1f} dB from the published level of {name}; if this is the "
+                "far-field microphone (.wv2), convert the .wv1 file instead"
             )
     return findings

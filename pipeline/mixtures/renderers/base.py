@@ -20,7 +20,7 @@ from pipeline.mixtures.plans.planned import PlannedMixture, PlannedSource
 from pipeline.recipe.schema import Mix, Variant
 
 MIXTURES_FILE = "mixtures.csv"
-SILENT = "is silent, so no gain brings it to a level; remove it from the corpus"
+SILENT = "is silent, so no gain gives it a level; remove it from the corpus"
 CACHE_BYTES = 128 * 2**20
 
 Array = npt.NDArray[Any]
@@ -45,7 +45,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class AudioFile:
-    """Samples as they are stored, and the place they go to."""
+    """Samples as they are stored, and where."""
 
     path: str
     """Relative to the dataset."""
@@ -56,7 +56,7 @@ class AudioFile:
 
 @dataclass(frozen=True)
 class Rendered:
-    """All that one mixture leaves behind."""
+    """All that one mixture writes."""
 
     files: list[AudioFile] = field(default_factory=list)
     rows: dict[str, Row] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class UtteranceCache:
 
         Args:
             path: of the file; what it is found by.
-            read: makes the utterance if it is not in the cache, from its level if that is known already.
+            read: reads the utterance if it is not in the cache; its argument is the level, if that is known already.
             suffices: whether one from the cache will do; if not, it is read again.
         """
         if path in self._utterances and not suffices(self._utterances[path]):

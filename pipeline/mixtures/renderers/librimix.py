@@ -51,51 +51,51 @@ class LibriMixRenderer:
     def render(self, mixture: PlannedMixture) -> Rendered:
         """Every variant and type of one mixture."""
         mix = self._inputs.mix
-        raw = self._components(mixture, _heard(mixture, mix.variants))
+        raw = self._components(mixture, _num_needed(mixture, mix.variants))
         planned = [source for source in _components_of(mixture) if source.name in raw]
         gained = {source.name: raw[source.name] * float(source.level) for source in planned}
         rendered = Rendered()
         for rate, variants in groupby(sorted(mix.variants, key=_rate), _rate):
             asked = list(variants)
-            heard = _heard(mixture, asked)
-            resampled = {s.name: resample(gained[s.name][: heard[s.name]], s.sample_rate, rate) for s in planned}
+            needed = _num_needed(mixture, asked)
+            resampled = {s.name: resample(gained[s.name][: needed[s.name]], s.sample_rate, rate) for s in planned}
             placed = _placed(resampled, mixture, rate)
             signals = with_mixtures(fitted(placed, _longest(asked)), mix, len(mixture.sources))
             # What is cut to the shortest is the beginning of what is not, also once it is added up and quantised.
             stored = {name: _stored(samples, mix) for name, samples in signals.items()}
             for variant in asked:
                 length = _length(placed.values(), variant.mode)
-                _add(rendered, mixture, _beginnings(signals, length), _beginnings(stored, length), variant, mix)
+                _add(rendered, mixture, _first_samples(signals, length), _first_samples(stored, length), variant, mix)
         return rendered
 
-    def _components(self, mixture: PlannedMixture, heard: Mapping[str, int | None]) -> dict[str, Array]:
-        """The raw signals as far as they are heard, noise as long as the speech of all."""
-        components = {source.name: self._speech(source, heard[source.name]) for source in mixture.sources}
+    def _components(self, mixture: PlannedMixture, needed: Mapping[str, int | None]) -> dict[str, Array]:
+        """The raw signals as far as they are needed, noise as long as all the speech."""
+        components = {source.name: self._speech(source, needed[source.name]) for source in mixture.sources}
         if self._inputs.mix.with_noise and mixture.noise is not None:
             longest = round(mixture.seconds * mixture.noise.sample_rate)
-            components[NOISE] = self._read_noise(mixture.noise, longest, heard[NOISE])
+            components[NOISE] = self._read_noise(mixture.noise, longest, needed[NOISE])
         return components
 
-    def _speech(self, source: PlannedSource, heard: int | None) -> Array:
-        """The beginning of an utterance; another mixture may have heard more or less of it."""
-        wanted = source.num_samples if heard is None else min(heard, source.num_samples)
-        read = partial(self._read, source, heard)
+    def _speech(self, source: PlannedSource, needed: int | None) -> Array:
+        """The beginning of an utterance; another mixture may have needed more or less of it."""
+        wanted = source.num_samples if needed is None else min(needed, source.num_samples)
+        read = partial(self._read, source, needed)
         utterance = self._cache.get(source.path, read, lambda known: len(known.signals[source.sample_rate]) >= wanted)
         return utterance.signals[source.sample_rate]
 
-    def _read(self, source: PlannedSource, heard: int | None, _: float | None) -> CachedUtterance:
+    def _read(self, source: PlannedSource, needed: int | None, _: float | None) -> CachedUtterance:
         path = self._inputs.corpus_root / source.path
-        samples, own_rate = read_audio(path, channel=self._inputs.channel, stop=heard, dtype="float32")
+        samples, own_rate = read_audio(path, channel=self._inputs.channel, stop=needed, dtype="float32")
         return CachedUtterance({own_rate: samples})
 
-    def _read_noise(self, noise: PlannedSource, longest: int, heard: int | None) -> Array:
+    def _read_noise(self, noise: PlannedSource, longest: int, needed: int | None) -> Array:
         assert self._inputs.noise_root is not None, "render() asks for it"
         path = self._inputs.noise_root / noise.path
-        # Noise that is repeated becomes double precision, and that is heard from its first sample on.
-        num_samples = longest if heard is None or noise.num_samples < longest else min(heard, longest)
+        # Noise that is repeated becomes double precision, from its first sample on: a shorter cut would give other samples.
+        num_samples = longest if needed is None or noise.num_samples < longest else min(needed, longest)
         samples, own_rate = read_audio(path, channel=0, stop=num_samples, dtype="float32")
         if len(samples) < num_samples and len(samples) <= fade_length(own_rate):
-            raise AudioError(f"{path}: is shorter than the half second that joins its repetitions; use longer noise")
+            raise AudioError(f"{path}: is shorter than the half second over which repetitions are cross-faded; use longer noise")
         return extended(samples, num_samples, own_rate)
 
 
@@ -107,7 +107,7 @@ def _components_of(mixture: PlannedMixture) -> list[PlannedSource]:
     return [*mixture.sources, *([] if mixture.noise is None else [mixture.noise])]
 
 
-def _heard(mixture: PlannedMixture, variants: Sequence[Variant]) -> dict[str, int | None]:
+def _num_needed(mixture: PlannedMixture, variants: Sequence[Variant]) -> dict[str, int | None]:
     """How many samples of every component, from the first on, decide the variants; None for all of them."""
     if _longest(variants) == "max":
         return {source.name: None for source in _components_of(mixture)}
@@ -130,7 +130,7 @@ def _placed(components: Components, mixture: PlannedMixture, rate: int) -> dict[
 
 
 def delayed(samples: Array, start: int) -> Array:
-    """A signal after so many samples of silence."""
+    """A signal after ``start`` samples of silence."""
     return np.concatenate([np.zeros(start, samples.dtype), samples]) if start else samples
 
 
@@ -142,7 +142,7 @@ def _length(signals: Iterable[Array], mode: Mode) -> int:
     return (min if mode == "min" else max)(map(len, signals))
 
 
-def _beginnings(signals: Components, length: int) -> dict[str, Array]:
+def _first_samples(signals: Components, length: int) -> dict[str, Array]:
     return {name: samples[:length] for name, samples in signals.items()}
 
 
@@ -150,7 +150,7 @@ def fitted(components: Components, mode: Mode) -> dict[str, Array]:
     """The components cut to the shortest, or padded with zeros to the longest."""
     length = _length(components.values(), mode)
     if mode == "min":
-        return _beginnings(components, length)
+        return _first_samples(components, length)
     return {name: np.pad(samples, (0, length - len(samples))) for name, samples in components.items()}
 
 

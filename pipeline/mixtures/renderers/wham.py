@@ -1,4 +1,4 @@
-"""WHAM!'s tree: speech as in WSJ0-2mix, noise under it, and one scale where anything would exceed 0.95.
+"""WHAM!: speech as in WSJ0-2mix, noise under it, and one scale where anything would exceed 0.95.
 
     {wav8k,wav16k}/{min,max}/{tr,cv,tt}/{s1,s2,noise,mix_clean,mix_both,mix_single}/MIXTURE.wav
 
@@ -84,7 +84,7 @@ class WhamRenderer:
 
 
 def noise_gain(*, speech_lufs: float, noise_lufs: float, over_noise_db: float) -> float:
-    """The linear gain after which a noise lies so many dB below the first speaker.
+    """The linear gain that brings a noise ``over_noise_db`` below the first speaker.
 
     Args:
         speech_lufs: loudness of the first speaker at its level, before the peak rule.
@@ -101,7 +101,7 @@ def peak_scale(signals: Iterable[Array]) -> float:
 
 
 def _excerpt(samples: Array, noise: PlannedSource, num_samples: int, sample_rate: int) -> Array:
-    """The noise from its start in the plan on, repeated where it is too short."""
+    """The noise from its start in the plan, repeated where it is too short."""
     rest = samples[round(-noise.start_seconds * sample_rate) :]
     if len(rest) < num_samples:
         rest = (

@@ -126,7 +126,7 @@ def test_names_that_differ_only_in_case_are_kept_apart():
     ("manifest", "message"),
     [
         (_manifest(num_speakers=1), "split train: mixtures of 2 need 2 speakers .* 1 of its 1 speakers"),
-        (_manifest(seconds=1.0), r"at least 3 s, and 0 of its 6 speakers have one \(24 utterances, the longest 1.30 s\)"),
+        (_manifest(seconds=1.0), r"at least 3 s, and only 0 of its 6 speakers have one \(24 utterances, the longest 1.30 s\)"),
         (_manifest(split="test"), "split train: .* 0 of its 0 speakers"),
     ],
 )

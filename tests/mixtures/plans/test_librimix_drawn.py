@@ -75,7 +75,7 @@ def test_noise_lasts_as_long_as_the_speech_while_there_is_such_noise():
     ("manifest", "noises", "message"),
     [
         (_manifest(num_speakers=1, split="test"), None, "there are 1"),
-        (_manifest(num_speakers=2, num_utterances=1, split="test"), None, "combine to 1 mixtures"),
+        (_manifest(num_speakers=2, num_utterances=1, split="test"), None, "make only 1 mixtures"),
         (_manifest(split="test"), _noises([RATE], "train"), "there is no noise"),
     ],
 )

@@ -34,20 +34,20 @@ def test_every_fault_is_named():
         )
     )
     assert findings == [
-        "split train: one speaker more than once in 1 of 3 mixtures (m1)",
-        "split train: the utterances of another mixture again in 1 of 3 (m3)",
-        "splits train and test have utterances in common: 1 (c1)",
-        "splits train and test have speakers in common: 1 (c)",
+        "split train: the same speaker more than once in 1 of 3 mixtures (m1)",
+        "split train: the same utterances as another mixture in 1 of 3 mixtures (m3)",
+        "splits train and test share 1 utterances (c1)",
+        "splits train and test share 1 speakers (c)",
     ]
 
 
 def test_the_published_lists_share_speakers_and_repeat_pairs_as_they_are_known_to(corpora):
     plan, utterances = wsj0mix.read_lists(corpora / "wsj0", Wsj0MixPlan(kind="wsj0mix"))
     assert [text.split(" (")[0] for text in lint(plan, utterances)] == [
-        "split train: the utterances of another mixture again in 6 of 20000",
-        "split valid: the utterances of another mixture again in 1 of 5000",
-        "split test: the utterances of another mixture again in 4 of 3000",
-        "splits train and valid have speakers in common: 101",
+        "split train: the same utterances as another mixture in 6 of 20000 mixtures",
+        "split valid: the same utterances as another mixture in 1 of 5000 mixtures",
+        "split test: the same utterances as another mixture in 4 of 3000 mixtures",
+        "splits train and valid share 101 speakers",
     ]
 
 
@@ -67,9 +67,9 @@ def test_lists_of_merls_format_with_any_number_of_speakers(tmp_path):
     (tmp_path / "mix_4_spk_tt.txt").write_text("e/1.wav 1 f/1.wav -1 g/1.wav 0 d/3.wav 0\n")
     (tmp_path / "mix_2_spk_tr.txt").write_text("a/1.wav 1 b/1.wav -1\n")
     assert _findings(tmp_path) == [
-        "mix_4_spk_*.txt: split tr: one speaker more than once in 1 of 3 mixtures (line 3)",
-        "mix_4_spk_*.txt: splits tr and tt have utterances in common: 1 (d/3.wav)",
-        "mix_4_spk_*.txt: splits tr and tt have speakers in common: 1 (d)",
+        "mix_4_spk_*.txt: split tr: the same speaker more than once in 1 of 3 mixtures (line 3)",
+        "mix_4_spk_*.txt: splits tr and tt share 1 utterances (d/3.wav)",
+        "mix_4_spk_*.txt: splits tr and tt share 1 speakers (d)",
     ]
     assert _findings(tmp_path / "mix_4_spk_tt.txt") == []
 
@@ -78,7 +78,7 @@ def test_lists_of_one_name_are_not_taken_for_one_list(tmp_path):
     for folder in ("ours", "theirs"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mix_2_spk_tr.txt").write_text("a/1.wav 1 b/1.wav -1\n")
-    assert [text.split(" have ")[0] for text in _findings(tmp_path)] == [
+    assert [text.split(" share ")[0] for text in _findings(tmp_path)] == [
         "mix_2_spk_*.txt: splits ours/mix_2_spk_tr.txt and theirs/mix_2_spk_tr.txt"
     ] * 2
 
@@ -87,8 +87,8 @@ def test_lists_of_librimixs_format_with_and_without_speakers(tmp_path):
     header = "mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain\n"
     (tmp_path / "libri2mix_dev.csv").write_text(f"{header}m1,x/1-1-1.flac,1,x/1-2-2.flac,1\nm2,x/1-2-2.flac,1,x/1-1-1.flac,1\n")
     assert _findings(tmp_path) == [
-        "libri2mix_dev.csv: split dev: one speaker more than once in 2 of 2 mixtures (m1, m2)",
-        "libri2mix_dev.csv: split dev: the utterances of another mixture again in 1 of 2 (m2)",
+        "libri2mix_dev.csv: split dev: the same speaker more than once in 2 of 2 mixtures (m1, m2)",
+        "libri2mix_dev.csv: split dev: the same utterances as another mixture in 1 of 2 mixtures (m2)",
     ]
     info = "mixture_ID,speaker_1_ID,speaker_1_sex,speaker_2_ID,speaker_2_sex\nm1,1.0,F,2.0,F\nm2,2.0,F,1.0,F\n"
     (tmp_path / "libri2mix_dev_info.csv").write_text(info)
@@ -98,23 +98,23 @@ def test_lists_of_librimixs_format_with_and_without_speakers(tmp_path):
 def test_published_lists_are_as_sound_as_they_are_known_to_be(corpora):
     assert _findings(corpora / "librimix") == []
     assert [text.split(" (")[0] for text in _findings(corpora / "wsj0")] == [
-        "mix_2_spk_*.txt: split cv: the utterances of another mixture again in 1 of 5000",
-        "mix_2_spk_*.txt: split tr: the utterances of another mixture again in 6 of 20000",
-        "mix_2_spk_*.txt: split tt: the utterances of another mixture again in 4 of 3000",
-        "mix_2_spk_*.txt: splits cv and tr have speakers in common: 101",
-        "mix_3_spk_*.txt: splits cv and tr have speakers in common: 101",
+        "mix_2_spk_*.txt: split cv: the same utterances as another mixture in 1 of 5000 mixtures",
+        "mix_2_spk_*.txt: split tr: the same utterances as another mixture in 6 of 20000 mixtures",
+        "mix_2_spk_*.txt: split tt: the same utterances as another mixture in 4 of 3000 mixtures",
+        "mix_2_spk_*.txt: splits cv and tr share 101 speakers",
+        "mix_3_spk_*.txt: splits cv and tr share 101 speakers",
     ]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("x.txt", "a 1 b\n", "line 1: expected 1 times a path"),
-        ("x.txt", "", "holds no mixtures"),
-        ("x.csv", "a,b\n1,2\n", "lacks the columns mixture_ID"),
-        ("x.csv", "\0\xff", "lacks the columns mixture_ID|not a readable list"),
-        ("x.txt", "\udcff", "not a readable list"),
-        ("readme.md/x", "", "no lists lie here"),
+        ("x.txt", "a 1 b\n", "line 1: expected 1 pairs of a path"),
+        ("x.txt", "", "has no mixtures"),
+        ("x.csv", "a,b\n1,2\n", "needs the columns mixture_ID"),
+        ("x.csv", "\0\xff", "needs the columns mixture_ID|cannot be read as a list"),
+        ("x.txt", "\udcff", "cannot be read as a list"),
+        ("readme.md/x", "", "no lists here"),
     ],
 )
 def test_what_is_no_list_is_said(tmp_path, name, content, said):

@@ -82,6 +82,6 @@ def test_speech_is_compared_with_the_published_levels_where_they_lie_beside_the_
     if off_db < 0.3:
         assert np.isfinite(run().plan["level"]).all()
         return
-    with pytest.raises(AudioError, match=r"u1\.wav: its active level is -3\.0 dB off"):
+    with pytest.raises(AudioError, match=r"u1\.wav: its active level is -3\.0 dB from the published level"):
         run()
     assert not list((tmp_path / "work").rglob("plan.csv"))

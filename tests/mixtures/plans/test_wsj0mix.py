@@ -69,9 +69,9 @@ def test_a_list_is_read(lists):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (LINES + "wsj0/a/b/c.wav 1.0 \n", "mix_2_spk_tr.txt, line 3: expected 2 times"),
-        (LINES.replace("0.44692", "loud"), "line 2: expected 2 times"),
-        (LINES + LINES, "give 2 names twice"),
+        (LINES + "wsj0/a/b/c.wav 1.0 \n", "mix_2_spk_tr.txt, line 3: expected 2 pairs"),
+        (LINES.replace("0.44692", "loud"), "line 2: expected 2 pairs"),
+        (LINES + LINES, "2 mixtures are listed twice"),
     ],
 )
 def test_a_broken_list_is_named(lists, text, message):
@@ -81,7 +81,7 @@ def test_a_broken_list_is_named(lists, text, message):
 
 
 def test_a_missing_list_is_named(lists):
-    with pytest.raises(PlanError, match=r"holds no mix_2_spk_tt.txt"):
+    with pytest.raises(PlanError, match=r"no mix_2_spk_tt.txt here"):
         wsj0mix.read_lists(lists, _plan(splits=["train", "test"]))
 
 
@@ -127,7 +127,7 @@ def test_levels_that_do_not_fit_are_all_named(tmp_path):
         wsj0mix.check_levels(manifest, tmp_path, published, num_workers=1)
     lines = str(caught.value).splitlines()
     assert ["/2.wav" in lines[0], "/5.wav" in lines[1], len(lines)] == [True, True, 2]
-    assert "-2.0 dB off the published one" in lines[0]
+    assert "-2.0 dB from the published level" in lines[0]
     del published["2"], published["5"]
     wsj0mix.check_levels(manifest, tmp_path, published, num_workers=1)
 
