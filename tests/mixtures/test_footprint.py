@@ -38,7 +38,7 @@ def test_a_files_size_is_the_headers_and_the_samples(tmp_path: Path, encoding: A
 
 def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path) -> None:
     require_room(tmp_path / "not" / "yet", 1)
-    with pytest.raises(WorkError, match="are free; make room"):
+    with pytest.raises(WorkError, match="GB free; make room"):
         require_room(tmp_path, 10**18)
 
 
