@@ -47,6 +47,9 @@ def test_ratios_of_orthogonal_parts(interference: float, artefact: float) -> Non
     estimate = delayed[0] + interference * delayed[1] + artefact * outside
     projections = References(references).project(estimate[None])
     assert projections.sdr_db(0, 0) == pytest.approx(-10 * np.log10(interference**2 + artefact**2), abs=1e-6)
+    shares = projections.energies[0] / np.sum(projections.signals[0] ** 2)
+    whole = 1 + interference**2 + artefact**2
+    assert shares.tolist() == pytest.approx([1 / whole, interference**2 / whole], abs=1e-9)
     sir_db, sar_db = projections.sir_sar_db(0, 0)
     assert sir_db == pytest.approx(-20 * np.log10(interference), abs=1e-6)
     assert sar_db == pytest.approx(10 * np.log10((1 + interference**2) / artefact**2), abs=1e-6)
@@ -112,6 +115,8 @@ def test_clear_preferences_decide_and_others_do_not() -> None:
     assert preferred((1.0, 0.2), (0.3, 0.5)) == [0, 1]
     assert preferred((0.2, 1.0), (0.5, 0.3)) == [1, 0]
     assert preferred((1.0, 0.2), (0.5, 0.3)) is None
+    three = _preferred(np.eye(3)[[2, 0, 1]] + 0.1, np.ones((3, 3), dtype=bool))
+    assert three is not None and three.tolist() == [2, 0, 1]
     assert preferred((1.0, 1 - 1e-9), (0.3, 0.5)) == [0, 1]
     assert preferred((1.0, 1 - 1e-11), (0.3, 0.5)) is None
     assert preferred((1.0, np.nan), (0.3, 0.5)) is None
