@@ -57,6 +57,7 @@ MANIFEST = Schema(
         Column("path", "text", "audio file, relative to the corpus, with forward slashes"),
         Column("sample_rate", "integer", "Hz"),
         Column("num_samples", "integer", "per channel"),
+        Column("sha256", "text", "of the whole audio file; empty or absent where it was not read", optional=True),
     ),
 )
 
@@ -217,9 +218,18 @@ def check_table(table: pd.DataFrame, schema: Schema, *, origin: str) -> None:
 
 
 def _check_columns(columns: Sequence[str], schema: Schema, *, origin: str) -> None:
+    for column in schema.columns:
+        near = [name for name in columns if name != column.name and _bare(name) == _bare(column.name)]
+        if near and column.name not in columns:
+            raise TableError(f"{origin}: the column {near[0]!r} must be called {column.name!r}; rename it")
     missing = [name for name in schema.required() if name not in columns]
     if missing:
         raise TableError(f"{origin}: a {schema.name} needs the columns {', '.join(missing)}; found {', '.join(columns)}")
+
+
+def _bare(name: str) -> str:
+    """A column's name without what people write in different ways: case, blanks, hyphens, a plural."""
+    return "".join(filter(str.isalnum, name)).casefold().removesuffix("s")
 
 
 _TO: dict[Kind, Callable[[pd.Series], pd.Series]] = {

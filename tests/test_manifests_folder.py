@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import tables
-from pipeline.audio.files import read_header
+from pipeline.audio.headers import read_header
 from pipeline.corpora import synthetic
 from pipeline.corpora.fetching import load_sources
 from pipeline.corpora.folder import METADATA_TABLE

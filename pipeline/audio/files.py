@@ -1,4 +1,4 @@
-"""Audio files: headers, samples in and out, and the 16-bit quantisers of the published datasets.
+"""Audio files: samples in and out, and the 16-bit quantisers of the published datasets.
 
 Samples are floating point with full scale at 1; the last axis is time. Files are written whole or not at all, and equal samples
 give equal bytes.
@@ -7,9 +7,7 @@ give equal bytes.
 from __future__ import annotations
 
 import io
-import os
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,85 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from pipeline.audio.headers import AudioHeader, check_length, check_whole, header_of, why_unreadable
 from pipeline.errors import AudioError
 from pipeline.files import write_quickly
 
 Encoding = Literal["pcm16", "float32", "flac"]
 
 FULL_SCALE = 2**15
-_UNKNOWN_LENGTH = 2**63 - 1
-_HEAD_BYTES = 16384  # hold what stands before the samples of nearly every file
-_WAV_HEAD = struct.Struct("<4sI4s4sIHHIIHH4sI")
-
-
-@dataclass(frozen=True)
-class AudioHeader:
-    """What a file says about itself without being decoded."""
-
-    sample_rate: int
-    """Hz."""
-    num_samples: int
-    """Per channel."""
-    num_channels: int
-    subtype: str = ""
-    """The sample format in libsndfile's words: ``PCM_16``, ``FLOAT``, …"""
-
-
-def read_header(path: str | Path) -> AudioHeader:
-    """Read a file's header.
-
-    Raises:
-        AudioError: the file is missing, not audio that libsndfile reads, or empty.
-    """
-    path = Path(path)
-    try:
-        header = _common_header(path)
-        if header is None:
-            with soundfile.SoundFile(path) as file:
-                header = _header_of(file)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(_why_unreadable(path, error)) from None
-    _check_length(path, header)
-    return header
-
-
-def _common_header(path: Path) -> AudioHeader | None:
-    """The header of the two kinds of files that corpora consist of, read in a tenth of libsndfile's time; None for all others."""
-    with path.open("rb", buffering=0) as file:
-        start = file.read(_HEAD_BYTES)
-        if start.startswith(b"fLaC"):
-            return _flac_header(start)
-        return _wav_header(start, os.fstat(file.fileno()).st_size)
-
-
-def _flac_header(start: bytes) -> AudioHeader | None:
-    """What STREAMINFO says, the first block of a FLAC file: from bit 80 on rate (20 bits), channels, bits, length (36 bits)."""
-    if not _holds_a_frame(start):
-        return None
-    facts = int.from_bytes(start[18:26], "big")
-    rate, num_channels, bits, num_samples = facts >> 44, (facts >> 41 & 7) + 1, (facts >> 36 & 31) + 1, facts & (2**36 - 1)
-    # Length 0 means that it is not known.
-    return AudioHeader(rate, num_samples, num_channels, f"PCM_{bits}") if bits in (16, 24) and num_samples else None
-
-
-def _holds_a_frame(start: bytes) -> bool:
-    """Whether the blocks before the first frame are whole, STREAMINFO first, and something follows them."""
-    position, is_last = 4, start[4:8] != b"\x00\x00\x00\x22"
-    while not is_last and position + 4 <= len(start):
-        is_last = start[position] >= 0x80
-        position += 4 + int.from_bytes(start[position + 1 : position + 4], "big")
-    return is_last and 42 < position < len(start)
-
-
-def _wav_header(start: bytes, num_bytes: int) -> AudioHeader | None:
-    """What a wav file of 16 bits says that has nothing but its format before its samples, and all of these."""
-    if len(start) < _WAV_HEAD.size:
-        return None
-    riff, _, wave, fmt, fmt_size, tag, num_channels, rate, _, frame, bits, data, data_size = _WAV_HEAD.unpack_from(start)
-    if (riff, wave, fmt, fmt_size, tag, bits, data) != (b"RIFF", b"WAVE", b"fmt ", 16, 1, 16, b"data"):
-        return None
-    whole = frame == 2 * num_channels and 0 < data_size <= num_bytes - _WAV_HEAD.size
-    return AudioHeader(rate, data_size // frame, num_channels, "PCM_16") if whole else None
 
 
 def read_audio(
@@ -115,7 +41,7 @@ def read_audio(
         start: first sample; negative values are not allowed.
         stop: one past the last sample; beyond the end means the end.
         dtype: of the samples; 16-bit files lose nothing in either.
-        finite_only: refuse NaN and infinite samples, rather than return them to somebody who looks for them.
+        finite_only: refuse NaN and infinite samples; False returns them, to whoever counts them.
 
     Returns:
         Samples [time] and the sample rate in Hz.
@@ -126,16 +52,17 @@ def read_audio(
     """
     path = Path(path)
     try:
+        check_whole(path)
         with soundfile.SoundFile(path) as file:
-            header = _header_of(file)
-            _check_length(path, header)
+            header = header_of(file)
+            check_length(path, header)
             column = choose_channel(path, header, channel)
             expected = max((header.num_samples if stop is None else min(stop, header.num_samples)) - start, 0)
             if start:
                 file.seek(min(start, header.num_samples))
             samples = file.read(expected, dtype=dtype, always_2d=True)[:, column]
     except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(_why_unreadable(path, error)) from None
+        raise AudioError(why_unreadable(path, error)) from None
     _check_samples(path, samples, expected, header, finite_only=finite_only)
     return samples, header.sample_rate
 
@@ -153,50 +80,21 @@ def choose_channel(path: Path, header: AudioHeader, channel: int | None) -> int:
     return channel or 0
 
 
-def _header_of(file: soundfile.SoundFile) -> AudioHeader:
-    return AudioHeader(file.samplerate, file.frames, file.channels, file.subtype)
-
-
-def _check_length(path: Path, header: AudioHeader) -> None:
-    if header.num_samples == 0:
-        raise AudioError(f"{path}: holds no samples; remove it or put the whole file in its place")
-    if header.num_samples == _UNKNOWN_LENGTH:
-        raise AudioError(f"{path}: does not say how long it is, as FLAC made from a stream; convert it anew")
-
-
 def _check_samples(path: Path, samples: npt.NDArray[Any], expected: int, header: AudioHeader, *, finite_only: bool) -> None:
     if len(samples) < expected:
         raise AudioError(
-            f"{path}: is cut short: {expected - len(samples)} of {header.num_samples} samples are missing; copy it anew"
+            f"{path}: is cut short: {expected - len(samples):,} of {header.num_samples:,} samples are missing; copy it again"
         )
-    # Integers are always numbers.
     if finite_only and not header.subtype.startswith("PCM") and not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds samples that are no numbers (NaN or infinite); remove it or convert it anew")
-
-
-def _why_unreadable(path: Path, error: Exception) -> str:
-    """One line that names the file, the reason and the mend."""
-    if not path.exists():
-        return f"{path}: no such file"
-    if isinstance(error, OSError):
-        return f"{path}: cannot be read ({error.strerror or error})"
-    if _is_shortened_sphere(path):
-        return f"{path}: is a compressed (shorten) SPHERE file; convert it with `sph2pipe -p -f wav {path.name} {path.stem}.wav`"
-    return f"{path}: is damaged or no audio file ({str(error).rstrip('.').split(': ')[-1]}); copy or convert it anew"
-
-
-def _is_shortened_sphere(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(1024)
-    return start.startswith(b"NIST_1A") and b"shorten" in start
+        raise AudioError(f"{path}: holds samples that are not numbers (NaN or infinite); remove it or convert it again")
 
 
 def write_audio(path: str | Path, samples: npt.NDArray[Any], sample_rate: int, encoding: Encoding = "pcm16") -> int:
     """Write one mono file, whole or not at all; equal samples give equal bytes.
 
     Args:
-        path: the final name; folders are made.
-        samples: [time], full scale at 1; or int16, taken as it is.
+        path: the final name; its folder is created.
+        samples: [time], full scale at 1; or int16, written unchanged.
         sample_rate: Hz.
         encoding: ``pcm16`` (16-bit wav), ``float32`` (32-bit float wav) or ``flac`` (16-bit).
 
@@ -224,7 +122,7 @@ def encode(samples: npt.NDArray[Any], sample_rate: int, encoding: Encoding = "pc
 
 
 def _wav(samples: npt.NDArray[Any], sample_rate: int, *, format_tag: int, sample_bytes: int) -> bytes:
-    """A RIFF file around little-endian samples; libsndfile's own would carry a time stamp when the samples are floats."""
+    """A RIFF file around little-endian samples; libsndfile would add a time stamp to floats."""
     payload = np.ascontiguousarray(samples).data
     chunks = struct.pack(
         "<4sIHHIIHH", b"fmt ", 16, format_tag, 1, sample_rate, sample_rate * sample_bytes, sample_bytes, 8 * sample_bytes
@@ -246,13 +144,13 @@ def quantise(samples: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
 
 
 def quantise_down(samples: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
-    """What ``soundfile.write`` makes of floats: 32-bit integers, of which the upper half is kept, so it rounds down.
+    """What ``soundfile.write`` makes of floats: 32-bit integers, of which it keeps the upper half, so it rounds down.
 
-    LibriMix was written like this; mind that it moves every file by half a step.
+    LibriMix was written this way; it shifts every file by half a step.
     """
     scaled = samples * samples.dtype.type(2**31)
     np.rint(scaled, out=scaled)
-    # 2^31 - 128 is the largest float32 that int32 holds; its upper half is the largest of all.
+    # 2^31 - 128 is the largest float32 that fits into int32; its upper half is full scale.
     np.clip(scaled, -(2**31), 2**31 - 128, out=scaled)
     quantised: npt.NDArray[np.int16] = (scaled.astype(np.int32) >> 16).astype(np.int16)
     return quantised

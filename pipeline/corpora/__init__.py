@@ -6,6 +6,7 @@ in each and which split it belongs to. ``scan`` adds the headers and checks the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -13,10 +14,15 @@ from types import ModuleType
 import pandas as pd
 
 from pipeline.corpora import folder, librispeech, synthetic, wsj0
-from pipeline.corpora.listing import digest_files, read_headers
+from pipeline.corpora.digests import changed_files as changed_files
+from pipeline.corpora.digests import content_digests
+from pipeline.corpora.digests import digest_files as digest_files
+from pipeline.corpora.listing import describe_other_audio, read_headers
 from pipeline.corpora.manifests import check_manifest, make_manifest
 from pipeline.errors import CorpusError
 from pipeline.recipe.schema import Corpus
+
+logger = logging.getLogger("pipeline")
 
 ADAPTERS: dict[str, ModuleType] = {"folder": folder, "librispeech": librispeech, "synthetic": synthetic, "wsj0": wsj0}
 
@@ -70,7 +76,7 @@ def _unwrapped(name: str, root: Path) -> Path:
 
 
 def scan(corpus: Corpus, root: Path, *, seed: int, num_workers: int | None = None) -> pd.DataFrame:
-    """Make the manifest of a corpus from its listing, its tables and the headers of its files; no audio is decoded.
+    """Make the manifest of a corpus from its listing, its tables, and the headers and digests of its files.
 
     Args:
         corpus: the recipe's ``[corpus]`` table.
@@ -87,15 +93,26 @@ def scan(corpus: Corpus, root: Path, *, seed: int, num_workers: int | None = Non
     adapter = ADAPTERS[corpus.kind]
     utterances = adapter.utterances(corpus, root, seed=seed)
     headers = read_headers(root, [u.path for u in utterances], channel=corpus.channel, num_workers=num_workers)
-    manifest = make_manifest(utterances, headers)
+    digests = content_digests(root, [u.path for u in utterances], num_workers=num_workers)
+    manifest = make_manifest(utterances, headers, digests)
+    others = describe_other_audio(root, adapter.ENDINGS, below=_folders(manifest))
+    if others:
+        logger.warning("%s: %s audio files are used%s", root, f"{len(manifest):,}", others)
     check_manifest(manifest, origin=str(root), shared_splits=adapter.SHARED_SPLITS)
     return manifest
 
 
-def listing_digest(corpus: Corpus, root: Path) -> str:
-    """SHA-256 over what is in a corpus folder: sorted relative paths and sizes, and the content of its tables.
+def _folders(manifest: pd.DataFrame) -> list[str]:
+    """The topmost folders that a manifest's files lie in."""
+    return sorted({path.partition("/")[0] for path in manifest["path"] if "/" in path})
 
-    It changes when a file is added, removed, renamed or changes its size; it does not read audio or look at times.
+
+def listing_digest(corpus: Corpus, root: Path, *, num_workers: int | None = None, fresh: bool = False) -> str:
+    """SHA-256 over what a corpus folder holds: relative paths and contents of its audio and of its tables.
+
+    It changes when a file is added, removed, renamed or holds anything else. Contents are read once and remembered; ``fresh``
+    reads them again: see :mod:`pipeline.corpora.digests`, and its ``digest_files`` for the files that published lists name.
     """
     adapter = ADAPTERS[corpus.kind]
-    return digest_files(root, adapter.files(corpus, root), adapter.metadata_files(corpus))
+    paths = [file.path for file in adapter.files(corpus, root)]
+    return digest_files(root, paths, adapter.metadata_files(corpus), num_workers=num_workers, fresh=fresh)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.corpora.listing import ListedFile, list_files
+from pipeline.corpora.listing import ListedFile, describe_other_audio, list_files
 from pipeline.corpora.manifests import MIN_SPEAKERS, Utterance, keyed_order, raise_findings, some_of
 from pipeline.errors import CorpusError
 from pipeline.recipe.schema import SPLITS, FolderCorpus
@@ -65,7 +65,8 @@ def utterances(corpus: FolderCorpus, root: Path, *, seed: int) -> list[Utterance
     """
     paths = [file.path for file in files(corpus, root)]
     if not paths:
-        raise CorpusError(f"{root}: holds no audio ({', '.join(ENDINGS)}); expected {root}/SPEAKER/anything.flac")
+        others = describe_other_audio(root, ENDINGS)
+        raise CorpusError(f"{root}: holds no audio ({', '.join(ENDINGS)}); expected {root}/SPEAKER/anything.flac{others}")
     table = _table(root, paths)
     if "split" not in table.columns:
         table["split"] = table["speaker_id"].map(_split_speakers(corpus, root, set(table["speaker_id"]), seed))
@@ -78,14 +79,30 @@ def utterances(corpus: FolderCorpus, root: Path, *, seed: int) -> list[Utterance
 def _table(root: Path, paths: Sequence[str]) -> pd.DataFrame:
     """A row per file with ``path, speaker_id, utterance_id`` and what the corpus's own table adds."""
     if not (root / METADATA).is_file():
+        _check_similar_tables(root)
         return _by_folder(root, paths)
     listed = read_table(root / METADATA, METADATA_TABLE)
+    unused = [name for name in listed.columns if METADATA_TABLE.kind_of(name) is None]
+    if unused:
+        logger.info("%s: the columns %s are not used", root / METADATA, ", ".join(map(repr, unused)))
     if "path" not in listed.columns:
         return _join_speakers(root, _by_folder(root, paths), listed)
     _match(root, "file", set(paths), list(listed["path"]))
     if "utterance_id" not in listed.columns:
         listed["utterance_id"] = [_id_of(path) for path in listed["path"]]
     return listed
+
+
+def _check_similar_tables(root: Path) -> None:
+    """Raise CorpusError for a table that is nearly called ``metadata.csv``: what it says would be ignored."""
+    similar = [path.name for path in sorted(root.iterdir()) if path.is_file() and _is_similar(path.name)]
+    if similar:
+        raise CorpusError(f"{root / similar[0]}: must be called {METADATA}, as a CSV file; rename or convert it, or move it away")
+
+
+def _is_similar(name: str) -> bool:
+    bare = "".join(filter(str.isalnum, name)).casefold()
+    return bare in {f"metadata{ending}" for ending in ("csv", "scsv", "csvtxt", "tsv", "txt", "xlsx", "xls", "ods", "")}
 
 
 def _by_folder(root: Path, paths: Sequence[str]) -> pd.DataFrame:
@@ -120,7 +137,7 @@ def _mismatches(noun: str, found: set[str], listed: Sequence[str]) -> Iterator[s
     missing, unlisted = set(listed) - found, found - set(listed)
     repeated = set(pd.Series(list(listed))[pd.Series(list(listed)).duplicated()])
     if missing:
-        yield f"{len(missing)} rows name a {noun} that does not exist ({some_of(missing)}); remove the rows or bring the audio"
+        yield f"{len(missing)} rows name a {noun} that does not exist ({some_of(missing)}); remove the rows or add the audio"
     if unlisted:
         yield f"{len(unlisted)} {noun}s have no row ({some_of(unlisted)}); add rows or move the audio away"
     if repeated:
@@ -138,7 +155,7 @@ def _split_speakers(corpus: FolderCorpus, root: Path, speakers: set[str], seed: 
     least = MIN_SPEAKERS * len(SPLITS)
     if len(speakers) < least:
         raise CorpusError(
-            f"{root}: {len(speakers)} speakers are too few to split; bring at least {least} "
+            f"{root}: {len(speakers)} speakers are too few to split; it takes at least {least} "
             f"({MIN_SPEAKERS} for each of {', '.join(SPLITS)})"
         )
     num_valid, num_test = _held_out(len(speakers), corpus.valid_share, corpus.test_share)

@@ -1,21 +1,29 @@
-"""Listing a corpus folder: its audio files, their headers and a digest, fast and the same for any order of the file system."""
+"""Listing a corpus folder: its audio files and their headers, fast and the same for any order of the file system."""
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.audio.files import AudioHeader, choose_channel, read_header
+from pipeline.audio.files import choose_channel
+from pipeline.audio.headers import AudioHeader, read_header
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.corpora.manifests import raise_findings
 from pipeline.errors import AudioError, CorpusError
 
 FILES_PER_CHUNK = 2048
 """Coarse, because starting worker processes takes as long as reading a few thousand headers."""
+
+
+_FORMATS = (
+    "flac wav wave ogg oga opus spx mp3 mp4 m4a aac wma amr 3gp webm mka wv1 wv2 sph nist aiff aif aifc au snd caf w64 rf64"
+)
+AUDIO_ENDINGS = frozenset(map(".{}".format, _FORMATS.split(" ")))
+"""What audio files are called; those that an adapter does not read are counted and reported."""
 
 
 @dataclass(frozen=True, order=True)
@@ -36,6 +44,14 @@ def list_files(root: Path, endings: Collection[str], *, below: str = "") -> list
         return sorted(_walk(root / below, f"{below}/" if below else "", frozenset(endings), ()))
     except OSError as error:
         raise CorpusError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+
+
+def describe_other_audio(root: Path, endings: Collection[str], *, below: Sequence[str] = ("",)) -> str:
+    """A clause that counts the audio files of other formats, which are left out; empty where there are none."""
+    others = AUDIO_ENDINGS - set(endings)
+    found = Counter(Path(file.path).suffix.lower() for folder in below for file in list_files(root, others, below=folder))
+    counts = ", ".join(f"{number:,} {ending}" for ending, number in sorted(found.items()))
+    return f"; left out: {counts} files, which must be converted to .wav or .flac first" if found else ""
 
 
 def _walk(folder: Path, prefix: str, endings: frozenset[str], above: tuple[str, ...]) -> Iterator[ListedFile]:
@@ -80,19 +96,8 @@ def _read_chunk(root: Path, channel: int | None, paths: Sequence[str]) -> list[A
 def _read_one(path: Path, channel: int | None) -> AudioHeader | str:
     """The header, or the finding that stands in its way."""
     try:
-        header = read_header(path)
+        header = read_header(path, check_end=True)
         choose_channel(path, header, channel)
     except AudioError as error:
         return str(error)
     return header
-
-
-def digest_files(root: Path, files: Sequence[ListedFile], metadata: Sequence[str]) -> str:
-    """SHA-256 over the relative paths and sizes of ``files`` and the content of the ``metadata`` files that exist."""
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(f"{file.path}\0{file.num_bytes}\n".encode("utf-8", "surrogateescape"))
-    for name in sorted(metadata):
-        if (root / name).is_file():
-            digest.update(f"\0{name}\0".encode() + hashlib.sha256((root / name).read_bytes()).digest())
-    return digest.hexdigest()

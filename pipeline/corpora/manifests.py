@@ -7,9 +7,10 @@ together they are a manifest (``tables.MANIFEST``), sorted by utterance so that 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import pandas as pd
@@ -21,7 +22,22 @@ VERSION = 1
 """Raise it when the same corpus would yield another manifest."""
 
 MAX_FINDINGS = 50
+MAX_EXAMPLES = 10
+LIBRISPEECH_SUBSETS = (
+    "train-clean-100",
+    "train-clean-360",
+    "train-other-500",
+    "dev-clean",
+    "dev-other",
+    "test-clean",
+    "test-other",
+)
 MIN_SPEAKERS = 2
+SPLIT_MEANT_BY = {
+    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("valid", "val", "validation", "dev", "cv"), "valid"),
+    **dict.fromkeys(("test", "testing", "tt", "eval"), "test"),
+}
 MAX_ID_BYTES = 100
 """Of an utterance: a mixture is called by two or more of them, and file names end at 255 bytes."""
 
@@ -54,8 +70,8 @@ def is_noise(manifest: pd.DataFrame) -> pd.Series[bool]:
     return manifest["speaker_id"] == ""
 
 
-def make_manifest(utterances: Sequence[Utterance], headers: Sequence[Header]) -> pd.DataFrame:
-    """Join utterances with their headers (same order) into a manifest sorted by ``utterance_id``, then path."""
+def make_manifest(utterances: Sequence[Utterance], headers: Sequence[Header], digests: Mapping[str, str]) -> pd.DataFrame:
+    """Join utterances with their headers (same order) and digests (by path); sorted by ``utterance_id``, then path."""
     pairs = sorted(zip(utterances, headers, strict=True), key=lambda pair: (pair[0].utterance_id, pair[0].path))
     return pd.DataFrame(
         {
@@ -66,6 +82,7 @@ def make_manifest(utterances: Sequence[Utterance], headers: Sequence[Header]) ->
             "path": pd.Series([u.path for u, _ in pairs], dtype="str"),
             "sample_rate": pd.Series([h.sample_rate for _, h in pairs], dtype="int64"),
             "num_samples": pd.Series([h.num_samples for _, h in pairs], dtype="int64"),
+            "sha256": pd.Series([digests[u.path] for u, _ in pairs], dtype="str"),
         }
     )
 
@@ -107,6 +124,29 @@ def some_of(names: Collection[str], limit: int = 3) -> str:
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
+def describe_missing(root: Path, missing: Collection[str], num_wanted: int) -> str:
+    """What to tell somebody whose corpus lacks files: how many, in which folders, ten examples, and what to do.
+
+    Args:
+        root: the corpus.
+        missing: paths relative to it.
+        num_wanted: how many files are needed altogether.
+    """
+    by_folder: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(missing):
+        by_folder[path.rpartition("/")[0].partition("/")[0] or "."].append(path)
+    limit = max(1, MAX_EXAMPLES // len(by_folder))
+    lines = [f"{root}: no such file for {len(missing):,} of the {num_wanted:,} that are needed"]
+    for folder, paths in list(by_folder.items())[:MAX_EXAMPLES]:
+        lines.append(f"  {folder}: {len(paths):,} missing: {some_of(paths, limit)}")
+    if len(by_folder) > MAX_EXAMPLES:
+        lines.append(f"  … and {len(by_folder) - MAX_EXAMPLES:,} more folders")
+    subsets = [folder for folder in by_folder if folder in LIBRISPEECH_SUBSETS]
+    fetch = "".join(f"`tasnet fetch librispeech-{subset}`, " for subset in subsets)
+    lines.append(f"  to fix it: {fetch}copy or merge the missing folders into {root}, or ask for fewer splits or mixtures")
+    return "\n".join(lines)
+
+
 def keyed_order(names: Iterable[str], *key: object) -> list[str]:
     """Names in an order drawn from ``key`` (a seed and a purpose): the same for any order they come in."""
     prefix = "\0".join(map(str, key))
@@ -137,7 +177,9 @@ def _bad_paths(manifest: pd.DataFrame) -> Iterator[str]:
 def _bad_splits(manifest: pd.DataFrame) -> Iterator[str]:
     for split, rows in manifest.groupby("split", sort=True):
         if split not in SPLITS:
-            yield f"split {split!r} ({len(rows)} utterances) is none of {', '.join(SPLITS)}"
+            meant = SPLIT_MEANT_BY.get(str(split).strip().casefold())
+            hint = f"; write {meant!r}" if meant else ""
+            yield f"split {split!r} ({len(rows)} utterances) is none of {', '.join(SPLITS)}{hint}"
 
 
 def _empty_files(manifest: pd.DataFrame) -> Iterator[str]:

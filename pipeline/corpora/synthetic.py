@@ -41,6 +41,7 @@ from pipeline.recipe.schema import SPLITS, FolderCorpus, SyntheticCorpus
 from pipeline.tables import write_table
 
 FOLDER_NAMES = ("synthetic",)
+ENDINGS = folder.ENDINGS
 SHARED_SPLITS: tuple[str, ...] = ()
 SETTINGS = "settings.json"
 VERSION = 1

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.corpora.listing import ListedFile, digest_files, list_files, read_headers
+from pipeline.corpora.digests import content_digests, digest_files
+from pipeline.corpora.listing import ListedFile, describe_other_audio, list_files, read_headers
 from pipeline.corpora.manifests import Utterance, keyed_order, make_manifest
 from pipeline.corpora.wsj0 import MERL_SPLITS
 from pipeline.errors import CorpusError
@@ -53,7 +54,10 @@ def scan(root: Path, *, seed: int, num_workers: int | None = None) -> pd.DataFra
         raise CorpusError(f"{root}: holds {len(paths)} noise clips ({', '.join(ENDINGS)}); one for each split is the least")
     splits = _published_splits(paths) if _is_published(root) else _drawn_splits(root, paths, seed)
     clips = [Utterance(path.rpartition(".")[0].replace("/", "-"), "", "", splits[path], path) for path in paths]
-    return make_manifest(clips, read_headers(root, paths, channel=CHANNEL, num_workers=num_workers))
+    if others := describe_other_audio(root, ENDINGS):
+        logger.warning("%s: %s noise clips are used%s", root, f"{len(clips):,}", others)
+    headers = read_headers(root, paths, channel=CHANNEL, num_workers=num_workers)
+    return make_manifest(clips, headers, content_digests(root, paths, num_workers=num_workers))
 
 
 def files(root: Path) -> list[ListedFile]:
@@ -63,9 +67,9 @@ def files(root: Path) -> list[ListedFile]:
     return [file for folder in SPLIT_OF_FOLDER if (root / folder).is_dir() for file in list_files(root, ENDINGS, below=folder)]
 
 
-def listing_digest(root: Path) -> str:
-    """SHA-256 over the sorted relative paths and sizes of the clips."""
-    return digest_files(root, files(root), [])
+def listing_digest(root: Path, *, num_workers: int | None = None, fresh: bool = False) -> str:
+    """SHA-256 over the relative paths and contents of the clips: see :mod:`pipeline.corpora.digests`."""
+    return digest_files(root, [file.path for file in files(root)], num_workers=num_workers, fresh=fresh)
 
 
 def _is_published(root: Path) -> bool:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.audio.files import choose_channel, read_header, write_audio
+from pipeline.audio.files import choose_channel, write_audio
+from pipeline.audio.headers import read_header
 from pipeline.compute.journal import Entry, Journal, Record, read_records
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import AudioError, DatasetError, PlanError

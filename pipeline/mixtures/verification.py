@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.audio.files import quantise, read_audio, read_header
+from pipeline.audio.files import quantise, read_audio
+from pipeline.audio.headers import read_header
 from pipeline.compute.journal import Record, drop_records, read_records
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import AudioError, DatasetError

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.audio.mixing import PEAK, Utterance, mix, mix_at_levels, source_gain
+from pipeline.audio.mixing import PEAK, Utterance, extended, fade_length, fit_length, mix, mix_at_levels, source_gain
 
 lengths = st.lists(st.integers(1, 400), min_size=2, max_size=5)
 gains = st.floats(0.01, 20)
@@ -100,3 +100,38 @@ def test_relative_levels_survive_the_peak_rule():
     mixed = mix_at_levels(voices, [2.0, -2.0], rule="active", mode="min")
     ratio_db = 20 * np.log10(mixed.sources[0].std() / mixed.sources[1].std())
     assert ratio_db == pytest.approx(4.0 + 20 * np.log10(voices[0].samples.std() / voices[1].samples.std()), abs=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["active", "rms"])
+def test_levels_of_power_are_always_scaled_to_the_peak(rule):
+    quiet = Utterance(np.full(10, 0.01), level_db=-40.0, peak=0.01)
+    assert mix_at_levels([quiet, quiet], [-40.0, -40.0], rule=rule, mode="min").mixture.max() == pytest.approx(PEAK)
+    assert mix_at_levels([quiet, quiet], [-40.0, -40.0], rule="loudness", mode="min").mixture.max() == pytest.approx(0.02)
+
+
+def test_fit_length_cuts_and_pads():
+    samples = np.arange(1.0, 6.0)
+    assert fit_length(samples, 3).tolist() == [1, 2, 3]
+    assert fit_length(samples, 5).tolist() == [1, 2, 3, 4, 5]
+    assert fit_length(samples, 7).tolist() == [1, 2, 3, 4, 5, 0, 0]
+
+
+def test_the_fade_is_half_a_second_and_a_sample():
+    assert fade_length(16000) == 8001
+    assert fade_length(11025) == 5513  # 5512.5 rounds to even
+
+
+def test_repeated_noise_joins_with_halves_of_a_hann_window():
+    rate, noise = 8, np.arange(1.0, 13.0)
+    fade = fade_length(rate)
+    rising = np.sin(np.pi / 2 * np.arange(fade) / (fade - 1)) ** 2
+    joint = noise[-fade:] * (1 - rising) + noise[:fade] * rising
+    once = np.concatenate([noise[:-fade], joint, noise[fade:]])
+    assert np.allclose(extended(noise, len(once), rate), once)
+    assert np.allclose(extended(noise, 15, rate), once[:15])
+    twice = extended(noise, len(once) + 1, rate)
+    assert np.allclose(twice[: len(once) - fade], once[:-fade])
+    assert twice[len(once)] == pytest.approx(noise[fade])
+    assert np.array_equal(extended(noise, 12, rate), noise)
+    # A constant signal stays constant: the halves add up to one.
+    assert np.allclose(extended(np.ones(12), 50, rate), 1)

@@ -112,9 +112,7 @@ def test_metadata_and_files_that_do_not_match(speech):
     rows = [("011/007.wav", "011"), ("gone/1.wav", "gone"), ("gone/2.wav", "gone"), ("011/007.wav", "011")]
     pd.DataFrame(rows, columns=["path", "speaker_id"]).to_csv(speech / "metadata.csv", index=False)
     lines = message_of(FOLDER, speech).splitlines()
-    assert lines[0].endswith(
-        "2 rows name a file that does not exist (gone/1.wav, gone/2.wav); remove the rows or bring the audio"
-    )
+    assert lines[0].endswith("2 rows name a file that does not exist (gone/1.wav, gone/2.wav); remove the rows or add the audio")
     assert "11 files have no row (011/day 1/x.flac, 1e5/007.wav, 1e5/day 1/x.flac and 8 more)" in lines[1]
     assert "1 files have more than one row (011/007.wav)" in lines[2]
 
@@ -122,6 +120,55 @@ def test_metadata_and_files_that_do_not_match(speech):
 def test_metadata_without_speakers(speech):
     (speech / "metadata.csv").write_text("path,split\n011/007.wav,train\n")
     assert "needs the columns speaker_id" in message_of(FOLDER, speech)
+
+
+@pytest.mark.parametrize("header", ["Split", " split", "SPLIT", "split ", "splits"])
+def test_a_column_that_is_nearly_known_is_refused(speech, header):
+    (speech / "metadata.csv").write_text(f"speaker_id,{header}\n011,test\n")
+    assert f"the column {header!r} must be called 'split'; rename it" in message_of(FOLDER, speech)
+
+
+@pytest.mark.parametrize(
+    "name", ["Metadata.CSV", "metadata.CSV", "meta_data.csv", "metadata.csv.txt", "metadata.tsv", "metadata.xlsx"]
+)
+def test_a_table_that_is_nearly_called_metadata_is_refused(speech, name):
+    (speech / name).write_text("speaker_id,split\n011,test\n")
+    assert f"{name}: must be called metadata.csv" in message_of(FOLDER, speech)
+
+
+def test_unused_columns_are_reported(speech, caplog):
+    speakers = "".join(f"{speaker},30\n" for speaker in ("011", "NA", "ann", "bob", "1e5", "zoë"))
+    (speech / "metadata.csv").write_text(f"speaker_id,spilt\n{speakers}", encoding="utf-8")
+    with caplog.at_level(logging.INFO, logger="pipeline"):
+        corpora.scan(FOLDER, speech, seed=0, num_workers=1)
+    assert "the columns 'spilt' are not used" in caplog.text
+
+
+def test_audio_of_other_formats_is_counted(speech, tmp_path, caplog):
+    for name in ("ann/1.sph", "ann/2.SPH", "bob/1.opus", "bob/1.txt", "bob/.1.opus"):
+        (speech / name).touch()
+    assert len(corpora.scan(FOLDER, speech, seed=0, num_workers=1)) == 12
+    assert "12 audio files are used; left out: 1 .opus, 2 .sph files, which must be converted" in caplog.text
+    (tmp_path / "other" / "ann").mkdir(parents=True)
+    (tmp_path / "other" / "ann" / "1.m4a").touch()
+    assert "left out: 1 .m4a files" in message_of(FOLDER, tmp_path / "other")
+
+
+def test_half_a_file_is_not_scanned(speech):
+    for name in ("ann/007.wav", "ann/day 1/x.flac"):
+        (speech / name).write_bytes((speech / name).read_bytes()[: (speech / name).stat().st_size // 2])
+    lines = message_of(FOLDER, speech).splitlines()
+    assert "007.wav: is cut short: 778 of the 1,600 bytes of samples are there" in lines[0]
+    assert "x.flac: is " in lines[1]
+
+
+def test_the_manifest_knows_what_the_files_hold(speech):
+    manifest = corpora.scan(FOLDER, speech, seed=0, num_workers=1)
+    first = corpora.listing_digest(FOLDER, speech)
+    assert corpora.changed_files(manifest, speech) == []
+    write_audio(speech / "ann" / "007.wav", -np.resize(TONE, 800), 16000)
+    assert corpora.changed_files(manifest, speech) == ["ann/007.wav"]
+    assert corpora.listing_digest(FOLDER, speech) != first
 
 
 def test_speaker_in_two_splits(speech):
@@ -144,7 +191,9 @@ def test_empty_folder_and_loose_files(tmp_path, speech):
 def test_too_few_speakers(tmp_path):
     for speaker in "abc":
         put(tmp_path / speaker / "1.wav")
-    assert "3 speakers are too few to split; bring at least 6 (2 for each of train, valid, test)" in message_of(FOLDER, tmp_path)
+    assert "3 speakers are too few to split; it takes at least 6 (2 for each of train, valid, test)" in message_of(
+        FOLDER, tmp_path
+    )
 
 
 def test_two_files_with_one_id(speech):

@@ -1,13 +1,22 @@
 """Manifests: what must hold of one, and that every finding is told at once."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.corpora.manifests import Utterance, check_manifest, keyed_order, make_manifest, raise_findings, some_of
+from pipeline.corpora.manifests import (
+    Utterance,
+    check_manifest,
+    describe_missing,
+    keyed_order,
+    make_manifest,
+    raise_findings,
+    some_of,
+)
 from pipeline.errors import CorpusError
 from pipeline.tables import MANIFEST, read_table, write_table
 
@@ -19,7 +28,8 @@ class Header:
 
 
 def manifest_of(*utterances: Utterance, num_samples: int = 48000) -> pd.DataFrame:
-    return make_manifest(utterances, [Header(num_samples=num_samples)] * len(utterances))
+    digests = {utterance.path: f"digest of {utterance.path}" for utterance in utterances}
+    return make_manifest(utterances, [Header(num_samples=num_samples)] * len(utterances), digests)
 
 
 def sound_corpus() -> list[Utterance]:
@@ -52,7 +62,11 @@ def test_order_of_the_listing_does_not_matter(shuffled):
     [
         (Utterance("train-1", "train1", "", "train", "train1/b.wav"), "utterance_id train-1 belongs to 2 files"),
         (Utterance("x", "train1", "", "test", "x.wav"), "speaker train1 is in the splits test, train"),
-        (Utterance("x", "s", "", "dev", "x.wav"), "split 'dev' (1 utterances) is none of train, valid, test"),
+        (Utterance("x", "s", "", "dev", "x.wav"), "split 'dev' (1 utterances) is none of train, valid, test; write 'valid'"),
+        (
+            Utterance("x", "s", "", "Train ", "x.wav"),
+            "split 'Train ' (1 utterances) is none of train, valid, test; write 'train'",
+        ),
         (Utterance("a/b", "s", "", "train", "x.wav"), "utterance_id 'a/b' cannot be part of a file name"),
         (Utterance("", "s", "", "train", "x.wav"), "utterance_id '' cannot be part of a file name"),
         (Utterance("x", "a\nb", "", "train", "x.wav"), "speaker_id 'a\\nb' cannot be part"),
@@ -126,3 +140,17 @@ def test_keyed_order_ignores_the_order_given(names, random):
 def test_keyed_order_is_what_it_was():
     """A golden value: published splits hang on it."""
     assert keyed_order(["ann", "bob", "cy", "dee", "011", "NA"], 0, "split") == ["NA", "dee", "011", "cy", "ann", "bob"]
+
+
+def test_missing_files_are_grouped_by_folder():
+    missing = [f"train-clean-360/{number}/1/{number}-1-0.flac" for number in range(32109)]
+    lines = describe_missing(Path("/corpora/LibriSpeech"), missing, 50800).splitlines()
+    assert lines[0] == "/corpora/LibriSpeech: no such file for 32,109 of the 50,800 that are needed"
+    assert lines[1].startswith("  train-clean-360: 32,109 missing: train-clean-360/0/1/0-1-0.flac, ")
+    assert lines[1].count(".flac") == 10
+    assert "and 32099 more" in lines[1]
+    assert "`tasnet fetch librispeech-train-clean-360`" in lines[2]
+    assert len(lines) == 3
+    many = describe_missing(Path("/c"), [f"disc{number}/x.wav" for number in range(30)], 30).splitlines()
+    assert len(many) == 13
+    assert "… and 20 more folders" in many[-2]

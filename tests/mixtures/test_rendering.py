@@ -199,7 +199,7 @@ def test_a_plan_of_another_kind_is_refused(corpus, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"), [("nan", "no numbers"), ("silent", "is silent"), ("truncated", "cut short|damaged")]
+    ("damage", "message"), [("nan", "not numbers"), ("silent", "is silent"), ("truncated", "cut short|damaged")]
 )
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_damage_found_on_the_way_is_one_line_and_can_be_mended(corpus, tmp_path, damage, message, num_workers):

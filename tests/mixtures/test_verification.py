@@ -47,7 +47,7 @@ def _one_step(samples):
 
 DAMAGES = {
     "no such file": lambda path: path.unlink(),
-    "damaged or no audio file": lambda path: path.write_bytes(b"RIFF"),
+    "damaged or not an audio file": lambda path: path.write_bytes(b"RIFF"),
     "cut short|instead of|damaged": lambda path: path.write_bytes(path.read_bytes()[:-100]),
     "samples instead of": lambda path: _rewrite(path, lambda samples: samples[:-1]),
     "has other samples": lambda path: _rewrite(path, _one_step),

@@ -19,7 +19,7 @@ import pandas as pd
 from pipeline.errors import PlanError
 from pipeline.files import written_whole
 from pipeline.mixtures.plans.planned import NOISE
-from pipeline.mixtures.plans.published import find_list, unique_rows
+from pipeline.mixtures.plans.published import find_list, unique_rows, with_ids
 from pipeline.recipe.schema import LibriMixPlan
 from pipeline.tables import PLAN
 
@@ -67,7 +67,8 @@ def read_lists(
                 speech += [_utterance(path, split, sexes) for name, path, _ in parts if name != NOISE]
                 noises += [_noise(path, split) for name, path, _ in parts if name == NOISE]
     table = pd.DataFrame(rows, columns=[*PLAN.required(), "subset"])
-    return table, unique_rows(speech), unique_rows(noises)
+    table, utterances, clips = with_ids(table, unique_rows(speech), unique_rows(noises))
+    return table, utterances, clips
 
 
 def _read(path: Path, plan: LibriMixPlan) -> list[dict[str, str]]:
@@ -101,7 +102,7 @@ def _plan_rows(mixture: Mapping[str, str], parts: list[tuple[str, str, float]], 
             "mixture_id": name,
             "split": split,
             "source": source,
-            "utterance_id": PurePosixPath(path).stem,
+            "utterance_id": path,
             "level_rule": RULE,
             "level": gain,
             "start_seconds": 0.0,
@@ -112,13 +113,13 @@ def _plan_rows(mixture: Mapping[str, str], parts: list[tuple[str, str, float]], 
 
 
 def _utterance(path: str, split: str, sexes: Mapping[str, str]) -> dict[str, Any]:
-    stem = PurePosixPath(path).stem
-    speaker = stem.split("-")[0]
-    return {"utterance_id": stem, "speaker_id": speaker, "sex": sexes.get(speaker, ""), "split": split, "path": path}
+    parts = PurePosixPath(path).parts  # SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac
+    speaker = parts[1] if len(parts) > 2 else PurePosixPath(path).stem.split("-")[0]
+    return {"utterance_id": path, "speaker_id": speaker, "sex": sexes.get(speaker, ""), "split": split, "path": path}
 
 
 def _noise(path: str, split: str) -> dict[str, Any]:
-    return {"utterance_id": PurePosixPath(path).stem, "speaker_id": "", "sex": "", "split": split, "path": path}
+    return {"utterance_id": path, "speaker_id": "", "sex": "", "split": split, "path": path}
 
 
 def read_sexes(folder: Path, subset: str) -> dict[str, str]:

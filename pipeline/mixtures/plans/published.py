@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
-from pipeline.audio.files import read_header
+from pipeline.audio.headers import read_header
 from pipeline.compute.workers import chunked, map_parallel
+from pipeline.corpora.digests import content_digests
+from pipeline.corpora.manifests import describe_missing
 from pipeline.errors import AudioError, PlanError
 from pipeline.tables import MANIFEST
 
@@ -39,10 +41,10 @@ def listed_manifest(utterances: pd.DataFrame, root: Path, *, num_workers: int | 
         num_workers: processes.
 
     Returns:
-        A table as ``tables.MANIFEST`` says.
+        A table as ``tables.MANIFEST`` says, with the digest of every file.
 
     Raises:
-        AudioError: one line for every file that is missing or unreadable.
+        AudioError: the missing files by folder, and one line for every unreadable one.
     """
     chunks = map_parallel(
         partial(_read_headers, Path(root)),
@@ -52,20 +54,31 @@ def listed_manifest(utterances: pd.DataFrame, root: Path, *, num_workers: int | 
         size=len,
     )
     headers = [header for chunk in chunks for header in chunk]
-    findings = [header for header in headers if isinstance(header, str)]
+    missing = [path for path, header in zip(utterances["path"], headers, strict=True) if header is None]
+    findings = [describe_missing(root, missing, len(headers))] if missing else []
+    findings += [header for header in headers if isinstance(header, str)]
     if findings:
         raise AudioError("\n".join(findings))
     facts = pd.DataFrame(headers, columns=["path", "sample_rate", "num_samples"], index=utterances.index)
+    facts["sha256"] = facts["path"].map(content_digests(root, list(facts["path"]), num_workers=num_workers))
     return utterances.drop(columns="path").join(facts)[[column.name for column in MANIFEST.columns]]
 
 
-def _read_headers(root: Path, paths: Sequence[str]) -> list[str | tuple[str, int, int]]:
-    """Path, sample rate and length of every file, or what is wrong with it."""
-    headers: list[str | tuple[str, int, int]] = []
+def listed_paths(utterances: pd.DataFrame, root: Path) -> list[str]:
+    """The files that lists name as they are called in the corpus: what ``corpora.digest_files`` takes, missing ones included."""
+    return [_with_any_ending(root, path) for path in utterances["path"]]
+
+
+def _read_headers(root: Path, paths: Sequence[str]) -> list[str | tuple[str, int, int] | None]:
+    """Path, sample rate and length of every file, or what is wrong with it; None where there is no file."""
+    headers: list[str | tuple[str, int, int] | None] = []
     for path in paths:
         try:
             there = _with_any_ending(root, path)
-            header = read_header(root / there)
+            if not (root / there).exists():
+                headers.append(None)
+                continue
+            header = read_header(root / there, check_end=True)
             headers.append((there, header.sample_rate, header.num_samples))
         except AudioError as error:
             headers.append(str(error))
@@ -81,5 +94,18 @@ def _with_any_ending(root: Path, path: str) -> str:
 
 
 def unique_rows(utterances: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row per utterance, as it is first listed."""
-    return pd.DataFrame(list(utterances)).drop_duplicates("utterance_id", ignore_index=True)
+    """A row for every file, as it is first listed."""
+    columns = ["utterance_id", "speaker_id", "sex", "split", "path"]
+    return pd.DataFrame(list(utterances), columns=columns).drop_duplicates("path", ignore_index=True)
+
+
+def with_ids(plan: pd.DataFrame, *tables: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
+    """Replace the paths in ``utterance_id`` by names: that of the file, or of its folders too where two files have one name.
+
+    In trees such as TIMIT's, every speaker's folder holds an ``SA1.wav``: a name alone would make them one utterance.
+    """
+    paths = pd.concat([table["path"] for table in tables]).unique()
+    stems = pd.Series([PurePosixPath(path).stem for path in paths], index=paths, dtype="str")
+    whole = pd.Series([str(PurePosixPath(path).with_suffix("")).replace("/", "-") for path in paths], index=paths, dtype="str")
+    names = stems.where(~stems.duplicated(keep=False), whole)
+    return tuple(table.assign(utterance_id=table["utterance_id"].map(names)) for table in (plan, *tables))

@@ -27,7 +27,7 @@ from pipeline.files import written_whole
 from pipeline.mixtures.plans.adapter import Adapter, Roots, Tables
 from pipeline.mixtures.plans.drawn import draw_plan, mixture_name
 from pipeline.mixtures.plans.planned import NOISE, first_hours
-from pipeline.mixtures.plans.published import find_list, listed_manifest, unique_rows
+from pipeline.mixtures.plans.published import find_list, listed_manifest, unique_rows, with_ids
 from pipeline.mixtures.renderers.wsj0mix import LEVEL_RATE, Wsj0MixRenderer
 from pipeline.recipe.schema import Recipe, Wsj0MixPlan
 from pipeline.tables import PLAN
@@ -105,7 +105,8 @@ def read_lists(folder: Path, plan: Wsj0MixPlan) -> tuple[pd.DataFrame, pd.DataFr
             utterances += [_utterance(file, split) for file in files]
     table = pd.DataFrame(rows, columns=PLAN.required())
     _check_names(table)
-    return table, unique_rows(utterances)
+    table, speech = with_ids(table, unique_rows(utterances))
+    return table, speech
 
 
 def parse_row(line: str, num_sources: int, origin: str) -> tuple[list[PurePosixPath], list[float]]:
@@ -131,7 +132,7 @@ def _plan_rows(files: list[PurePosixPath], levels: list[float], split: str) -> l
             "mixture_id": mixture_id,
             "split": split,
             "source": f"s{number}",
-            "utterance_id": file.stem,
+            "utterance_id": str(file),
             "level_rule": RULE,
             "level": level,
             "start_seconds": 0.0,
@@ -141,7 +142,7 @@ def _plan_rows(files: list[PurePosixPath], levels: list[float], split: str) -> l
 
 
 def _utterance(file: PurePosixPath, split: str) -> dict[str, Any]:
-    return {"utterance_id": file.stem, "speaker_id": file.parent.name, "sex": "", "split": split, "path": str(file)}
+    return {"utterance_id": str(file), "speaker_id": file.parent.name, "sex": "", "split": split, "path": str(file)}
 
 
 def _check_names(plan: pd.DataFrame) -> None:

@@ -1,0 +1,158 @@
+"""What an audio file says about itself before it is decoded, and whether all that it promises is there."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import soundfile
+
+from pipeline.errors import AudioError
+
+_UNKNOWN_LENGTH = 2**63 - 1
+_STREAMED = 0x7FFF0000  # programs that write to a pipe claim this much or more
+_MP3_TAGS = (b"Xing", b"Info", b"VBRI")
+_BLOCK = 2**16
+
+
+@dataclass(frozen=True)
+class AudioHeader:
+    """What a file says about itself without being decoded."""
+
+    sample_rate: int
+    """Hz."""
+    num_samples: int
+    """Per channel."""
+    num_channels: int
+    subtype: str = ""
+    """The sample format in libsndfile's words: ``PCM_16``, ``FLOAT``, …"""
+
+
+def read_header(path: str | Path, *, check_end: bool = False) -> AudioHeader:
+    """Read a file's header.
+
+    Args:
+        path: any format libsndfile reads (wav, flac, ogg, mp3, uncompressed SPHERE, …).
+        check_end: also decode the last sample, so that a FLAC file that was cut short is noticed; 0.2 ms a file. A wav file
+            says how many bytes it has, which is always compared.
+
+    Raises:
+        AudioError: the file is missing, cut short, not audio that libsndfile reads, or empty.
+    """
+    path = Path(path)
+    try:
+        header = _plain_wav_header(path) or _libsndfile_header(path, check_end=check_end)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(why_unreadable(path, error)) from None
+    check_length(path, header)
+    return header
+
+
+def _libsndfile_header(path: Path, *, check_end: bool) -> AudioHeader:
+    with soundfile.SoundFile(path) as file:
+        header = header_of(file)
+        if check_end and header.subtype.startswith("PCM") and 0 < header.num_samples < _UNKNOWN_LENGTH:
+            file.seek(header.num_samples - 1)
+            if len(file.read(1, dtype="int32")) == 0:
+                raise AudioError(f"{path}: is cut short: its last samples are missing; copy it again")
+    return header
+
+
+def header_of(file: soundfile.SoundFile) -> AudioHeader:
+    """The header of an open file; the length of an mp3 that does not state it is counted."""
+    num_samples = file.frames
+    if file.subtype.startswith("MPEG") and not _states_its_length(Path(file.name)):
+        num_samples = 0
+        while decoded := len(file.read(_BLOCK, dtype="float32")):
+            num_samples += decoded
+        file.seek(0)
+    return AudioHeader(file.samplerate, num_samples, file.channels, file.subtype)
+
+
+def _states_its_length(mp3: Path) -> bool:
+    """Whether the first frame of an mp3 holds a tag with the length; without one libsndfile guesses from the first bit rate."""
+    with mp3.open("rb") as file:
+        start = file.read(10)
+        if start.startswith(b"ID3"):  # comes before the frames; its size has 7 bits a byte
+            size = sum(byte << shift for byte, shift in zip(start[6:10], (21, 14, 7, 0), strict=True))
+            file.seek(10 + size)
+            start = b""
+        first_frame = start + file.read(256)
+    return any(tag in first_frame for tag in _MP3_TAGS)
+
+
+def check_length(path: Path, header: AudioHeader) -> None:
+    """Raise AudioError for a file without samples or of unknown length."""
+    if header.num_samples == 0:
+        raise AudioError(f"{path}: holds no samples; remove it or replace it with the whole file")
+    if header.num_samples == _UNKNOWN_LENGTH:
+        raise AudioError(f"{path}: does not say how long it is, like FLAC written to a pipe; convert it again")
+
+
+def _plain_wav_header(path: Path) -> AudioHeader | None:
+    """The header of a 16-bit wav file, None for all other files.
+
+    Where the samples lie must be known anyway, to compare sizes. Not asking libsndfile again saves a fifth of a scan with
+    digests (3,000 files: 1.26 s of processor time instead of 1.52 s) and a third of one without.
+
+    Raises:
+        AudioError: the file is cut short.
+    """
+    with path.open("rb") as file:
+        found = _find_wav_samples(file)
+        if found is None:
+            return None
+        num_bytes = file.seek(0, 2)
+    fmt, position, claimed = found
+    streamed = claimed == 0 or claimed >= _STREAMED > num_bytes
+    if not streamed and claimed > num_bytes - position:
+        raise AudioError(
+            f"{path}: is cut short: {num_bytes - position:,} of the {claimed:,} bytes of samples are there; copy it again"
+        )
+    tag, num_channels, sample_rate, _, frame, bits = struct.unpack("<HHIIHH", fmt[:16])
+    if (tag, bits, frame) != (1, 16, 2 * num_channels) or streamed or not claimed:
+        return None
+    return AudioHeader(sample_rate, claimed // frame, num_channels, "PCM_16")
+
+
+def _find_wav_samples(file: IO[bytes]) -> tuple[bytes, int, int] | None:
+    """The format chunk of a RIFF or RF64 file, where its samples begin, and how many bytes of them it claims."""
+    start = file.read(12)
+    if start[:4] not in (b"RIFF", b"RF64") or start[8:] != b"WAVE":
+        return None
+    fmt, wide = b"", 0
+    while len(chunk := file.read(8)) == 8:
+        name, size = struct.unpack("<4sI", chunk)
+        position = file.tell()
+        if name == b"data":
+            return (fmt, position, wide or size) if len(fmt) >= 16 else None
+        if name == b"fmt ":
+            fmt = file.read(min(size, 40))
+        elif name == b"ds64":  # of RF64: sizes beyond 4 GiB, of the file and of the samples
+            wide = int.from_bytes(file.read(16)[8:], "little")
+        file.seek(position + size + size % 2)
+    return None
+
+
+def check_whole(path: Path) -> None:
+    """Raise AudioError where a wav file holds fewer bytes of samples than it claims."""
+    _plain_wav_header(path)
+
+
+def why_unreadable(path: Path, error: Exception) -> str:
+    """One line that names the file, the reason and the fix."""
+    if not path.exists():
+        return f"{path}: no such file"
+    if isinstance(error, OSError):
+        return f"{path}: cannot be read ({error.strerror or error})"
+    if _is_shortened_sphere(path):
+        return f"{path}: is a compressed (shorten) SPHERE file; convert it with `sph2pipe -p -f wav {path.name} {path.stem}.wav`"
+    return f"{path}: is damaged or not an audio file ({str(error).rstrip('.').split(': ')[-1]}); copy or convert it again"
+
+
+def _is_shortened_sphere(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(1024)
+    return start.startswith(b"NIST_1A") and b"shorten" in start
