@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.audio.files import read_header
+from pipeline.audio.headers import read_header
 from pipeline.errors import AudioError, ScoreError
 from pipeline.scoring import oracles
 from pipeline.scoring.mixture import Row
