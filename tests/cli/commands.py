@@ -36,5 +36,5 @@ causal = true
 
 
 def tasnet(*arguments: object, cwd: Path, check: bool = False) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipeline", *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", "pipeline", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=check, timeout=250)
