@@ -1,7 +1,7 @@
 """Work spread over forks of this process, which start at once, have all that it has in memory, and are sent only numbers.
 
-For :mod:`pipeline.compute.workers`. As a backend of joblib the same forks would be no simpler: joblib sends calls on as results
-come, however slowly they are taken, and asks for results every 10 ms from a thread beside this one.
+For :mod:`pipeline.compute.workers`. As a backend of joblib the same forks would be no simpler: joblib hands out
+further calls as results arrive, however slowly they are taken, and needs a thread of its own in this process.
 """
 
 from __future__ import annotations
