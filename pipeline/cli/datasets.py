@@ -111,7 +111,7 @@ def stats(
     from dataclasses import fields
 
     from pipeline.mixtures import statistics
-    from pipeline.reports import figures
+    from pipeline.reports import dataset_figure
 
     found = statistics.dataset_statistics(_mixtures(dataset), dataset, num_workers=jobs)
     for field in fields(found):
@@ -121,7 +121,7 @@ def stats(
         if field.name in ("overview", "sex_pairs"):
             typer.echo(table.to_string(index=False) + "\n")
     with written_whole(out / "dataset.png") as temporary:
-        temporary.write_bytes(figures.dataset_png(found.charts))
+        temporary.write_bytes(dataset_figure.dataset_png(found.charts))
     typer.echo(f"Tables and figure: {out}")
 
 

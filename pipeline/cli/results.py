@@ -73,11 +73,16 @@ def compare(
         str | None,
         typer.Option("--fail-if", metavar="CONDITION", help='Exit with 1 if the interval shows it, e.g. "si_snri_db < -0.1".'),
     ] = None,
+    allow: Annotated[
+        str,
+        typer.Option("--allow", metavar="failures,missing", help="What --fail-if accepts in B: more failures, missing mixtures."),
+    ] = "",
 ) -> None:
     """Compare two score tables, mixture by mixture: the mean difference B − A with its confidence interval."""
     from pipeline import reports
 
-    text, failed = reports.compare(reports.read_scores([a]), reports.read_scores([b]), fail_if=fail_if)
+    tables = reports.read_scores([a]), reports.read_scores([b])
+    text, failed = reports.compare(*tables, fail_if=fail_if, allow=allow.replace(",", " ").split())
     typer.echo(text)
     raise typer.Exit(int(failed))
 

@@ -1,4 +1,4 @@
-"""Tables ready to be read, and the same table as text, Markdown and LaTeX."""
+"""A table of text, and its forms: plain text, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"} | {"^": r"\te
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells as they are printed.
+    """A table of cells as they are printed.
 
     Attributes:
-        headings: of the columns.
-        rows: cells in words and formatted numbers, the first of each row names it.
-        series: which series colour marks each row, 0 for none.
-        quiet: rows that are not our own measurement.
+        headings: one per column.
+        rows: text and formatted numbers; the first cell of a row names it.
+        series: number of the colour that marks each row, 0 for none.
+        quiet: whether a row is context, shown in grey.
     """
 
     headings: tuple[str, ...]
@@ -27,13 +27,13 @@ class Grid:
     quiet: tuple[bool, ...] = ()
 
     def marked(self) -> list[tuple[tuple[str, ...], int, bool]]:
-        """Every row with its series colour and whether it is quiet."""
+        """Every row with its series and whether it is quiet."""
         count = len(self.rows)
         return list(zip(self.rows, self.series or (0,) * count, self.quiet or (False,) * count, strict=True))
 
 
 def as_text(grid: Grid) -> str:
-    """Aligned columns for a terminal: the first to the left, the others to the right."""
+    """Aligned columns for a terminal: the first left-aligned, the others right-aligned."""
     lines = [grid.headings, *grid.rows]
     widths = [max(len(line[k]) for line in lines) for k in range(len(grid.headings))]
     return "\n".join(_text_line(line, widths) for line in lines) + "\n"
@@ -56,13 +56,13 @@ def _markdown_line(cells: Sequence[str]) -> str:
 
 
 def markdown_escape(text: str) -> str:
-    """Text that Markdown shows as it is, be it a table cell or a paragraph."""
+    """Text that Markdown shows literally, in a table cell or a paragraph."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", text)
 
 
 def as_latex(grid: Grid) -> str:
-    """A tabular; its rules are those of the package booktabs."""
+    """A tabular with the rules of the package booktabs."""
     columns = "l" + "r" * (len(grid.headings) - 1)
     body = [_latex_line(row) for row in grid.rows]
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_line(grid.headings), r"\midrule", *body]
@@ -71,9 +71,9 @@ def as_latex(grid: Grid) -> str:
 
 def _latex_line(cells: Sequence[str]) -> str:
     line = " & ".join(map(latex_escape, cells)) + r" \\"
-    return f"{{}}{line}" if line[0] in "[*" else line  # else the line before would take it as an option of its end
+    return f"{{}}{line}" if line[0] in "[*" else line  # otherwise LaTeX takes it as an argument of the preceding \\
 
 
 def latex_escape(text: str) -> str:
-    """Text that LaTeX prints as it is."""
+    """Text that LaTeX prints literally."""
     return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))

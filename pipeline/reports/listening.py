@@ -13,15 +13,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.audio import files
-from pipeline.reports import figures, words
-from pipeline.reports.contents import Contents
+from pipeline.reports import formatting, spectrograms
+from pipeline.reports.analysis import Analysis
 
 Samples: TypeAlias = npt.NDArray[np.float64]
 PEAK = 0.5
-"""Of the loudest clip of a mixture: 6 dB below full scale is loud enough, and takes a bit less of every sample."""
+"""Of the loudest clip of a mixture: 6 dB below full scale is loud enough, and costs one bit less per sample."""
 MAX_SECONDS = 15.0
 MIN_SECONDS = 3.0
-"""Clips are cut to no less than this for the page's size; then examples are left out."""
+"""Clips are never cut shorter than this to keep the page small; examples are left out instead."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def clip_loader(dataset_dir: Path, mixtures: pd.DataFrame, estimates: Mapping[st
     """A function that reads a mixture's audio by its id.
 
     Args:
-        dataset_dir: what the paths in ``mixtures`` are relative to.
+        dataset_dir: the folder that paths in ``mixtures`` are relative to.
         mixtures: rows of ``tables.MIXTURES``, mixture ids unique.
         estimates: by system, the folder that holds ``s1/MIXTURE_ID.wav``, ``s2/…``.
     """
@@ -69,11 +69,11 @@ def clip_loader(dataset_dir: Path, mixtures: pd.DataFrame, estimates: Mapping[st
 
 
 MAX_MIXTURES = 60
-"""So many are read for figures that need the audio of a whole test set."""
+"""At most this many are read for figures that need the audio of the whole test set."""
 
 
 def evenly_picked(means: pd.DataFrame) -> list[str]:
-    """At most 60 of the mixtures that are valid for every system, evenly picked in the order of their ids."""
+    """At most 60 of the mixtures that every system has a score for, evenly picked in the order of their ids."""
     valid = means.dropna().index
     return (
         [str(valid[place]) for place in sorted(set(np.linspace(0, len(valid) - 1, MAX_MIXTURES).astype(int)))]
@@ -86,7 +86,7 @@ def evenly_picked(means: pd.DataFrame) -> list[str]:
 def choose_examples(means: pd.DataFrame, num_examples: int, *, seed: int = 0) -> list[tuple[str, str]]:
     """(rule, mixture_id) of the examples: best, median, worst, largest disagreement, then random ones.
 
-    Best and worst go by the mean over the systems; no mixture is chosen twice, and only mixtures valid for every system.
+    Best and worst are by the mean over the systems. No mixture is chosen twice, and only ones that every system has a score for.
     """
     valid = means.dropna()
     ranking = valid.mean(axis=1).sort_values(kind="stable").index
@@ -109,7 +109,7 @@ _MARKUP_BYTES = 700  # around each clip, names of usual length included
 
 @dataclass(frozen=True)
 class Clip:
-    """One picture and sound of an example; ``series`` is 0 for what no system made."""
+    """One picture and sound of an example; ``series`` is the system's number, 0 for mixture and references."""
 
     number: int
     label: str
@@ -145,7 +145,7 @@ class Example:
 
     @property
     def num_bytes(self) -> int:
-        """What it takes in the page."""
+        """How much of the page it takes."""
         return sum(len(clip.webp) + len(clip.flac) + _MARKUP_BYTES for row in self.rows for clip in row.clips)
 
 
@@ -155,8 +155,8 @@ class Examples:
 
     Attributes:
         shown: in the order of the rules.
-        num_left_out: chosen, and not shown for their size.
-        cut_to_seconds: how long the longest clips are, where they were cut.
+        num_left_out: how many were chosen but left out to keep the page small.
+        cut_to_seconds: length of the longest clips if they were cut.
     """
 
     shown: tuple[Example, ...]
@@ -164,13 +164,13 @@ class Examples:
     cut_to_seconds: float | None = None
 
 
-def make_examples(contents: Contents, load: Loader, num_examples: int, *, max_bytes: int) -> Examples:
+def make_examples(analysis: Analysis, load: Loader, num_examples: int, *, max_bytes: int) -> Examples:
     """The examples, in at most ``max_bytes``: long clips are cut first, and then examples left out."""
-    chosen = choose_examples(contents.means, num_examples, seed=contents.seed)
-    made = [_example(contents, number, *choice, load(choice[1]), MAX_SECONDS) for number, choice in enumerate(chosen)]
+    chosen = choose_examples(analysis.means, num_examples, seed=analysis.seed)
+    made = [_example(analysis, number, *choice, load(choice[1]), MAX_SECONDS) for number, choice in enumerate(chosen)]
     seconds = _seconds_that_fit(made, max_bytes)
     if seconds < MAX_SECONDS:
-        made = [_example(contents, number, *choice, load(choice[1]), seconds) for number, choice in enumerate(chosen)]
+        made = [_example(analysis, number, *choice, load(choice[1]), seconds) for number, choice in enumerate(chosen)]
     sizes = np.cumsum([example.num_bytes for example in made])
     shown = tuple(made[: int((sizes <= max_bytes).sum())])
     is_cut = any(example.seconds >= seconds for example in shown)
@@ -178,22 +178,22 @@ def make_examples(contents: Contents, load: Loader, num_examples: int, *, max_by
 
 
 def _seconds_that_fit(made: Sequence[Example], max_bytes: int) -> float:
-    """The longest clips may be, from how the bytes of these are spread over their seconds; a little less to be sure."""
+    """How long clips may be, assuming their size is proportional to their length; slightly less to be safe."""
     for seconds in np.arange(MAX_SECONDS, MIN_SECONDS, -0.25):
         if sum(example.num_bytes * min(1.0, 1.04 * seconds / example.seconds) for example in made) <= max_bytes:
             return float(seconds)
     return MIN_SECONDS
 
 
-def _example(contents: Contents, number: int, rule: str, mixture_id: str, clips: Clips, max_seconds: float) -> Example:
+def _example(analysis: Analysis, number: int, rule: str, mixture_id: str, clips: Clips, max_seconds: float) -> Example:
     clips = _at_common_gain(clips, max_seconds)
-    top = figures.power_spectrogram_db(clips.mixture, clips.sample_rate).max()
+    top = spectrograms.power_spectrogram_db(clips.mixture, clips.sample_rate).max()
     rows: list[Row] = []
     count = 0
-    for legend, entries in _sounds(contents, mixture_id, clips):
+    for legend, entries in _sounds(analysis, mixture_id, clips):
         made = []
         for label, value, place, samples in entries:
-            webp = base64.b64encode(figures.spectrogram_webp(samples, clips.sample_rate, full_scale_db=top)).decode()
+            webp = base64.b64encode(spectrograms.spectrogram_webp(samples, clips.sample_rate, full_scale_db=top)).decode()
             flac = base64.b64encode(files.encode(samples, clips.sample_rate, "flac")).decode()
             made.append(Clip(count, label, value, place, webp, flac))
             count += 1
@@ -205,35 +205,35 @@ def _example(contents: Contents, number: int, rule: str, mixture_id: str, clips:
 _Sound: TypeAlias = tuple[str, str, int, Samples]
 
 
-def _sounds(contents: Contents, mixture_id: str, clips: Clips) -> list[tuple[str, list[_Sound]]]:
-    """(legend, sounds) of every row: label, score in words, the system's place, samples."""
-    mine = contents.run_scores[contents.run_scores["mixture_id"] == mixture_id]
+def _sounds(analysis: Analysis, mixture_id: str, clips: Clips) -> list[tuple[str, list[_Sound]]]:
+    """(legend, sounds) of every row; a sound is its label, printed score, the system's number, and samples."""
+    mine = analysis.run_scores[analysis.run_scores["mixture_id"] == mixture_id]
     found = {(row["system"], row["source"]): row for row in mine.to_dict("records")}
     rows: list[tuple[str, list[_Sound]]] = [("Mixture", [("Mixture", "", 0, clips.mixture)])]
     for k, reference in enumerate(clips.references):
         sounds: list[_Sound] = [("Reference", "", 0, reference)]
-        for place, run in enumerate(map(contents.heard, contents.systems), 1):
+        for place, run in enumerate(map(analysis.played_run, analysis.systems), 1):
             if run in clips.estimates:
                 row = found.get((run, f"s{k + 1}"), {})
-                value = words.signed(row.get(contents.metric), 1)
+                value = formatting.signed(row.get(analysis.metric), 1)
                 sounds.append((run, f"{value} dB" if row else "", place, clips.estimates[run][place_of_estimate(row, k)]))
-        rows.append((_legend(k, found.get((contents.heard(contents.baseline), f"s{k + 1}"), {})), sounds))
+        rows.append((_legend(k, found.get((analysis.played_run(analysis.baseline), f"s{k + 1}"), {})), sounds))
     return rows
 
 
 def place_of_estimate(row: Mapping[Any, Any], k: int) -> int:
-    """Where the estimate of the k-th reference stands, counted from 0: as the scores say, or in order where they do not."""
+    """Index of the estimate of the k-th reference: as the scores say, or k if they do not."""
     estimate = row.get("estimate", np.nan)
     return k if np.isnan(estimate) else int(estimate) - 1
 
 
 def _legend(k: int, row: Mapping[Any, Any]) -> str:
     known = [str(row[name]) for name in ("speaker_id", "sex") if isinstance(row.get(name), str) and row[name]]
-    return f"Voice {k + 1}" + (f": {', '.join(known)}" if known else "")
+    return f"Speaker {k + 1}" + (f": {', '.join(known)}" if known else "")
 
 
 def _at_common_gain(clips: Clips, max_seconds: float) -> Clips:
-    """All clips of a mixture scaled by one gain, so that the loudest just fits; long ones are cut."""
+    """All clips of a mixture, scaled by one gain so that the loudest peaks at ``PEAK``, and cut to the maximum length."""
     stop = int(max_seconds * clips.sample_rate)
     every = [clips.mixture, *clips.references, *(e for estimates in clips.estimates.values() for e in estimates)]
     peak = max(float(np.abs(samples[:stop]).max()) for samples in every)

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, machine and command, for the report's last section."""
+"""Where a result comes from: versions, commit, machine and command, for the last section of a report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("torch", "numpy", "scipy", "pandas", "mir_eval", "pyloudnorm", "soun
 
 
 def provenance(*, device: str) -> dict[str, str]:
-    """Name and value of everything that helps to make a result again; the recipe itself stands beside it."""
+    """Names and values of what helps to reproduce a result; the recipe itself is shown beside them."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
     return {
         "tasnet-pipeline": metadata.version("tasnet-pipeline"),
@@ -28,7 +28,7 @@ def provenance(*, device: str) -> dict[str, str]:
 
 
 def _commit(folder: Path) -> str:
-    """The commit the code was run from, marked where files differ from it; empty outside a checkout of ours."""
+    """The commit of the code that runs, marked if files differ from it; empty outside a checkout of this project."""
     try:
         top = _git(folder, "rev-parse", "--show-toplevel")
         if not (Path(top) / "pipeline" / "reports" / "provenance.py").is_file():

@@ -1,7 +1,7 @@
-"""Score tables from anywhere: our own, and those that other tools leave behind.
+"""Score tables from any tool: our own, and those that other toolkits write.
 
-The smallest table that can be reported has a column that names the mixture and one of SI-SNR, SI-SNRi, SDR or SDRi; common other
-names of these are understood. What a table does not say stays unknown.
+The smallest table that can be reported has a column that names the mixture and one of SI-SNR, SI-SNRi, SDR or SDRi. Other common
+names for these are recognised. What a table does not say stays unknown.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import TableError
-from pipeline.reports.statistics import METRICS
+from pipeline.reports.means import METRICS, WHOLE_MIXTURE
 from pipeline.tables import SCORES, read_table
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _NAMES = {
     "mixture_id": ("mixture", "snt_id", "utt_id", "utterance_id", "key", "id", "name", "mix_path", "mixture_path"),
@@ -34,23 +34,23 @@ _NAMES = {
 }
 _IMPROVEMENTS = (("si_snri_db", "si_snr_db", "input_si_snr_db"), ("sdri_db", "sdr_db", "input_sdr_db"))
 _AVERAGES = ("avg", "average", "mean")
-_ANYBODYS = ("scores", "all_metrics", "test_results", "results", "metrics")
+_GENERIC_NAMES = ("scores", "all_metrics", "test_results", "results", "metrics")
 
 
 def read_scores(paths: Sequence[Path], *, repeats: bool = False) -> pd.DataFrame:
-    """Score tables below each other, with the columns of ``tables.SCORES``.
+    """Score tables as one table, with the columns of ``tables.SCORES``.
 
-    A table that lacks some of those columns is taken as another tool's: a system without a name is called like its file (or the
-    file's folder, where the file is called ``scores.csv`` or the like), a row without a source is its mixture's only one,
-    improvements are computed where the input's values are there, and a row of averages is left out.
+    A table that lacks some of those columns is taken to be another tool's: a system without a name is called after its file (or
+    the file's folder, if the file has a generic name such as ``scores.csv``), a row without a source is a mean over its mixture,
+    improvements are computed if the input's values are known, and a row of averages is skipped.
 
     Args:
         paths: CSV files.
-        repeats: the tables hold other trainings of the same systems: a system that is in several is called ``NAME@1``,
+        repeats: the tables are training runs of the same systems: a system that is in several is called ``NAME@1``,
             ``NAME@2``, … in their order.
 
     Raises:
-        TableError: naming the file: it cannot be read, names no mixture or no metric, or holds a row twice.
+        TableError: a file cannot be read, has no column for the mixture or for any metric, or has a row twice.
     """
     tables = [_read_one(path) for path in paths]
     if repeats:
@@ -60,8 +60,9 @@ def read_scores(paths: Sequence[Path], *, repeats: bool = False) -> pd.DataFrame
     if repeated.any():
         row = scores[repeated].iloc[0]
         files = ", ".join(map(str, paths))
-        mend = "give the rows a column source (s1, s2, …)" if len(paths) == 1 else "rename a system, or give --repeats"
-        raise TableError(f"{files}: system {row['system']!r} scores {row['mixture_id']} {row['source']} twice; {mend}")
+        fix = "give the rows a column source (s1, s2, …)" if len(paths) == 1 else "rename a system, or give --repeats"
+        scored = row["mixture_id"] if row["source"] == WHOLE_MIXTURE else f"{row['mixture_id']} {row['source']}"
+        raise TableError(f"{files}: system {row['system']!r} scores {scored} twice; {fix}")
     return scores
 
 
@@ -78,7 +79,7 @@ def _read_one(path: Path) -> pd.DataFrame:
 
 
 def _renamed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table with our names for its columns, where it has none of ours."""
+    """The table with its columns renamed to ours."""
     given = {str(name).strip().lower().replace("-", "_"): name for name in reversed(list(table.columns))}
     names = {
         given[other]: ours
@@ -89,21 +90,23 @@ def _renamed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     table = table.rename(columns=names)
     found = ", ".join(map(str, table.columns))
     if "mixture_id" not in table:
-        raise TableError(f"{path}: no column says which mixture a row is about; call it mixture_id (found {found})")
+        raise TableError(f"{path}: no column names the mixture; call it mixture_id (found {found})")
     if not set(METRICS) & set(table.columns):
-        raise TableError(f"{path}: no column holds a score; there must be one of {', '.join(METRICS)} (found {found})")
+        raise TableError(f"{path}: no column holds a score; it needs at least one of {', '.join(METRICS)} (found {found})")
     return table
 
 
 def _completed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table with every column of the schema, typed; what is not said is NaN, or empty text."""
+    """The table with every column of the schema, typed; NaN or empty text for what is unknown."""
     averages = table["mixture_id"].str.lower().isin(_AVERAGES)
     if averages.any():
-        log.info("%s: the row of averages is left out", path)
+        logger.info("%s: skipping the row of averages", path)
     table = table[~averages].reset_index(drop=True)
     made = pd.DataFrame({"mixture_id": table["mixture_id"].map(_stem)})
-    made["system"] = table["system"] if "system" in table else path.parent.resolve().name if path.stem in _ANYBODYS else path.stem
-    made["source"] = table["source"].map(_source) if "source" in table else "s1"
+    made["system"] = (
+        table["system"] if "system" in table else path.parent.resolve().name if path.stem in _GENERIC_NAMES else path.stem
+    )
+    made["source"] = _sources(table["source"]) if "source" in table else WHOLE_MIXTURE
     for column in SCORES.columns:
         if column.kind in ("number", "integer") and (column.name in table or not column.optional):
             made[column.name] = _numbers(table, column.name, path)
@@ -113,7 +116,7 @@ def _completed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _derived(made: pd.DataFrame) -> pd.DataFrame:
-    """Improvements and statuses from what is there; ways of assigning estimates are unknown."""
+    """Improvements and statuses from what is known; how estimates were assigned is not."""
     for improvement, output, given in _IMPROVEMENTS:
         made[improvement] = made[improvement].fillna(made[output] - made[given])
         made[given] = made[given].fillna(made[output] - made[improvement])
@@ -129,21 +132,24 @@ def _numbers(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
     try:
         return table[name].str.strip().replace({"": "nan", "None": "nan"}).astype("float64")
     except ValueError as error:
-        raise TableError(f"{path}: column {name} holds something that is no number: {error}") from error
+        raise TableError(f"{path}: column {name} has a value that is not a number: {error}") from error
 
 
 def _stem(mixture: str) -> str:
-    """A mixture's id from a path; other names stay as they are, for they may hold dots."""
+    """A mixture's id from a path; other names stay as they are, since they may contain dots."""
     return Path(mixture).stem if "/" in mixture or mixture.endswith((".wav", ".flac")) else mixture
 
 
-def _source(name: str) -> str:
-    """``s1`` for 1, and for any other name itself."""
-    return f"s{name}" if name.isdigit() else name
+def _sources(names: pd.Series) -> pd.Series:
+    """``s1`` for 1, or for 0 in a table that counts from 0; other names stay as they are."""
+    if not names.str.fullmatch(r"\d+").all():
+        return names
+    numbers = names.astype("int64")
+    return "s" + (numbers + int((numbers == 0).any())).astype(str)
 
 
 def _numbered(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-    """The tables with their number behind the name of every system that several of them hold."""
+    """The tables with their number appended to the name of every system that is in several of them."""
     count = pd.Series([name for table in tables for name in table["system"].unique()]).value_counts()
     return [
         table.assign(system=table["system"].where(table["system"].map(count) < 2, table["system"] + f"@{k}"))

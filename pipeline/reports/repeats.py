@@ -1,6 +1,6 @@
-"""Several trainings of one system: runs called NAME@SEED are averaged over their seeds, and their spread is kept beside.
+"""Several training runs of one system: runs called NAME@SEED are averaged, and how far they lie apart is reported.
 
-What another random start of the training changes is no smaller than many published gains, and no interval over speakers shows it.
+Another random start of the training changes results by as much as many published gains, and no interval over speakers shows it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import ScoreError
-from pipeline.reports import statistics
+from pipeline.reports.failures import outcomes
+from pipeline.reports.means import EXTRA_METRICS, METRICS
 
 Runs = Mapping[str, Sequence[str]]
 """By system, the names of its runs; only of systems with two or more."""
@@ -30,7 +31,9 @@ def runs_in(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def over_runs(scores: pd.DataFrame, runs: Runs) -> pd.DataFrame:
-    """The scores with the mean over its runs for every such system; a value that one run lacks is missing.
+    """The scores with the mean over its runs for every such system; without a value from one run, there is no mean.
+
+    So a system fails on every mixture on which one of its runs fails.
 
     Raises:
         ScoreError: the runs of a system have no mixture in common.
@@ -53,7 +56,7 @@ def _mean(rows: pd.DataFrame, num_runs: int) -> pd.DataFrame:
     whole = groups.size() == num_runs
     if not whole.any():
         raise ScoreError(f"{rows['system'].iloc[0]}: its runs have no mixture in common; separate the same test set with each")
-    for metric in [*statistics.METRICS, *statistics.EXTRA_METRICS, "seconds"]:
+    for metric in [*METRICS, *EXTRA_METRICS, "seconds"]:
         if metric in rows:
             finite = rows[metric].where(np.isfinite(rows[metric]))
             complete = finite.groupby([rows["mixture_id"], rows["source"]], sort=False).count() == num_runs
@@ -64,18 +67,24 @@ def _mean(rows: pd.DataFrame, num_runs: int) -> pd.DataFrame:
 
 
 def spread(scores: pd.DataFrame, runs: Runs, metric: str) -> pd.DataFrame:
-    """Every repeated system's mean with what its runs reached: columns system, n (runs), mean, std over runs (n - 1), values."""
+    """What the runs of every repeated system reached, failures counted.
+
+    Columns: system, n (runs), mean, std over runs (n - 1), values (each run's mean), num_failed (each run's failed mixtures).
+    """
     rows = []
     for system, names in runs.items():
-        means = statistics.mixture_means(scores[scores["system"].isin(names)], metric)[list(names)].dropna().mean()
-        rows.append({"system": system, "n": len(names), "mean": means.mean(), "std": means.std(ddof=1), "values": list(means)})
-    return pd.DataFrame(rows, columns=["system", "n", "mean", "std", "values"])
+        found = outcomes(scores[scores["system"].isin(names)], metric)
+        means = found.counted[list(names)].mean()
+        failed = [int(count) for count in found.failed[list(names)].sum()]
+        each = {"values": list(means), "num_failed": failed}
+        rows.append({"system": system, "n": len(names), "mean": means.mean(), "std": means.std(ddof=1), **each})
+    return pd.DataFrame(rows, columns=["system", "n", "mean", "std", "values", "num_failed"])
 
 
 def spread_of_differences(scores: pd.DataFrame, runs: Runs, metric: str, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """Differences of every pair of repeated systems run by run, the k-th against the k-th: as :func:`spread`, by pair.
+    """Differences of every pair of repeated systems run by run, the k-th against the k-th, failures counted.
 
-    Columns system, baseline, n, std, values; pairs of which one system is not repeated are left out.
+    Columns system, baseline, n, std, values; pairs in which one system is not repeated are left out.
     """
     rows = []
     for system, baseline in pairs:
@@ -83,7 +92,7 @@ def spread_of_differences(scores: pd.DataFrame, runs: Runs, metric: str, pairs: 
         if count < 2:
             continue
         ours, theirs = list(runs[system])[:count], list(runs[baseline])[:count]
-        means = statistics.mixture_means(scores[scores["system"].isin([*ours, *theirs])], metric).dropna().mean()
+        means = outcomes(scores[scores["system"].isin([*ours, *theirs])], metric).counted.mean()
         values = means[ours].to_numpy() - means[theirs].to_numpy()
         rows.append({"system": system, "baseline": baseline, "n": count, "std": values.std(ddof=1), "values": list(values)})
     return pd.DataFrame(rows, columns=["system", "baseline", "n", "std", "values"])

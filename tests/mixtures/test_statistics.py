@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.audio.files import write_audio
 from pipeline.mixtures.statistics import dataset_statistics, measure_levels, source_rows
-from pipeline.reports.figures import dataset_png
+from pipeline.reports.dataset_figure import dataset_png
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from scipy import stats
 from pipeline import reports
 from pipeline.tables import SCORES, read_table, write_table
 from tests.report_cases import make_scores, spoil
-from tests.reports.test_reports import Page
+from tests.reports.pages import Page, number
 
 METRICS = {"SI-SNRi": "si_snri_db", "SDRi": "sdri_db", "SI-SNR": "si_snr_db", "SDR": "sdr_db"}
 SYSTEMS = {"noncausal": 8.0, "causal": 6.5, "theirs": 5.0}
@@ -43,10 +43,6 @@ def scores(folder: Path) -> pd.DataFrame:
     return read_table(folder / "scores.csv", SCORES)
 
 
-def number(text: str) -> float:
-    return np.nan if text == "–" else float(text.replace("−", "-").removesuffix(" %").replace("< ", ""))
-
-
 def same(text: str, value: float, digits: int = 2) -> bool:
     """Whether a printed number is this one, rounded."""
     return bool(abs(number(text) - value) <= 0.5000001 * 10**-digits)
@@ -57,7 +53,7 @@ def same_share(text: str, share: float) -> bool:
 
 
 def means_of(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Sources averaged; NaN where one of them lacks."""
+    """Sources averaged; NaN if one of them has no score."""
     return scores.pivot_table(
         index="mixture_id",
         columns="system",
@@ -67,26 +63,33 @@ def means_of(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     )
 
 
+def floor_of(scores: pd.DataFrame, metric: str) -> pd.Series | float:
+    """What a failure counts: the mixture itself."""
+    column = {"si_snr_db": "input_si_snr_db", "sdr_db": "input_sdr_db"}.get(metric)
+    return 0.0 if column is None else scores.groupby("mixture_id")[column].mean()
+
+
 def test_results_and_spread(scores: pd.DataFrame, page: Page) -> None:
     results = {row[0]: row for row in page.tables["Results of every system"][1:]}
     assert set(results) == set(SYSTEMS)
-    rows = page.tables["Spread over the mixtures"][1:]
+    rows = page.tables["Distribution over the mixtures"][1:]
     assert len(rows) == len(SYSTEMS) * len(METRICS)
-    for system, label, count, mean, std, p5, p25, median, p75, p95, below_0, below_5 in rows:
-        every = means_of(scores, METRICS[label])[system]
-        values = every.dropna()
-        assert count == (f"{len(values)} of {len(every)}" if len(values) < len(every) else str(len(every)))
+    for system, label, count, failed, mean, with_failures, std, p5, p25, median, p75, p95, below_0, below_5 in rows:
+        means = means_of(scores, METRICS[label])
+        every, values = means[system], means.dropna()[system]
+        assert count == f"{len(values)} of {len(every)}" == "88 of 90"
+        assert int(failed) == every.isna().sum()
+        assert same(with_failures, every.fillna(floor_of(scores, METRICS[label])).mean())
         assert same(mean, values.mean())
         assert same(std, values.std())
         for text, q in ((p5, 0.05), (p25, 0.25), (median, 0.5), (p75, 0.75), (p95, 0.95)):
             assert same(text, values.quantile(q))
-        assert same_share(below_0, (values < 0).mean())
-        assert same_share(below_5, (values < 5).mean())
-        place = {"SI-SNRi": 2, "SDRi": 4}.get(label)
-        if place is not None:
-            assert results[system][place] == mean
+        assert same_share(below_0, (every.fillna(-np.inf) < 0).mean())
+        assert same_share(below_5, (every.fillna(-np.inf) < 5).mean())
+        if label in ("SI-SNRi", "SDRi"):
+            assert [results[system][k] for k in ((3, 7) if label == "SI-SNRi" else (5, 8))] == [mean, with_failures]
         if label == "SI-SNRi":
-            assert [results[system][k] for k in (1, 6, 7, 8)] == [count, median, below_0, below_5]
+            assert [results[system][k] for k in (1, 2, 9, 10, 11)] == [count, failed, median, below_0, below_5]
 
 
 def test_every_pair(scores: pd.DataFrame, page: Page) -> None:
@@ -95,8 +98,11 @@ def test_every_pair(scores: pd.DataFrame, page: Page) -> None:
     rows = first + [[*row[0].split(" − "), *row[1:]] for row in page.tables["Every other pair"][1:]]
     assert len(rows) == 6
     p_values: dict[str, list[tuple[float, float]]] = {}
-    for system, baseline, label, count, mean, interval, std, wins, ties, losses, p, holm in rows:
-        means = means_of(scores, METRICS[label])
+    for system, baseline, label, count, mean, interval, std, wins, ties, losses, p, holm, failed, with_failures, _ in rows:
+        every = means_of(scores, METRICS[label])
+        means = every.dropna()
+        assert failed == f"{every[system].isna().sum()} / {every[baseline].isna().sum()}"
+        assert same(with_failures, (every[system].fillna(0) - every[baseline].fillna(0)).mean())
         difference = (means[system] - means[baseline]).dropna()
         assert int(count) == len(difference)
         assert same(mean, difference.mean())
@@ -117,16 +123,17 @@ def test_every_pair(scores: pd.DataFrame, page: Page) -> None:
 
 
 def inside(label: str) -> Callable[[pd.Series], pd.Series]:
-    """Which values a printed bin holds: ``below 4 s``, ``4 to 4.5 s``, ``6.5 s and more``."""
+    """Which values a printed bin holds: ``below 4 s``, ``4 to 4.5 s``, ``6.5 s or more``."""
     ends = [float(text) for text in re.findall(r"-?\d+\.?\d*", label.replace("−", "-"))]
     if label.startswith("below"):
         return lambda values: values < ends[0]
-    if label.endswith("more"):
+    if label.endswith("or more"):
         return lambda values: values >= ends[0]
     return lambda values: (values >= ends[0]) & (values < ends[1])
 
 
 def test_every_breakdown(scores: pd.DataFrame, page: Page) -> None:
+    common = means_of(scores, "si_snri_db").dropna().index
     sexes = scores.groupby(["mixture_id", "source"])["sex"].first().groupby("mixture_id").agg(lambda s: "+".join(sorted(s)))
     chosen: dict[str, Callable[[str], pd.Series]] = {
         "input SI-SNR": lambda group: inside(group)(scores["input_si_snr_db"]),
@@ -141,17 +148,20 @@ def test_every_breakdown(scores: pd.DataFrame, page: Page) -> None:
         num_rows = 0
         for group, count, *cells in table[1:]:
             mine = scores[rows_of(group)]
-            means = means_of(mine, "si_snri_db").reindex(columns=list(SYSTEMS))
+            means = means_of(mine[mine["mixture_id"].isin(common)], "si_snri_db").reindex(columns=list(SYSTEMS))
+            failed = means_of(scores, "si_snri_db").isna().reindex(mine["mixture_id"].unique()).sum()
             assert int(count) == means.count().max()
-            for system, text in zip(SYSTEMS, cells[::2], strict=True):
+            for system, text, failures in zip(SYSTEMS, cells[::3], cells[2::3], strict=True):
                 assert same(text, means[system].mean()), (name, group, system)
+                assert int(failures) == failed[system]
             num_rows += len(mine)
         assert num_rows == len(scores), name  # every row is in exactly one group
 
 
 def test_headline_scope_and_conclusions(scores: pd.DataFrame, page: Page) -> None:
-    means = means_of(scores, "si_snri_db")
+    means = means_of(scores, "si_snri_db").fillna(0)
     text = page.text.replace("\u00a0", " ")
+    assert "Of 90 mixtures, noncausal failed on 1 and causal on 1. With failures counted as 0 dB, noncausal improves" in text
     found = re.search(r"noncausal improves SI-SNR by (\S+) dB, (\S+) dB more than causal\.", text)
     assert found
     assert same(found[1], means["noncausal"].mean())
@@ -159,7 +169,9 @@ def test_headline_scope_and_conclusions(scores: pd.DataFrame, page: Page) -> Non
     seconds = scores.drop_duplicates("mixture_id")["num_samples"].sum() / 8000
     assert f"90 test mixtures, {seconds / 60:.0f} minutes, 14 speakers, 8 kHz." in text
     for system in ("causal", "theirs"):
-        sentence = re.search(rf"{system} is worse than noncausal: (\S+) dB SI-SNRi, 95 % interval (\S+) to (\S+), which", text)
+        sentence = re.search(
+            rf"{system} is worse than noncausal: (\S+) dB SI-SNRi with failures counted as 0 dB, 95% interval", text
+        )
         assert sentence
         assert same(sentence[1], (means[system] - means["noncausal"]).mean())
 
@@ -170,8 +182,8 @@ def test_what_is_left_out(scores: pd.DataFrame, page: Page) -> None:
     for (system, status), mine in odd.groupby(["system", "status"]):
         counted = "yes" if mine["si_snri_db"].notna().all() else "no"
         assert rows[system, status] == [str(len(mine)), str(mine["mixture_id"].nunique()), counted]
-    lacking = means_of(scores, "si_snri_db").isna().any(axis=1).sum()
-    assert f"{lacking} mixtures of 90 lack a value" in page.text
+    missing = means_of(scores, "si_snri_db").isna().any(axis=1).sum()
+    assert f"{missing} mixtures of 90 have no score from at least one system" in page.text
     disagreeing = scores.drop_duplicates(["system", "mixture_id"])["permutations_agree"].eq(False).sum()
     assert f"differently for {disagreeing} separated mixtures" in page.text
 
@@ -198,8 +210,8 @@ def test_the_other_formats_hold_the_same_numbers(folder: Path, page: Page) -> No
         assert "| " + " | ".join(row).replace("[", r"\[").replace("]", r"\]") + " |" in markdown
         assert " & ".join(row).replace("%", r"\%").replace("−", "$-$") in latex
         mine = summary.loc[(row[0], "si_snri_db")]
-        assert same(row[2], mine["mean"])
-        assert [number(end) for end in row[3].strip("[]").split(", ")] == pytest.approx([mine["low"], mine["high"]], abs=0.0051)
+        assert same(row[3], mine["mean"])
+        assert [number(end) for end in row[4].strip("[]").split(", ")] == pytest.approx([mine["low"], mine["high"]], abs=0.0051)
         record = next(r for r in numbers["summaries"] if (r["system"], r["metric"]) == (row[0], "si_snri_db"))
         assert record["mean"] == pytest.approx(mine["mean"])
     pairs = pd.read_csv(folder / "pairs.csv").set_index(["system", "baseline", "metric"])

@@ -15,7 +15,7 @@ from pipeline.errors import TableError
 from pipeline.tables import SCORES, write_table
 from tests.cli.commands import tasnet
 from tests.report_cases import make_scores
-from tests.reports.test_reports import Page
+from tests.reports.pages import Page
 
 ASTEROID = """,input_si_sdr,si_sdr,input_sdr,sdr,sir,sar,mix_path
 0,0.1,9.1,0.3,9.8,15.0,11.0,/data/wav8k/min/tt/mix/011_1.2_44o_-1.2.wav
@@ -58,15 +58,17 @@ def test_speechbrains_table_without_its_average(tmp_path: Path, caplog: pytest.L
     assert read["mixture_id"].tolist() == ["0", "1"]
     assert read["si_snri_db"].tolist() == [9.1, 8.1]
     np.testing.assert_allclose(read["input_si_snr_db"], [0.1, 0.1])
-    assert "averages is left out" in caplog.text
+    assert "skipping the row of averages" in caplog.text
 
 
 def test_the_smallest_table_makes_a_report(tmp_path: Path) -> None:
-    """Names of mixtures and one metric; a gap is a mixture without a value, not a zero and not a lost row."""
+    """Names of mixtures and one metric; a gap is a failure, not a lost row."""
     table = written(tmp_path / "mine.csv", "mixture_id,si_snri_db\n011,5.0\n012,7.0\n013,\n014,9.0\n")
     path = reports.write_report(reports.read_scores([table]), tmp_path / "page", title="small")
     page = Page(path.read_text(encoding="utf-8")).text
-    assert "mine improves SI-SNR by 7.00" in page
+    assert "Of 4 mixtures, mine failed on 1. With failures counted as 0 dB, mine improves" in page
+    assert "SI-SNR by 5.25" in page
+    assert "7.00" in page
     assert "3 of 4" in page
     assert "no_value" in page
     assert "The scores do not say how estimates were assigned" in page
@@ -95,10 +97,10 @@ def test_ours_and_theirs_side_by_side(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n", "no column says which mixture"),
-        ("mixture_id,loss\nx,2\n", "no column holds a score; there must be one of si_snri_db"),
-        ("mixture_id,si_snri_db\nx,good\n", "column si_snri_db holds something that is no number"),
-        ("mixture_id,si_snri_db\nx,1\nx,2\n", "'t' scores x s1 twice; give the rows a column source"),
+        ("a,b\n1,2\n", "no column names the mixture"),
+        ("mixture_id,loss\nx,2\n", "no column holds a score; it needs at least one of si_snri_db"),
+        ("mixture_id,si_snri_db\nx,good\n", "column si_snri_db has a value that is not a number"),
+        ("mixture_id,si_snri_db\nx,1\nx,2\n", "'t' scores x twice; give the rows a column source"),
         ("", "not a readable CSV file"),
     ],
 )

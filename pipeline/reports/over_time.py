@@ -1,4 +1,4 @@
-"""Quality over the time since a mixture began: does a system need time to warm up?"""
+"""Quality over time from the start of a mixture: does a system need time to warm up?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.reports.contents import Contents
+from pipeline.reports.analysis import Analysis
 from pipeline.reports.listening import Clips, Loader, Samples, evenly_picked, place_of_estimate
 
 FRAME_SECONDS = 0.5
@@ -15,27 +15,29 @@ _QUIET_DB = -30.0
 _FEWEST = 20
 
 
-def improvement_over_time(contents: Contents, load: Loader | None) -> pd.DataFrame:
-    """Median SI-SNRi of frames of half a second by the time since the mixture began: columns system, seconds, value, n.
+def improvement_over_time(analysis: Analysis, load: Loader | None) -> pd.DataFrame:
+    """Median SI-SNRi of half-second frames by time from the start of the mixture: columns system, seconds, value, n.
 
     From at most 60 mixtures, evenly picked; frames in which the source is more than 30 dB below its mean power are left out,
     and so are times with fewer than 20 frames. Empty without audio.
     """
-    picked = evenly_picked(contents.means) if load is not None else []
-    found = [frame for name in picked if load is not None for frame in _frames_of(contents, name, load(name))]
+    picked = evenly_picked(analysis.means) if load is not None else []
+    found = [frame for name in picked if load is not None for frame in _frames_of(analysis, name, load(name))]
     table = pd.DataFrame(found, columns=["system", "seconds", "value"])
     medians = table.groupby(["system", "seconds"])["value"].agg(["median", "size"]).reset_index()
     medians.columns = pd.Index(["system", "seconds", "value", "n"])
-    place = {system: k for k, system in enumerate(contents.systems)}
+    place = {system: k for k, system in enumerate(analysis.systems)}
     kept = medians[medians["n"] >= _FEWEST]
     return kept.sort_values(["system", "seconds"], key=lambda column: column.replace(place)).reset_index(drop=True)
 
 
-def _frames_of(contents: Contents, mixture_id: str, clips: Clips) -> list[tuple[str, float, float]]:
+def _frames_of(analysis: Analysis, mixture_id: str, clips: Clips) -> list[tuple[str, float, float]]:
     """(system, seconds at the frame's middle, SI-SNRi) of one mixture."""
-    rows = contents.run_scores[contents.run_scores["mixture_id"] == mixture_id]
+    rows = analysis.run_scores[analysis.run_scores["mixture_id"] == mixture_id]
     length = round(FRAME_SECONDS * clips.sample_rate)
-    system_of = {contents.heard(system): system for system in contents.systems if contents.heard(system) in clips.estimates}
+    system_of = {
+        analysis.played_run(system): system for system in analysis.systems if analysis.played_run(system) in clips.estimates
+    }
     sources = {f"s{k + 1}": k for k in range(len(clips.references))}
     found: list[tuple[str, float, float]] = []
     for row in rows[rows["system"].isin(list(system_of))].to_dict("records"):

@@ -1,0 +1,87 @@
+"""Numbers as they are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+LABELS = {"si_snri_db": "SI-SNRi", "sdri_db": "SDRi", "si_snr_db": "SI-SNR", "sdr_db": "SDR", "sir_db": "SIR", "sar_db": "SAR"}
+LABELS |= {"sa_sdr_db": "SA-SDR", "stoi": "STOI", "estoi": "ESTOI", "pesq": "PESQ"}
+NOTHING = "–"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with a true minus sign; a dash if there is none."""
+    if value is None or not np.isfinite(value):
+        return NOTHING
+    text = f"{value:.{digits}f}"
+    return (text[1:] if text.strip("-0.") == "" and text[0] == "-" else text).replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A number that always shows its sign."""
+    text = number(value, digits)
+    return f"+{text}" if text[0].isdigit() and float(text) != 0 else text
+
+
+def interval(low: float, high: float, digits: int = 2) -> str:
+    """``[low, high]``, or a dash if there is no interval."""
+    return f"[{number(low, digits)}, {number(high, digits)}]" if np.isfinite([low, high]).all() else NOTHING
+
+
+def percent(share: float | None) -> str:
+    """A share as a whole percentage; one decimal below ten percent."""
+    if share is None or not np.isfinite(share):
+        return NOTHING
+    return f"{100 * share:.0f}%" if share >= 0.0995 or share == 0 else f"{100 * share:.1f}%"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value with three decimals, or that it is smaller."""
+    if p is None or not np.isfinite(p):
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def large(value: float) -> str:
+    """A count with an SI prefix: 5.05 M."""
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def factor(value: float) -> str:
+    """A real-time factor: two significant digits."""
+    return f"{value:.2g}"
+
+
+def tiny(value: float) -> str:
+    """A number by its order of magnitude: 3.1e−16."""
+    return "0" if value == 0 else f"{value:.1e}".replace("-", "−")
+
+
+def count_of(summary: Mapping[Any, Any]) -> str:
+    """How many mixtures count, and out of how many if some do not."""
+    valid, every = int(summary["n_valid"]), int(summary["n"])
+    return f"{valid:,}" if valid == every else f"{valid:,} of {every:,}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the largest unit of which there are at least two."""
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 mixture``, ``3,000 mixtures``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listed(parts: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)

@@ -1,0 +1,262 @@
+"""The tables of a report: the numbers of the analysis as grids of text, ready to be laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.reports.analysis import Analysis, of_system
+from pipeline.reports.failures import IMPROVEMENTS
+from pipeline.reports.formatting import LABELS, NOTHING, count_of, factor, interval, large, number, p_value, percent, signed, tiny
+from pipeline.reports.grids import Grid
+
+MOST_SYSTEMS_IN_FULL = 3
+"""Tables with columns for every system show less of each if there are more."""
+
+_MOST_FINDINGS = 30
+
+
+# --------------------------------------------------------------------------------------------------------------- results
+def floored_heading(metric: str) -> str:
+    """Heading of the mean that counts failures."""
+    return f"{LABELS[metric]}, failures as {'0 dB' if metric in IMPROVEMENTS else 'input'}"
+
+
+def results_grid(analysis: Analysis) -> Grid:
+    """Every system's improvement, then oracles and published figures beside them."""
+    labels = [LABELS[metric] for metric in analysis.metrics]
+    headings = ["system", "mixtures", *(["failed"] if analysis.any_failed else [])]
+    headings += [heading for label in labels for heading in (f"{label}, dB", "95% interval")]
+    headings += [floored_heading(metric) for metric in analysis.metrics if analysis.any_failed]
+    headings += [f"median {labels[0]}", "below 0 dB", "below 5 dB"]
+    rows = [_result_row(analysis, analysis.summaries, system) for system in analysis.systems]
+    rows += [_result_row(analysis, analysis.oracle_summaries, name) for name in analysis.oracle_names]
+    rows += [_published_row(analysis, system, len(headings)) for system in analysis.context.published]
+    named = [*analysis.systems, *analysis.oracle_names, *analysis.context.published]
+    series = tuple(analysis.systems.index(name) + 1 if name in analysis.systems else 0 for name in named)
+    quiet = tuple(k >= len(analysis.systems) for k in range(len(rows)))
+    return Grid(tuple(headings), tuple(rows), series, quiet)
+
+
+def _result_row(analysis: Analysis, summaries: pd.DataFrame, system: str) -> tuple[str, ...]:
+    mine = of_system(summaries, system)
+    shown = [mine[metric] for metric in analysis.metrics]
+    first = shown[0]
+    cells = [system, count_of(first), *([f"{first['num_failed']:,}"] if analysis.any_failed else [])]
+    cells += [cell for m in shown for cell in (number(m["mean"]), interval(m["low"], m["high"]))]
+    cells += [number(m["floored_mean"]) for m in shown if analysis.any_failed]
+    return (*cells, number(first["median"]), percent(first["share_below_0"]), percent(first["share_below_5"]))
+
+
+def _published_row(analysis: Analysis, system: str, num_columns: int) -> tuple[str, ...]:
+    found = [number(analysis.context.published[system].get(metric)) for metric in analysis.metrics]
+    cells = (f"{system}, published", "not rerun", *([""] if analysis.any_failed else []))
+    cells += tuple(cell for value in found for cell in (value, ""))
+    return cells + ("",) * (num_columns - len(cells))
+
+
+def sources_of_published(analysis: Analysis) -> str:
+    """Where the published numbers come from, in one sentence; empty if that is not said."""
+    sources: dict[str, list[str]] = {}
+    for system, figures in analysis.context.published.items():
+        if figures.get("source"):
+            sources.setdefault(str(figures["source"]), []).append(system)
+    return "; ".join(f"{' and '.join(systems)}: {source}" for source, systems in sources.items())
+
+
+def spread_grid(analysis: Analysis) -> Grid:
+    """Distribution of each metric over the mixtures, for every system."""
+    headings = ["system", "metric", "mixtures", *(["failed"] if analysis.any_failed else [])]
+    headings += ["mean", *(["with failures"] if analysis.any_failed else []), "std", "5%", "25%", "median", "75%", "95%"]
+    headings += ["below 0", "below 5"]
+    rows, series = [], []
+    for place, system in enumerate(analysis.systems, 1):
+        for metric, row in of_system(analysis.summaries, system).items():
+            failed = ([f"{row['num_failed']:,}"], [number(row["floored_mean"])]) if analysis.any_failed else ([], [])
+            cells = [system, LABELS[metric], count_of(row), *failed[0], number(row["mean"]), *failed[1]]
+            cells += [number(row[name]) for name in ("std", "p5", "p25", "median", "p75", "p95")]
+            rows.append((*cells, *(percent(row[name]) for name in ("share_below_0", "share_below_5"))))
+            series.append(place)
+    return Grid(tuple(headings), tuple(rows), tuple(series))
+
+
+# ----------------------------------------------------------------------------------------------------------- differences
+def pairs_grid(analysis: Analysis, *, of_baseline: bool) -> Grid:
+    """Paired differences in the main metrics: from the baseline, or of all other pairs."""
+    several = len(analysis.systems) > 2
+    named = several and of_baseline
+    headings = [f"difference from {analysis.baseline}" if named else "difference", "metric", "mixtures", "mean, dB"]
+    headings += ["95% interval", "std", "wins", "ties", "losses", "Wilcoxon p", *(["Holm p"] if several else [])]
+    headings += ["failed", "failures counted, dB", "95% interval"] if analysis.any_failed else []
+    headings += ["by run"] if analysis.run_differences else []
+    pairs = analysis.pairs
+    wanted = pairs["metric"].isin(analysis.metrics) & ((pairs["baseline"] == analysis.baseline) == of_baseline)
+    rows = [_pair_row(analysis, row, named=named) for row in pairs[wanted].to_dict("records")]
+    return Grid(tuple(headings), tuple(rows))
+
+
+def _pair_row(analysis: Analysis, row: Mapping[Any, Any], *, named: bool) -> tuple[str, ...]:
+    cells = [row["system"] if named else f"{row['system']} − {row['baseline']}", LABELS[row["metric"]], f"{row['n']:,}"]
+    cells += [signed(row["difference"]), interval(row["low"], row["high"]), number(row["std"])]
+    cells += [percent(row[k]) for k in ("win", "tie", "loss")]
+    cells += [p_value(row[k]) for k in (("p", "p_holm") if len(analysis.systems) > 2 else ("p",))]
+    if analysis.any_failed:
+        cells += [f"{row['num_failed']:,} / {row['num_failed_baseline']:,}", *_floored(row)]
+    return (*cells, *([_by_run(analysis, row)] if analysis.run_differences else []))
+
+
+def _floored(row: Mapping[Any, Any]) -> list[str]:
+    """The difference with failures counted, and its interval."""
+    return [signed(row["floored_difference"]), interval(row["floored_low"], row["floored_high"])]
+
+
+def _by_run(analysis: Analysis, row: Mapping[Any, Any]) -> str:
+    values = analysis.run_differences.get((row["metric"], row["system"], row["baseline"]), [])
+    return ", ".join(map(signed, values)) or NOTHING
+
+
+def effects_grid(analysis: Analysis) -> Grid:
+    """What each change of one setting does: of causality with the same norm, of the norm with the same causality."""
+    by_run = ("by run",) if analysis.run_differences else ()
+    headings = ("change", f"{analysis.label}, dB", "95% interval", *by_run, "difference")
+    rows = []
+    for change, row in analysis.effects:
+        runs = (_by_run(analysis, row),) if by_run else ()
+        rows.append((change, *_floored(row), *runs, f"{row['system']} − {row['baseline']}"))
+    return Grid(headings, tuple(rows))
+
+
+def runs_grid(analysis: Analysis) -> Grid:
+    """The spread over the runs of every repeated system, in the main metrics."""
+    found = [(metric, row) for metric, table in analysis.run_spread.items() for row in table.to_dict("records")]
+    failing = any(any(row["num_failed"]) for _, row in found)
+    rows = [_run_row(analysis, metric, row, failing=failing) for metric, row in found]
+    series = tuple(analysis.systems.index(row[0]) + 1 for row in rows)
+    headings = (
+        "system",
+        "metric",
+        "runs",
+        "mean, dB",
+        "std over runs",
+        "each run, dB",
+        *(("failed in each",) if failing else ()),
+    )
+    return Grid(headings, tuple(rows), series)
+
+
+def _run_row(analysis: Analysis, metric: str, row: Mapping[Any, Any], *, failing: bool) -> tuple[str, ...]:
+    names = [name.rpartition("@")[2] for name in analysis.runs[row["system"]]]
+    each = ", ".join(f"{name}: {number(value)}" for name, value in zip(names, row["values"], strict=True))
+    failed = ", ".join(f"{name}: {count:,}" for name, count in zip(names, row["num_failed"], strict=True))
+    cells = (row["system"], LABELS[metric], str(row["n"]), number(row["mean"]), number(row["std"]), each)
+    return (*cells, *((failed,) if failing else ()))
+
+
+def breakdown_grid(table: pd.DataFrame, heading: str, systems: list[str]) -> Grid:
+    """One breakdown: a row per group with each system's mean, its interval if systems are few, and its failures if any."""
+    in_full, failing = len(systems) <= MOST_SYSTEMS_IN_FULL, bool(table["num_failed"].any())
+    headings = [heading, "mixtures"]
+    for system in systems:
+        headings += [f"{system}, dB", *(["95% interval"] if in_full else []), *(["failed"] if failing else [])]
+    rows = []
+    for group in dict.fromkeys(table["group"]):
+        found = table[table["group"] == group].set_index("system")
+        cells = [str(group), f"{found['n'].max():,.0f}"]
+        for system in systems:
+            row = found.loc[system]
+            cells += [number(row["mean"]), *([interval(row["low"], row["high"])] if in_full else [])]
+            cells += [f"{row['num_failed']:,}"] if failing else []
+        rows.append(tuple(cells))
+    return Grid(tuple(headings), tuple(rows))
+
+
+# ----------------------------------------------------------------------------------------------------------------- costs
+# What a model costs: its name in the facts, its name in the table, and how it is printed.
+_FACTS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "causal": ("causal", lambda value: "yes" if value else "no"),
+    "norm": ("normalisation", str),
+    "num_parameters": ("parameters", large),
+    "macs_per_second": ("MACs per second", large),
+    "receptive_field_seconds": ("receptive field", lambda value: f"{number(value)} s"),
+    "look_ahead_samples": ("look-ahead, samples", lambda value: f"{value:,}"),
+    "look_ahead_seconds": ("look-ahead", lambda value: f"{number(1000 * value, 1)} ms"),
+    "latency_seconds": ("algorithmic delay", lambda value: f"{number(1000 * value, 1)} ms"),
+    "causality_deviation": ("deviation before the look-ahead", tiny),
+    "cpu_real_time_factor": ("real-time factor, CPU", factor),
+    "cpu": ("CPU", str),
+    "real_time_factor": ("real-time factor", factor),
+    "device": ("separated on", str),
+}
+
+_OF_THE_FUTURE = ("look_ahead_samples", "look_ahead_seconds", "latency_seconds")
+"""Facts that are None for a system that needs the whole signal before it can answer."""
+
+_OF_THE_MACHINE = ("cpu", "device")
+
+
+def costs_grid(analysis: Analysis) -> Grid:
+    """What each system costs and how far it looks ahead, a column per system."""
+    facts = {system: _facts_of(analysis, system) for system in analysis.systems}
+    names = dict.fromkeys(name for name in (*_FACTS, *(key for found in facts.values() for key in found)))
+    common = _common_machine(analysis)
+    rows = tuple(
+        (_FACTS.get(name, (name.replace("_", " "), str))[0], *(_fact(name, facts[s]) for s in analysis.systems))
+        for name in names
+        if name not in common and any(_fact(name, facts[s]) != NOTHING for s in analysis.systems)
+    )
+    return Grid(("", *analysis.systems), rows)
+
+
+def machine_sentence(analysis: Analysis) -> str:
+    """What all systems were separated and timed on if it is the same; otherwise it is in the table of costs."""
+    common = _common_machine(analysis)
+    parts = [f"Separated on {common['device']}."] if "device" in common else []
+    return " ".join([*parts, f"The CPU is {common['cpu']}."] if "cpu" in common else parts)
+
+
+def _common_machine(analysis: Analysis) -> dict[str, str]:
+    found = {name: {analysis.facts(system).get(name) for system in analysis.systems} for name in _OF_THE_MACHINE}
+    return {name: str(*values) for name, values in found.items() if len(values) == 1 and values != {None}}
+
+
+def _facts_of(analysis: Analysis, system: str) -> dict[str, Any]:
+    facts = analysis.facts(system)
+    seconds_per_second, rates = analysis.real_time_factor(system), set(analysis.scores["sample_rate"].dropna())
+    if np.isfinite(seconds_per_second):
+        facts["real_time_factor"] = seconds_per_second
+    if "cpu_real_time_factor" in facts and facts.get("device") == "cpu":
+        facts.pop("real_time_factor", None)  # the same figure again
+    if "look_ahead_samples" in facts and len(rates) == 1:
+        samples = facts["look_ahead_samples"]
+        facts["look_ahead_seconds"] = None if samples is None else samples / rates.pop()
+    return facts
+
+
+def _fact(name: str, facts: Mapping[str, Any]) -> str:
+    value = facts.get(name)
+    if value is None and name in facts and name in _OF_THE_FUTURE:
+        return "whole signal"
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return NOTHING
+    return _FACTS[name][1](value) if name in _FACTS else str(value)
+
+
+# -------------------------------------------------------------------------------------------------------------- test set
+def excluded_grid(analysis: Analysis) -> Grid:
+    """Statuses other than ok, and whether their rows have a score."""
+    rows = [
+        (str(row["system"]), str(row["status"]), f"{row['rows']:,}", f"{row['mixtures']:,}", "yes" if row["counted"] else "no")
+        for row in analysis.excluded.to_dict("records")
+    ]
+    return Grid(("system", "status", "sources", "mixtures", "scored"), tuple(rows))
+
+
+def health_grid(health: pd.DataFrame) -> Grid:
+    """What looks wrong with the test set; a long list is cut and says so."""
+    rows = [tuple(str(cell) or NOTHING for cell in row) for row in health.to_numpy()]
+    more = len(rows) - _MOST_FINDINGS
+    rows = rows[:_MOST_FINDINGS] + ([("…", NOTHING, f"{more:,} more in summary.json")] if more > 0 else [])
+    return Grid(("finding", "mixture", "detail"), tuple(rows))
