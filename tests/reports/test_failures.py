@@ -179,7 +179,7 @@ def test_systems_are_ranked_on_the_mixtures_they_share() -> None:
     assert found.headline == (
         "Of 8 mixtures, b has no scores for 4; these are left out. a improves SI-SNR by 10.07 dB, 1.03 dB more than b."
     )
-    assert found.summaries["mean"].tolist() == pytest.approx([10.075, 9.05])
+    assert found.summaries.query("metric == 'si_snri_db'")["mean"].tolist() == pytest.approx([10.075, 9.05])
     assert found.scope.endswith("Systems are compared on the 4 of 8 mixtures that all of them have scores for.")
 
 

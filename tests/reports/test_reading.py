@@ -65,7 +65,7 @@ def test_the_smallest_table_makes_a_report(tmp_path: Path) -> None:
     """Names of mixtures and one metric; a gap is a failure, not a lost row."""
     table = written(tmp_path / "mine.csv", "mixture_id,si_snri_db\n011,5.0\n012,7.0\n013,\n014,9.0\n")
     path = reports.write_report(reports.read_scores([table]), tmp_path / "page", title="small")
-    page = Page(path.read_text(encoding="utf-8")).text
+    page = Page(path.read_text(encoding="utf-8")).text.replace("\u00a0", " ")
     assert "Of 4 mixtures, mine failed on 1. With failures counted as 0 dB, mine improves" in page
     assert "SI-SNR by 5.25" in page
     assert "7.00" in page
