@@ -37,7 +37,7 @@ def draw_all(scores: pd.DataFrame) -> list[canvas.Drawing]:
         figures.boxes({"F+M": means, "M+M": means.head(5)}, "SI-SNRi, dB", name="boxes", caption="Boxes."),
         figures.input_scatter(scores, "si_snri_db", "SI-SNRi, dB"),
         figures.paired_scatter(means, second, first, "SI-SNRi, dB", name="paired"),
-        figures.differences(means[second] - means[first], -1.5, -1.8, -1.2, "difference, dB", name="difference", index=1),
+        figures.differences(means[second] - means[first], (-1.5, -1.8, -1.2), "difference, dB", name="difference", index=1),
         figures.grouped_means(table, "SI-SNRi, dB", "length", name="length", caption="By length."),
         figures.learning_curves(histories, "valid_si_snri_db", "SI-SNRi, dB", name="curves", caption="Curves."),
         figures.over_time(time, "SI-SNRi, dB", name="time", caption="Over time."),
