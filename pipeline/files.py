@@ -1,14 +1,50 @@
-"""Files that are written completely or not at all, and the temporary files that a killed process leaves."""
+"""Files that are written completely or not at all, the temporary files that a killed process leaves, and names fit for files."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import WorkError
+
+MAX_NAME_BYTES = 200
+"""Of a name that comes from outside; file systems allow 255, endings and temporary names included."""
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
+_SEPARATORS = "/\\"
+_RESERVED = ':*?"<>|'
+
+
+def name_fault(name: str) -> str | None:
+    """Why a name that comes from outside must not become part of a path; None where it may.
+
+    The names of mixtures, utterances and speakers in lists, tables and corpora pass here before anything is written under them; a
+    name that passes is one component of a path, and a legal one on Linux, macOS and Windows.
+
+    Returns:
+        What the name does wrong, to follow the name in a message: ``has a slash``.
+    """
+    faults = (
+        (not name, "is empty"),
+        (any(sign in name for sign in _SEPARATORS), "has a slash, as if it were a path"),
+        (name.startswith("."), "begins with a dot"),
+        (name != name.strip() or name.endswith("."), "begins with a space, or ends with a space or a dot"),
+        (not name.isprintable(), "has a character that cannot be printed"),
+        (any(sign in name for sign in _RESERVED), f"has one of the characters {_RESERVED}"),
+        (name.partition(".")[0].rstrip().upper() in _DEVICES, "is the name of a device on Windows"),
+        (len(name.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES, f"is longer than {MAX_NAME_BYTES} bytes"),
+    )
+    return next((fault for is_faulty, fault in faults if is_faulty), None)
+
+
+def same_file_names(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of different names that some file systems take for one: the same letters in other Unicode forms."""
+    first: dict[str, str] = {}
+    pairs = [(first.setdefault(unicodedata.normalize("NFC", name), name), name) for name in names]
+    return [(known, name) for known, name in pairs if known != name]
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from pipeline.errors import TableError
-from pipeline.files import written_whole
+from pipeline.files import name_fault, written_whole
 
 Kind = Literal["text", "integer", "number", "flag"]
 
@@ -29,6 +29,8 @@ class Column:
     kind: Kind
     meaning: str
     optional: bool = False
+    names_files: bool = False
+    """Whether files are named by its cells, which therefore must pass ``files.name_fault``."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ MANIFEST = Schema(
 PLAN = Schema(
     "plan",
     (
-        Column("mixture_id", "text", "unique within its split; the file name without its ending"),
+        Column("mixture_id", "text", "unique within its split; the file name without its ending", names_files=True),
         Column("split", "text", "train, valid or test"),
         Column("source", "text", "s1, s2, …, or noise"),
         Column("utterance_id", "text", "a row of the manifest"),
@@ -85,7 +87,7 @@ PLAN = Schema(
 MIXTURES = Schema(
     "mixtures",
     (
-        Column("mixture_id", "text", "as in the plan"),
+        Column("mixture_id", "text", "as in the plan", names_files=True),
         Column("split", "text", "train, valid or test"),
         Column("sample_rate", "integer", "Hz"),
         Column("mode", "text", "min or max"),
@@ -195,7 +197,7 @@ def read_table(path: Path, schema: Schema) -> pd.DataFrame:
     """Read a CSV as its schema says; identifiers stay text.
 
     Raises:
-        TableError: naming the file, and the columns that are missing or the values that do not fit.
+        TableError: naming the file, and the columns that are missing, the values that do not fit, or the names no file can have.
     """
     try:
         raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
@@ -204,17 +206,27 @@ def read_table(path: Path, schema: Schema) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise TableError(f"{path}: not a readable CSV file ({error})") from error
     _check_columns(list(raw.columns), schema, origin=str(path))
+    _check_names(raw, schema, origin=str(path))
     for name in raw.columns:
         raw[name] = _typed(raw[name], schema.kind_of(name), path)
     return raw
 
 
 def check_table(table: pd.DataFrame, schema: Schema, *, origin: str) -> None:
-    """Raise TableError unless the table has every required column and no empty integer or flag."""
+    """Raise TableError unless the table has every required column, no empty integer or flag, and names that files can have."""
     _check_columns([str(name) for name in table.columns], schema, origin=origin)
     for column in schema.columns:
         if column.name in table.columns and column.kind in ("integer", "flag") and table[column.name].isna().any():
             raise TableError(f"{origin}: column {column.name} has empty cells")
+    _check_names(table, schema, origin=origin)
+
+
+def _check_names(table: pd.DataFrame, schema: Schema, *, origin: str) -> None:
+    for column in (column.name for column in schema.columns if column.names_files):
+        firsts = table[column].reset_index(drop=True).drop_duplicates()
+        for row, name in zip(firsts.index + 1, firsts, strict=True):
+            if fault := name_fault(name):
+                raise TableError(f"{origin}, row {row}: {column} {name!r} {fault}, so no file can be called so; rename it")
 
 
 def _check_columns(columns: Sequence[str], schema: Schema, *, origin: str) -> None:

@@ -16,6 +16,7 @@ from typing import Protocol
 import pandas as pd
 
 from pipeline.errors import CorpusError
+from pipeline.files import name_fault, same_file_names
 from pipeline.recipe.schema import SPLITS
 
 VERSION = 1
@@ -155,11 +156,14 @@ def keyed_order(names: Iterable[str], *key: object) -> list[str]:
 
 def _bad_ids(manifest: pd.DataFrame) -> Iterator[str]:
     for column in ("utterance_id", "speaker_id"):
-        for name in pd.unique(manifest[column]):
-            if not name or name.startswith(".") or not name.isprintable() or any(sign in name for sign in '/\\:*?"<>|'):
-                yield f"{column} {name!r} cannot be part of a file name; use letters, digits, '-', '_' and '.'"
-            if len(name.encode("utf-8", "surrogateescape")) > MAX_ID_BYTES:
+        names = pd.unique(manifest[column])
+        for name in names:
+            if fault := name_fault(name):
+                yield f"{column} {name!r} {fault}, so it cannot be part of a file name; use letters, digits, '-', '_' and '.'"
+            elif len(name.encode("utf-8", "surrogateescape")) > MAX_ID_BYTES:
                 yield f"{column} {name} is longer than {MAX_ID_BYTES} bytes; give shorter names, in metadata.csv or to the files"
+        for first, second in same_file_names(names):
+            yield f"{column} {first!r} and {second!r} differ only in how Unicode writes them; rename one"
 
 
 def _repeated_ids(manifest: pd.DataFrame) -> Iterator[str]:

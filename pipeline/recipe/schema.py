@@ -51,9 +51,9 @@ class _Table(BaseModel):
 class Subsets(_Table):
     """The published subsets (folders) that make up each split."""
 
-    train: str | list[str]
-    valid: str | list[str]
-    test: str | list[str]
+    train: Name | list[Name]
+    valid: Name | list[Name]
+    test: Name | list[Name]
 
     def of(self, split: str) -> tuple[str, ...]:
         """The folders of one split."""

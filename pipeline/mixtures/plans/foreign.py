@@ -6,15 +6,17 @@ libri2mix_train-clean-100.csv      LibriMix's: see ``librimix``; its ``…_info.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 import pandas as pd
 
 from pipeline.errors import PlanError
+from pipeline.mixtures.plans.librimix_lists import file_name
+from pipeline.mixtures.plans.published import ListedNames, check_listed_path, read_lines, read_rows
 from pipeline.mixtures.plans.wsj0mix import parse_row
 
 INFO = "_info.csv"
@@ -25,7 +27,6 @@ Utterance = tuple[str, str]
 """Path as listed, and speaker."""
 Mixture = tuple[str, list[Utterance]]
 """Its name, or the line it stands in, and its utterances."""
-Read = TypeVar("Read")
 
 
 def read_families(target: Path) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -40,10 +41,10 @@ def read_families(target: Path) -> Iterator[tuple[str, pd.DataFrame, pd.DataFram
     """
     families: dict[str, list[Path]] = defaultdict(list)
     for path in _lists_in(target):
-        families[_family_name(path, _readable(path, _num_sources))].append(path)
+        families[_family_name(path, _num_sources(path))].append(path)
     for name, paths in sorted(families.items()):
         splits = _split_names(paths, target)
-        mixtures = [(split, *mixture) for split, path in zip(splits, paths, strict=True) for mixture in _readable(path, _read)]
+        mixtures = [(split, *mixture) for split, path in zip(splits, paths, strict=True) for mixture in _read(path)]
         rows = [
             (split, mixture_id, f"s{number}", *utterance)
             for split, mixture_id, utterances in mixtures
@@ -57,14 +58,6 @@ def read_families(target: Path) -> Iterator[tuple[str, pd.DataFrame, pd.DataFram
 
 def _family_name(path: Path, num_sources: int) -> str:
     return f"libri{num_sources}mix_*.csv" if path.suffix == ".csv" else f"mix_{num_sources}_spk_*.txt"
-
-
-def _readable(path: Path, read: Callable[[Path], Read]) -> Read:
-    """What ``read`` makes of a file; an error of one line where it cannot."""
-    try:
-        return read(path)
-    except (OSError, ValueError) as error:
-        raise PlanError(f"{path}: cannot be read as a list of mixtures ({error})") from error
 
 
 def split_name(path: Path) -> str:
@@ -93,17 +86,12 @@ def _lists_in(target: Path) -> list[Path]:
 
 def _num_sources(path: Path) -> int:
     """Speakers in each mixture, from the first row."""
-    if path.suffix == ".csv":
-        return len(_path_columns(pd.read_csv(path, nrows=0)))
-    with path.open(encoding="utf-8") as file:
-        num_words = len(file.readline().split())
-    if num_words == 0:
-        raise PlanError(f"{path}: has no mixtures")
-    return max(num_words // 2, 1)
+    first = read_lines(path)[0]
+    return len(_path_columns(next(csv.reader([first])))) if path.suffix == ".csv" else max(len(first.split()) // 2, 1)
 
 
-def _path_columns(table: pd.DataFrame) -> list[str]:
-    return [name for name in table.columns if re.fullmatch(r"source_\d+_path", name)]
+def _path_columns(columns: Iterable[str]) -> list[str]:
+    return [name for name in columns if re.fullmatch(r"source_\d+_path", name)]
 
 
 def _read(path: Path) -> list[Mixture]:
@@ -113,20 +101,21 @@ def _read(path: Path) -> list[Mixture]:
 
 def _read_merl(path: Path) -> Iterator[Mixture]:
     num_sources = _num_sources(path)
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         files, _ = parse_row(line, num_sources, f"{path}, line {number}")
         yield f"line {number}", [(str(file), file.parent.name) for file in files]
 
 
 def _read_librimix(path: Path) -> Iterator[Mixture]:
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    columns = _path_columns(table)
-    if "mixture_ID" not in table.columns or not columns:
-        raise PlanError(f"{path}: needs the columns mixture_ID, source_1_path, …")
+    rows = read_rows(path, ["mixture_ID", "source_1_path"])
+    columns = _path_columns(rows[0][1]) if rows else []
     speakers = _speakers(path, columns)
-    for row in table.to_dict("records"):
-        files = [row[column] for column in columns]
-        yield row["mixture_ID"], list(zip(files, speakers.get(row["mixture_ID"]) or _of_librispeech(files), strict=True))
+    names = ListedNames()
+    for origin, row in rows:
+        name = row["mixture_ID"]
+        names.add("", file_name(name, len(columns)), origin)
+        files = [check_listed_path(row[column], origin) for column in columns]
+        yield name, list(zip(files, speakers.get(name) or _of_librispeech(files), strict=True))
 
 
 def _speakers(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
@@ -134,11 +123,9 @@ def _speakers(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
     info = path.with_name(f"{path.stem}{INFO}")
     if not info.is_file():
         return {}
-    table = pd.read_csv(info, dtype=str, keep_default_na=False)
     names = [column.replace("source", "speaker").replace("path", "ID") for column in columns]
     # The published ones are written as numbers with a decimal point.
-    ids = table[names].apply(lambda column: column.str.removesuffix(".0"))
-    return dict(zip(table["mixture_ID"], ids.to_numpy().tolist(), strict=True))
+    return {row["mixture_ID"]: [row[n].removesuffix(".0") for n in names] for _, row in read_rows(info, ["mixture_ID", *names])}
 
 
 def _of_librispeech(files: Sequence[str]) -> list[str]:

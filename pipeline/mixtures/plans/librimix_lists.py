@@ -19,7 +19,15 @@ import pandas as pd
 from pipeline.errors import PlanError
 from pipeline.files import written_whole
 from pipeline.mixtures.plans.planned import NOISE
-from pipeline.mixtures.plans.published import find_list, unique_rows, with_ids
+from pipeline.mixtures.plans.published import (
+    ListedNames,
+    check_listed_path,
+    find_list,
+    read_number,
+    read_rows,
+    unique_rows,
+    with_ids,
+)
 from pipeline.recipe.schema import LibriMixPlan
 from pipeline.tables import PLAN
 
@@ -53,17 +61,20 @@ def read_lists(
         speaker_id, sex, split, path``, paths from LibriSpeech's root on), and its noises (the same, from WHAM's noise root on).
 
     Raises:
-        PlanError: a file or some of its columns are missing.
+        PlanError: a file or some of its columns are missing; a row is malformed, leads out of the corpora, or has the name of
+            another mixture or one that no file can have.
     """
     rows: list[dict[str, Any]] = []
     speech: list[dict[str, Any]] = []
     noises: list[dict[str, Any]] = []
+    names = ListedNames()
     for split in plan.splits:
         for subset in subsets_of(split):
             sexes = read_sexes(folder, subset)
-            for mixture in _read(find_list(folder, list_name(plan.num_sources, subset)), plan):
-                parts = _parts(mixture, plan.num_sources)
-                rows += _plan_rows(mixture, parts, split, subset)
+            for origin, mixture in _read(find_list(folder, list_name(plan.num_sources, subset)), plan):
+                parts = _parts(mixture, plan.num_sources, origin)
+                name = names.add(split, file_name(mixture["mixture_ID"], plan.num_sources), origin)
+                rows += _plan_rows(name, parts, split, subset)
                 speech += [_utterance(path, split, sexes) for name, path, _ in parts if name != NOISE]
                 noises += [_noise(path, split) for name, path, _ in parts if name == NOISE]
     table = pd.DataFrame(rows, columns=[*PLAN.required(), "subset"])
@@ -71,32 +82,36 @@ def read_lists(
     return table, utterances, clips
 
 
-def _read(path: Path, plan: LibriMixPlan) -> list[dict[str, str]]:
-    """The rows of one file, as text."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, nrows=plan.limit)
+def _read(path: Path, plan: LibriMixPlan) -> list[tuple[str, dict[str, str]]]:
     numbers = range(1, plan.num_sources + 1)
     needed = ["mixture_ID", *(f"source_{k}_{what}" for k in numbers for what in ("path", "gain"))]
-    missing = [name for name in needed if name not in table.columns]
-    if missing:
-        raise PlanError(f"{path}: the columns {', '.join(missing)} are missing")
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    rows = read_rows(path, needed, limit=plan.limit)
+    if len({"noise_path", "noise_gain"} & set(rows[0][1] if rows else ())) == 1:
+        raise PlanError(f"{path}: has one of the columns noise_path and noise_gain; it needs both or neither")
+    return rows
 
 
-def _parts(mixture: Mapping[str, str], num_sources: int) -> list[tuple[str, str, float]]:
+def _parts(mixture: Mapping[str, str], num_sources: int, origin: str) -> list[tuple[str, str, float]]:
     """Name, path and gain of every source, and of the noise where the list has any."""
     columns = [(f"s{k}", f"source_{k}") for k in range(1, num_sources + 1)]
     if "noise_path" in mixture:
         columns.append((NOISE, NOISE))
-    try:
-        return [(name, mixture[f"{column}_path"], float(mixture[f"{column}_gain"])) for name, column in columns]
-    except ValueError as error:
-        raise PlanError(f"mixture {mixture['mixture_ID']}: a gain is not a number ({error})") from None
+    return [
+        (
+            name,
+            check_listed_path(mixture[f"{column}_path"], origin),
+            read_number(mixture[f"{column}_gain"], f"{column}_gain", origin),
+        )
+        for name, column in columns
+    ]
 
 
-def _plan_rows(mixture: Mapping[str, str], parts: list[tuple[str, str, float]], split: str, subset: str) -> list[dict[str, Any]]:
-    name = mixture["mixture_ID"]
-    if len([part for part in parts if part[0] != NOISE]) >= LONG_NAMES:
-        name = hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
+def file_name(mixture_id: str, num_sources: int) -> str:
+    """What the files of a mixture are called: its id, or a digest of it with :data:`LONG_NAMES` sources or more."""
+    return hashlib.md5(mixture_id.encode(), usedforsecurity=False).hexdigest() if num_sources >= LONG_NAMES else mixture_id
+
+
+def _plan_rows(name: str, parts: list[tuple[str, str, float]], split: str, subset: str) -> list[dict[str, Any]]:
     return [
         {
             "mixture_id": name,
@@ -127,8 +142,7 @@ def read_sexes(folder: Path, subset: str) -> dict[str, str]:
     found = sorted(Path(folder).rglob(f"LibriSpeech/{subset}.csv"))
     if not found:
         return {}
-    table = pd.read_csv(found[0], dtype=str, keep_default_na=False, usecols=["speaker_ID", "sex"])
-    return dict(zip(table["speaker_ID"], table["sex"], strict=True))
+    return {row["speaker_ID"]: row["sex"] for _, row in read_rows(found[0], ["speaker_ID", "sex"])}
 
 
 # --------------------------------------------------------------------------------------------------------------- writing

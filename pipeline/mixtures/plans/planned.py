@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import PlanError
+from pipeline.files import name_fault
 
 NOISE = "noise"
 
@@ -75,9 +76,10 @@ def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: 
         PlanError: the plan names utterances that the manifest does not have, noise is asked for and a mixture has none, speech
             begins before its mixture, or the name of a mixture cannot be a file name.
     """
-    bad = [name for name in plan["mixture_id"].unique() if not _is_file_name(name)]
-    if bad:
-        raise PlanError(f"the plan calls a mixture {bad[0]!r}, which cannot be a file name; rename it in its list")
+    names = [*plan["mixture_id"].unique(), *(plan["subset"].unique() if "subset" in plan else ())]
+    faults = [f"{name!r} {fault}" for name in names if (fault := name_fault(name))]
+    if faults:
+        raise PlanError(f"the plan names a mixture {faults[0]}, so no file can be called so; rename it in its list")
     if ((plan["source"] != NOISE) & ~(plan["start_seconds"] >= 0)).any():
         raise PlanError("the plan has speech that begins before its mixture; only noise may have a negative start_seconds")
     facts = manifest.set_index("utterance_id")[["speaker_id", "sex", "path", "sample_rate", "num_samples"]]
@@ -89,10 +91,6 @@ def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: 
             f"{len(without_noise)} mixtures have no noise (first {without_noise[0]}); ask for mix.types = ['mix_clean'] alone"
         )
     return mixtures
-
-
-def _is_file_name(name: str) -> bool:
-    return name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
 
 
 def of_splits(plan: pd.DataFrame, splits: Sequence[str]) -> pd.DataFrame:

@@ -1,9 +1,13 @@
-"""What published lists have in common: finding them, and the manifest of just the files they name."""
+"""What published lists have in common: finding and reading them, and the manifest of just the files they name."""
 
 from __future__ import annotations
 
+import csv
+import unicodedata
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
+from math import inf, isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +18,7 @@ from pipeline.compute.workers import chunked, map_parallel
 from pipeline.corpora.digests import content_digests
 from pipeline.corpora.manifests import describe_missing
 from pipeline.errors import AudioError, PlanError
+from pipeline.files import name_fault
 from pipeline.tables import MANIFEST
 
 _CHUNK = 2048  # headers take microseconds
@@ -30,6 +35,101 @@ def find_list(folder: Path, name: str) -> Path:
     if not found:
         raise PlanError(f"{folder}: no {name} here or in any subfolder; point to the folder of the published lists")
     return found[0]
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list, a byte order mark left out.
+
+    Raises:
+        PlanError: the file is empty, no UTF-8 text, or cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+        lines = content.decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        row = content[: error.start].count(b"\n") + 1
+        raise PlanError(f"{path}, line {row}: is not UTF-8 text; save the list as UTF-8") from None
+    if "\0" in (lines[0] if lines else ""):
+        raise PlanError(f"{path}, line 1: has NUL characters, as UTF-16 text has; save the list as UTF-8")
+    if not any(line.strip() for line in lines):
+        raise PlanError(f"{path}: is empty; fetch or copy the list again")
+    return lines
+
+
+def read_rows(path: Path, needed: Sequence[str], *, limit: int | None = None) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a list in CSV, as text, each with what to call it in messages: ``FILE, line 2``.
+
+    Args:
+        path: of the list.
+        needed: columns that it must have.
+        limit: rows to read; None for all.
+
+    Raises:
+        PlanError: as :func:`read_lines`; a column is missing, or a row has more or fewer cells than there are columns.
+    """
+    lines = csv.reader(read_lines(path))
+    rows = []
+    try:
+        columns = next(lines)
+        if missing := [name for name in needed if name not in columns]:
+            raise PlanError(f"{path}: the columns {', '.join(missing)} are missing; found {', '.join(columns)}")
+        for cells in islice(filter(None, lines), limit):
+            origin = f"{path}, line {lines.line_num}"
+            if len(cells) != len(columns):
+                raise PlanError(f"{origin}: has {len(cells)} cells, and the list has {len(columns)} columns")
+            rows.append((origin, dict(zip(columns, cells, strict=True))))
+    except csv.Error as error:
+        raise PlanError(f"{path}, line {lines.line_num}: cannot be read as CSV ({error})") from error
+    return rows
+
+
+def read_number(text: str, what: str, origin: str) -> float:
+    """A gain or level of a list.
+
+    Raises:
+        PlanError: it is not a finite number; ``what`` and ``origin`` name it.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = inf
+    if not isfinite(value):
+        raise PlanError(f"{origin}: {what} is {text!r}, not a number")
+    return value
+
+
+def check_listed_path(path: str, origin: str) -> str:
+    """The path of a file in a corpus, as it is listed.
+
+    Raises:
+        PlanError: it is empty, or leads out of the corpus; ``origin`` names its row.
+    """
+    parts = PurePosixPath(path)
+    if not parts.name or parts.is_absolute() or ".." in parts.parts or not path.isprintable():
+        raise PlanError(f"{origin}: {path!r} is no file within the corpus; write paths relative to the corpus folder")
+    return path
+
+
+class ListedNames:
+    """The mixtures of a dataset's lists, none of which may overwrite another's files, or any file elsewhere."""
+
+    def __init__(self) -> None:
+        self._origins: dict[tuple[str, str], str] = {}
+
+    def add(self, folder: str, name: str, origin: str) -> str:
+        """Take the name of the next mixture, whose files will lie in ``folder``.
+
+        Raises:
+            PlanError: no file can be called so, or another mixture is; ``origin`` names the row.
+        """
+        if fault := name_fault(name):
+            raise PlanError(f"{origin}: the mixture's name {name!r} {fault}, so no file can be called so; rename it")
+        first = self._origins.setdefault((folder, unicodedata.normalize("NFC", name)), origin)
+        if first != origin:
+            raise PlanError(f"{origin}: mixture {name} is listed twice, first in {first}; remove or rename one")
+        return name
 
 
 def listed_manifest(utterances: pd.DataFrame, root: Path, *, num_workers: int | None = None) -> pd.DataFrame:

@@ -27,7 +27,16 @@ from pipeline.files import written_whole
 from pipeline.mixtures.plans.adapter import Adapter, Roots, Tables
 from pipeline.mixtures.plans.drawn import draw_plan, mixture_name
 from pipeline.mixtures.plans.planned import NOISE, first_hours
-from pipeline.mixtures.plans.published import find_list, listed_manifest, unique_rows, with_ids
+from pipeline.mixtures.plans.published import (
+    ListedNames,
+    check_listed_path,
+    find_list,
+    listed_manifest,
+    read_lines,
+    read_number,
+    unique_rows,
+    with_ids,
+)
 from pipeline.mixtures.renderers.wsj0mix import LEVEL_RATE, Wsj0MixRenderer
 from pipeline.recipe.schema import Recipe, Wsj0MixPlan
 from pipeline.tables import PLAN
@@ -92,19 +101,20 @@ def read_lists(folder: Path, plan: Wsj0MixPlan) -> tuple[pd.DataFrame, pd.DataFr
         folder ``wsj0`` on.
 
     Raises:
-        PlanError: a list is missing or a line of it is not as above, naming file and line.
+        PlanError: a list is missing, or a line of it is not as above or listed twice, naming file and line.
     """
     rows: list[dict[str, Any]] = []
     utterances: list[dict[str, Any]] = []
+    names = ListedNames()
     for split in plan.splits:
         path = find_list(folder, list_name(plan.num_sources, split))
-        lines = path.read_text(encoding="utf-8").splitlines()[: plan.limit]
-        for number, line in enumerate(lines, start=1):
-            files, levels = parse_row(line, plan.num_sources, f"{path}, line {number}")
-            rows += _plan_rows(files, levels, split)
+        for number, line in enumerate(read_lines(path)[: plan.limit], start=1):
+            origin = f"{path}, line {number}"
+            files, levels = parse_row(line, plan.num_sources, origin)
+            name = names.add(split, mixture_name([file.stem for file in files], levels), origin)
+            rows += _plan_rows(name, files, levels, split)
             utterances += [_utterance(file, split) for file in files]
     table = pd.DataFrame(rows, columns=PLAN.required())
-    _check_names(table)
     table, speech = with_ids(table, unique_rows(utterances))
     return table, speech
 
@@ -116,17 +126,13 @@ def parse_row(line: str, num_sources: int, origin: str) -> tuple[list[PurePosixP
         PlanError: the row is not as above; ``origin`` names it.
     """
     words = line.split()
-    try:
-        levels = [float(word) for word in words[1::2]]
-    except ValueError:
-        levels = []
-    if len(words) != 2 * num_sources or len(levels) != num_sources:
+    if len(words) != 2 * num_sources:
         raise PlanError(f"{origin}: expected {num_sources} pairs of a path and a level in dB, found {line.strip()!r}")
-    return [PurePosixPath(word.removeprefix(TOP)) for word in words[0::2]], levels
+    levels = [read_number(word, "a level in dB", origin) for word in words[1::2]]
+    return [PurePosixPath(check_listed_path(word.removeprefix(TOP), origin)) for word in words[0::2]], levels
 
 
-def _plan_rows(files: list[PurePosixPath], levels: list[float], split: str) -> list[dict[str, Any]]:
-    mixture_id = mixture_name([file.stem for file in files], levels)
+def _plan_rows(mixture_id: str, files: list[PurePosixPath], levels: list[float], split: str) -> list[dict[str, Any]]:
     return [
         {
             "mixture_id": mixture_id,
@@ -143,13 +149,6 @@ def _plan_rows(files: list[PurePosixPath], levels: list[float], split: str) -> l
 
 def _utterance(file: PurePosixPath, split: str) -> dict[str, Any]:
     return {"utterance_id": str(file), "speaker_id": file.parent.name, "sex": "", "split": split, "path": str(file)}
-
-
-def _check_names(plan: pd.DataFrame) -> None:
-    """Two mixtures of one name would overwrite each other."""
-    twice = plan[plan.duplicated(["split", "mixture_id", "source"])]
-    if len(twice):
-        raise PlanError(f"{twice['mixture_id'].nunique()} mixtures are listed twice (first {twice['mixture_id'].iloc[0]})")
 
 
 def draw_lists(manifest: pd.DataFrame, plan: Wsj0MixPlan, *, seed: int) -> pd.DataFrame:
@@ -196,10 +195,18 @@ def read_levels(folder: Path) -> dict[str, float]:
     """Read MERL's active levels (power, at 8 kHz) of WSJ0's utterances: ``activlev_*.txt`` in a folder or below it.
 
     Empty where there are no such files.
+
+    Raises:
+        PlanError: a line is not a name and a power.
     """
     files = sorted(Path(folder).rglob("activlev_*.txt"))
-    lines = (line.split() for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    return {name: float(power) for name, power in lines}
+    levels: dict[str, float] = {}
+    for file in files:
+        for number, line in enumerate(read_lines(file), start=1):
+            name, _, power = line.strip().partition(" ")
+            if name:
+                levels[name] = read_number(power, "an active level", f"{file}, line {number}")
+    return levels
 
 
 def check_levels(

@@ -110,10 +110,10 @@ def test_published_lists_are_as_sound_as_they_are_known_to_be(corpora):
     ("name", "content", "said"),
     [
         ("x.txt", "a 1 b\n", "line 1: expected 1 pairs of a path"),
-        ("x.txt", "", "has no mixtures"),
-        ("x.csv", "a,b\n1,2\n", "needs the columns mixture_ID"),
-        ("x.csv", "\0\xff", "needs the columns mixture_ID|cannot be read as a list"),
-        ("x.txt", "\udcff", "cannot be read as a list"),
+        ("x.txt", "", "x.txt: is empty"),
+        ("x.csv", "a,b\n1,2\n", "the columns mixture_ID, source_1_path are missing"),
+        ("x.csv", "\0\xff", "line 1: has NUL characters"),
+        ("x.txt", "\udcff", "line 1: is not UTF-8 text"),
         ("readme.md/x", "", "no lists here"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Published lists: files are known by their paths, and missing ones are reported by folder."""
+"""Published lists: broken ones are named with the row, files are known by their paths, missing ones are reported by folder."""
 
 from __future__ import annotations
 
@@ -7,14 +7,84 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.errors import AudioError
+from pipeline.errors import AudioError, PlanError
+from pipeline.mixtures.plans import librimix_lists, wsj0mix
+from pipeline.mixtures.plans.foreign import read_families
 from pipeline.mixtures.plans.published import listed_manifest, listed_paths, unique_rows, with_ids
+from pipeline.recipe.schema import LibriMixPlan, Wsj0MixPlan
 from tests.voices import write_voices
 
 
 def row(path: str) -> dict[str, str]:
     """A listed file, known by its path."""
     return {"utterance_id": path, "speaker_id": path.split("/")[0], "sex": "", "split": "test", "path": path}
+
+
+HEADER = "mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain\n"
+ROWS = HEADER + "m1,t/1/1-1-1.flac,1,t/2/2-2-2.flac,1\nZo\u00eb,t/1/1-1-2.flac,1,t/2/2-2-3.flac,1\n"
+BROKEN = [
+    (b"", "is empty"),
+    (b"\n \n", "is empty"),
+    (ROWS.encode("utf-16"), "line 1: is not UTF-8 text"),
+    (HEADER.encode("utf-16-le"), "line 1: has NUL characters"),
+    (ROWS.encode("latin-1"), "line 3: is not UTF-8 text"),
+    (b"a,b\n1,2\n", "the columns mixture_ID, source_1_path"),
+    (ROWS.replace(",1\nZo", ",1,2\nZo").encode(), "line 2: has 6 cells, and the list has 5 columns"),
+    (ROWS.replace("t/1/1-1-2.flac,1,", "").encode(), "line 3: has 3 cells"),
+    (ROWS.replace("Zo\u00eb", "m1").encode(), r"line 3: mixture m1 is listed twice, first in \S+, line 2"),
+    ((ROWS + ROWS.splitlines()[2].replace("\u00eb", "e\u0308")).encode(), r"line 4: mixture Zo\S+ is listed twice"),
+    (ROWS.replace("m1", "../../../victim/mine").encode(), "line 2: the mixture's name '../../../victim/mine' has a slash"),
+    (ROWS.replace("m1", "").encode(), "line 2: the mixture's name '' is empty"),
+    (ROWS.replace("t/2/2-2-3", "../2-2-3").encode(), "line 3: '../2-2-3.flac' is no file within the corpus"),
+    (ROWS.replace("t/2/2-2-3.flac", "/etc/passwd").encode(), "line 3: '/etc/passwd' is no file within the corpus"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN)
+def test_broken_lists_are_named_with_the_row(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "libri2mix_t.csv"
+    path.write_bytes(content)
+    for read in (lambda: list(read_families(path)), lambda: read_librimix(tmp_path)):
+        with pytest.raises(PlanError, match=message) as caught:
+            read()
+        assert str(caught.value).startswith(str(path))
+        assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("1.flac,1,", "1.flac,loud,", "line 2: source_1_gain is 'loud', not a number"),
+        ("1.flac,1,", "1.flac,inf,", "line 2: source_1_gain is 'inf', not a number"),
+        ("source_2_gain\n", "noise_path\n", "the columns source_2_gain are missing"),
+    ],
+)
+def test_gains_must_be_numbers(tmp_path: Path, old: str, new: str, message: str) -> None:
+    (tmp_path / "libri2mix_t.csv").write_text(ROWS.replace(old, new))
+    with pytest.raises(PlanError, match=message):
+        read_librimix(tmp_path)
+
+
+def read_librimix(folder: Path) -> pd.DataFrame:
+    """The plan of a folder's LibriMix lists."""
+    plan = LibriMixPlan(kind="librimix", splits=["test"])
+    return librimix_lists.read_lists(folder, plan, lambda split: ["t"])[0]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_list(tmp_path: Path) -> None:
+    (tmp_path / "libri2mix_t.csv").write_bytes(ROWS.encode("utf-8-sig"))
+    assert list(read_librimix(tmp_path)["mixture_id"].unique()) == ["m1", "Zo\u00eb"]
+    assert [len(rows) for _, rows, _ in read_families(tmp_path)] == [4]
+    (tmp_path / "mix_2_spk_tt.txt").write_bytes("wsj0/a/1.wav 1.5 wsj0/b/2.wav -1.5\n".encode("utf-8-sig"))
+    plan, _ = wsj0mix.read_lists(tmp_path, Wsj0MixPlan(kind="wsj0mix", lists="published", splits=["test"]))
+    assert list(plan["mixture_id"]) == ["1_1.5_2_-1.5"] * 2
+
+
+def test_the_speakers_beside_a_foreign_list_may_be_broken(tmp_path: Path) -> None:
+    (tmp_path / "libri2mix_t.csv").write_text(ROWS)
+    (tmp_path / "libri2mix_t_info.csv").write_text("mixture_ID,speaker_1_sex\nm1,F\n")
+    with pytest.raises(PlanError, match=r"libri2mix_t_info\.csv: the columns speaker_1_ID, speaker_2_ID are missing"):
+        list(read_families(tmp_path))
 
 
 def test_equal_file_names_in_different_folders_are_different_utterances() -> None:

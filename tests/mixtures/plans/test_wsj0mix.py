@@ -70,8 +70,10 @@ def test_a_list_is_read(lists):
     ("text", "message"),
     [
         (LINES + "wsj0/a/b/c.wav 1.0 \n", "mix_2_spk_tr.txt, line 3: expected 2 pairs"),
-        (LINES.replace("0.44692", "loud"), "line 2: expected 2 pairs"),
-        (LINES + LINES, "2 mixtures are listed twice"),
+        (LINES.replace("0.44692", "loud"), "line 2: a level in dB is 'loud', not a number"),
+        (LINES.replace("0.44692", "nan"), "line 2: a level in dB is 'nan', not a number"),
+        (LINES + LINES, r"line 3: mixture 40na010x_\S+ is listed twice, first in \S+mix_2_spk_tr.txt, line 1"),
+        (LINES.replace("wsj0/si_tr_s/020", "../../020"), "line 2: '../../020/020c0211.wav' is no file within the corpus"),
     ],
 )
 def test_a_broken_list_is_named(lists, text, message):
