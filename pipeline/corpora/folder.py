@@ -17,7 +17,7 @@ Without ``utterance_id`` an utterance is called by its path: ``ann/day-1/07.wav`
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -57,8 +57,14 @@ def metadata_files(corpus: FolderCorpus) -> list[str]:
     return [METADATA]
 
 
-def utterances(corpus: FolderCorpus, root: Path, *, seed: int) -> list[Utterance]:
+def utterances(corpus: FolderCorpus, root: Path, *, seed: int, extra_columns: Collection[str] = ()) -> list[Utterance]:
     """Every recording with its speaker, sex and split.
+
+    Args:
+        corpus: the recipe's table.
+        root: the corpus.
+        seed: of the recipe.
+        extra_columns: of ``metadata.csv``, which are there for other readers; any others are said not to be used.
 
     Raises:
         CorpusError: no audio, files outside speaker folders, a table that does not match the files, too few speakers to split.
@@ -67,7 +73,7 @@ def utterances(corpus: FolderCorpus, root: Path, *, seed: int) -> list[Utterance
     if not paths:
         others = describe_other_audio(root, ENDINGS)
         raise CorpusError(f"{root}: holds no audio ({', '.join(ENDINGS)}); expected {root}/SPEAKER/anything.flac{others}")
-    table = _table(root, paths)
+    table = _table(root, paths, extra_columns)
     if "split" not in table.columns:
         table["split"] = table["speaker_id"].map(_split_speakers(corpus, root, set(table["speaker_id"]), seed))
     return [
@@ -76,13 +82,13 @@ def utterances(corpus: FolderCorpus, root: Path, *, seed: int) -> list[Utterance
     ]
 
 
-def _table(root: Path, paths: Sequence[str]) -> pd.DataFrame:
+def _table(root: Path, paths: Sequence[str], extra_columns: Collection[str]) -> pd.DataFrame:
     """A row per file with ``path, speaker_id, utterance_id`` and what the corpus's own table adds."""
     if not (root / METADATA).is_file():
         _check_similar_tables(root)
         return _by_folder(root, paths)
     listed = read_table(root / METADATA, METADATA_TABLE)
-    unused = [name for name in listed.columns if METADATA_TABLE.kind_of(name) is None]
+    unused = [name for name in listed.columns if METADATA_TABLE.kind_of(name) is None and name not in extra_columns]
     if unused:
         logger.info("%s: the columns %s are not used", root / METADATA, ", ".join(map(repr, unused)))
     if "path" not in listed.columns:

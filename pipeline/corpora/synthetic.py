@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -36,12 +36,14 @@ from pipeline.corpora.listing import ListedFile
 from pipeline.corpora.manifests import Utterance, keyed_order
 from pipeline.corpora.sentences import sentence
 from pipeline.errors import CorpusError
-from pipeline.files import written_whole
+from pipeline.files import remove_temporaries, written_whole
 from pipeline.recipe.schema import SPLITS, FolderCorpus, SyntheticCorpus
 from pipeline.tables import write_table
 
 FOLDER_NAMES = ("synthetic",)
 ENDINGS = folder.ENDINGS
+VOICE_COLUMNS = ("pitch_hz", *(f"voice_{field.name}" for field in fields(Voice)), "text")
+"""What ``metadata.csv`` says of how an utterance was made."""
 SHARED_SPLITS: tuple[str, ...] = ()
 SETTINGS = "settings.json"
 VERSION = 1
@@ -112,7 +114,7 @@ def utterances(corpus: SyntheticCorpus, root: Path, *, seed: int) -> list[Uttera
     """
     if not (root / folder.METADATA).is_file():
         raise CorpusError(f"{root}: holds no complete synthetic corpus; generate it first (`tasnet run RECIPE corpus`)")
-    return folder.utterances(_AS_FOLDER, root, seed=seed)
+    return folder.utterances(_AS_FOLDER, root, seed=seed, extra_columns=VOICE_COLUMNS)
 
 
 def generate(corpus: SyntheticCorpus, root: Path, *, seed: int, num_workers: int | None = None) -> None:
@@ -132,8 +134,7 @@ def generate(corpus: SyntheticCorpus, root: Path, *, seed: int, num_workers: int
     """
     speakers = cast_speakers(corpus, seed)
     _claim(root, {"version": VERSION, "seed": seed, **corpus.model_dump(exclude={"channel"})})
-    for left_over in root.rglob(".*.tmp"):
-        left_over.unlink()
+    remove_temporaries(root)
     record = partial(_record_speaker, root, seed, corpus.utterances_per_speaker)
     rows = [row for some in map_parallel(record, speakers, num_workers=num_workers, description="speak") for row in some]
     write_table(pd.DataFrame(rows), root / folder.METADATA, folder.METADATA_TABLE)
@@ -210,12 +211,8 @@ def _record(root: Path, seed: int, speaker: Speaker, utterance_id: str) -> dict[
         "split": speaker.split,
         "path": path,
     }
-    return {
-        **who,
-        "pitch_hz": speaker.pitch_hz,
-        **{f"voice_{key}": value for key, value in asdict(speaker.voice).items()},
-        "text": text,
-    }
+    how = (speaker.pitch_hz, *asdict(speaker.voice).values(), text)
+    return who | dict(zip(VOICE_COLUMNS, how, strict=True))
 
 
 def _say(voice: Voice, key: str) -> tuple[str, npt.NDArray[np.int16]]:
