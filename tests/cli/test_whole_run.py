@@ -146,7 +146,7 @@ def test_other_commands_work_on_what_a_run_leaves(place: Path, finished: subproc
         check=True,
     )
     assert "causal" in said.stdout
-    assert "3 random rows computed anew by mir_eval" in said.stdout
+    assert "3 random rows recomputed by mir_eval" in said.stdout
     ours = pd.read_csv(next((place / "work").glob("score/causal-*/scores.csv")))
     mine = (
         pd.read_csv(place / "mine.csv").set_index(["mixture_id", "source"]).loc[ours[["mixture_id", "source"]].agg(tuple, axis=1)]
