@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from pipeline.reports.canvas import STYLE, add_legend, colour_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def dataset_png(tables: Mapping[str, pd.DataFrame]) -> bytes:
@@ -24,6 +24,9 @@ def dataset_png(tables: Mapping[str, pd.DataFrame]) -> bytes:
     """
     columns = 2
     rows = -(-len(tables) // columns)
+    import matplotlib as mpl  # heavy, and needed by few commands
+    from matplotlib.figure import Figure
+
     with mpl.rc_context({**STYLE, "savefig.transparent": False}):  # type: ignore[dict-item]
         figure = Figure(figsize=(4.4 * columns, 2.9 * rows), dpi=130)
         places = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -54,5 +57,7 @@ def _split_bars(axes: Axes, label: str, table: pd.DataFrame) -> None:
     if not numeric:
         axes.set_xticks(np.arange(len(values)), [str(value) for value in values])
     elif pd.api.types.is_integer_dtype(table[key]):
+        from matplotlib.ticker import MaxNLocator
+
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=label, ylabel=f"{count.removeprefix('num_')}, %" if count != "count" else "share, %")

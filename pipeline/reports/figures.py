@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from pipeline.reports.canvas import INK, LINES, SOFT, Drawing, add_legend, canvas, colour_of, line_style, marker_of, quantity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MANY_POINTS = 4000
 _MOST_ON_TOP = 3
@@ -270,6 +271,8 @@ def learning_curves(
                 if mark_best and len(known):
                     best = known.iloc[int(np.argmax(known[column]))]
                     axes.plot([best["epoch"]], [best[column]], marker_of(k), color=colour_of(k), markersize=6)
+        from matplotlib.ticker import MaxNLocator
+
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set(xlabel="epoch", ylabel=label)
         add_legend(axes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -21,6 +20,8 @@ def spectrogram_webp(samples: npt.NDArray[np.float64], sample_rate: int, *, full
     power = power_spectrogram_db(samples, sample_rate)
     top = power.max() if full_scale_db is None else full_scale_db
     shade = np.clip((power - top + 65.0) / 65.0, 0, 1)
+    import matplotlib as mpl  # heavy, and needed by few commands
+
     colours = np.round(mpl.colormaps["magma"](shade[::-1])[..., :3] * 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(colours).save(file, format="WEBP", quality=45, method=6)
