@@ -9,7 +9,7 @@ TasnetError                 the base: catch this one
 ├── DatasetError            rendered mixtures that are missing or damaged
 ├── CheckpointError         a model file that is not ours, or is damaged
 ├── ModelError              an architecture that contradicts itself
-├── TrainingError           a training whose loss diverged
+├── TrainingError           a training whose loss diverged, or that does not fit into memory
 │   └── LostProcessError    one of several processes that train together has ended
 ├── ScoreError              estimates and references that do not fit together
 ├── WorkError               the work folder: no space, no permission, in use; or a worker that was killed
@@ -57,7 +57,7 @@ class ModelError(TasnetError):
 
 
 class TrainingError(TasnetError):
-    """The loss stopped being a finite number."""
+    """The loss stopped being a finite number, or a step does not fit into the device's memory."""
 
 
 class LostProcessError(TrainingError):

@@ -6,6 +6,8 @@ import platform
 import re
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +18,7 @@ from pipeline.compute.torchrun import local_rank
 from pipeline.compute.workers import worker_threads
 from pipeline.errors import ModelError
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -39,7 +41,10 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Precision of the matrix products; ``auto`` is bfloat16 where the device has instructions for it and need not emulate it."""
+    """The dtype of matrix products; ``auto`` is bfloat16 where the device has instructions for it and need not emulate it.
+
+    ``tf32`` is float32 here: it is a way of multiplying float32 matrices, see :func:`float32_products`.
+    """
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
     return torch.bfloat16 if _computes_bfloat16(device) else torch.float32
@@ -55,6 +60,20 @@ def _computes_bfloat16(device: torch.device) -> bool:
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """A context in which matrix products run in ``dtype``; it does nothing for float32."""
     return torch.autocast(device.type, dtype=dtype if dtype != torch.float32 else None, enabled=dtype != torch.float32)
+
+
+@contextmanager
+def float32_products(precision: Precision, device: torch.device) -> Iterator[None]:
+    """While the block runs, float32 matrix products on CUDA are exact, or in TF32 (10 bits of mantissa) with ``tf32``.
+
+    Exact on every other device. What was set before returns at the end, so nothing that follows is less exact than asked for.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" and device.type == "cuda" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def device_name(device: torch.device) -> str:
@@ -78,14 +97,13 @@ def _processor() -> str:
 
 
 def prepare(device: torch.device) -> None:
-    """Set threads, and on CUDA the current device and TF32 for the matrix products that stay in float32."""
+    """Set the number of threads, and on CUDA the current device."""
     torch.set_num_threads(worker_threads())
     if device.type == "cpu":
         # Every step asks for the same memory again.
         keep_freed_memory(largest_block=2**30, most_free=2**31 - 1)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.set_float32_matmul_precision("high")
 
 
 def choose_loaders(num_workers: int | None, device: torch.device) -> int:

@@ -56,7 +56,7 @@ class ConvTasNet(nn.Module):
 
     def forward(self, mixture: Tensor) -> Tensor:
         """Separate; the estimates' scale is arbitrary, as the training loss leaves it."""
-        # The encoder stays in full precision under autocast: every norm that follows depends on it, and it costs little.
+        # Autocast leaves the encoder in float32: every norm that follows depends on it, and it costs little.
         with torch.autocast(mixture.device.type, enabled=False):
             frames = self.encoder(mixture)  # [batch, frames, N]
         masks = self.separator(frames)  # [batch, frames, source, N]

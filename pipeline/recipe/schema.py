@@ -352,8 +352,9 @@ class Train(_Table):
     """``static`` trains on the rendered mixtures; ``dynamic`` draws new ones on the fly by the plan's rules."""
     speed_percent: Annotated[int, Field(ge=0, le=20)] = 0
     """Dynamic mixing plays every source up to this many percent faster or slower, which shifts its pitch too."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of matrix products; ``auto`` is bfloat16 on devices that support it. Norm statistics stay in float32."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Precision of matrix products; ``auto`` is bfloat16 on devices that support it, else float32. ``tf32`` is float32 with
+    products in TF32 on CUDA, and plain float32 elsewhere. Norm statistics are never below float32."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Validate and save an exponential moving average of the weights; 0 uses the weights themselves."""
     seed: Seed | None = None

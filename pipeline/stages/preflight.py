@@ -61,8 +61,7 @@ def _about_training(recipe: Recipe, options: Options) -> Iterator[str]:
         facts = models.describe_model(network)
         segments = system.train.epochs * (system.train.segments_per_epoch or recipe.plan.num_mixtures.get("train", 0))
         operations = segments * system.train.segment_seconds * facts["macs_per_second"] * 2 * PASSES
-        precision = devices.choose_precision(system.train.precision, device)
-        rate = 1e9 * benchmark.gemm_gflops_per_second(device, precision)
+        rate = 1e9 * benchmark.gemm_gflops_per_second(device, system.train.precision)
         duration = _duration(operations / rate / TRAINING_EFFICIENCY / 60)
         parameters = f"{facts['num_parameters']:,} parameters"
         yield _line("training", f"{name}: {parameters}, {segments:,} segments, about {duration} on {device}")

@@ -88,16 +88,17 @@ def benchmark_training(
         num_steps: after the first one.
         options: device, compile and micro-batch; ``compile="auto"`` compiles wherever the tools are there.
     """
-    training = _training(system, num_sources, sample_rate, batch_size, options or Options())
+    training = training_on_noise(system, num_sources, sample_rate, batch_size, options or Options())
     noise = Noise(num_sources, round(system.train.segment_seconds * sample_rate))
     batch = noise.batch(training.settings.batch_size).to(training.device)
     network = training.network()
-    seconds = _timed(lambda: training.step(network, batch), num_steps + 1, training.device)
+    with devices.float32_products(system.train.precision, training.device):
+        seconds = _timed(lambda: training.step(network, batch), num_steps + 1, training.device)
     median = statistics.median(seconds[1:])
     facts = describe_model(training.model)
     # Two operations per multiply-accumulate; the backward pass costs twice the forward pass.
     gflops = 3 * 2e-9 * facts["macs_per_second"] * system.train.segment_seconds * len(batch) / median
-    peak = gemm_gflops_per_second(training.device, training.precision)
+    peak = gemm_gflops_per_second(training.device, system.train.precision)
     return TrainBenchmark(
         seconds_per_step=median,
         segments_per_second=len(batch) / median,
@@ -111,14 +112,14 @@ def benchmark_training(
         num_parameters=facts["num_parameters"],
         num_steps=num_steps,
         device=devices.device_name(training.device),
-        precision=str(training.precision).removeprefix("torch."),
+        precision=_precision_name(training),
         compiled=network.compiled,
         num_threads=torch.get_num_threads(),
     )
 
 
-def _training(system: System, num_sources: int, sample_rate: int, batch_size: int | None, options: Options) -> Training:
-    """A training that is never run, for its steps; endless, so that compiling pays."""
+def training_on_noise(system: System, num_sources: int, sample_rate: int, batch_size: int | None, options: Options) -> Training:
+    """A training whose steps can be timed; it is never run, and so long that compiling pays."""
     device = devices.choose_device(options.device)
     devices.prepare(device)
     changes = {"batch_size": batch_size or system.train.batch_size, "epochs": 10**9}
@@ -126,6 +127,12 @@ def _training(system: System, num_sources: int, sample_rate: int, batch_size: in
     model = build_model(system.model, num_sources=num_sources, sample_rate=sample_rate).to(device)
     noise = Noise(num_sources, 1)
     return Training(model, system, TrainingSets(noise, noise), Path(os.devnull), {}, options, Group(), Interruptions())
+
+
+def _precision_name(training: Training) -> str:
+    """``float32``, ``tf32`` or ``bfloat16``: what ``auto`` became on this device."""
+    is_tf32 = training.settings.precision == "tf32" and training.device.type == "cuda"
+    return "tf32" if is_tf32 else str(training.precision).removeprefix("torch.")
 
 
 def benchmark_inference(
@@ -196,10 +203,12 @@ class Noise:
         return Batch(sources.sum(1), sources, torch.full((size,), num_samples))
 
 
-def gemm_gflops_per_second(device: torch.device, precision: torch.dtype, *, num_products: int = 10) -> float:
+def gemm_gflops_per_second(device: torch.device, precision: devices.Precision, *, num_products: int = 10) -> float:
     """The best rate of a large square matrix product, 10⁹ operations per second."""
-    left, right = (torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device).to(precision) for _ in range(2))
-    best = min(_timed(lambda: left @ right, num_products, device))
+    dtype = devices.choose_precision(precision, device)
+    left, right = (torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device).to(dtype) for _ in range(2))
+    with devices.float32_products(precision, device):
+        best = min(_timed(lambda: left @ right, num_products, device))
     return 2e-9 * MATRIX_SIZE**3 / best
 
 

@@ -6,9 +6,11 @@ import importlib.util
 import logging
 import os
 import shutil
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,6 +22,11 @@ logger = logging.getLogger(__name__)
 
 # Compiling costs one to two minutes on a CPU and saves about half of every step, so a short training is sooner done without.
 MIN_STEPS_TO_COMPILE = 1000
+
+COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
+"""Modules whose errors say that compiling failed."""
+
+Result = TypeVar("Result")
 
 
 def choose_compile(choice: Compile, device: torch.device, *, num_steps: int) -> bool:
@@ -52,15 +59,16 @@ def _missing_tool(device: torch.device) -> str:
 
 @dataclass
 class Compiled:
-    """A function compiled at its first call, or run as it is where ``enabled`` is false or (unless ``strict``) compiling fails.
+    """A function that is compiled when it is first called; where ``enabled`` is false it runs as it is.
 
-    Shapes are taken as fixed: every new shape compiles anew. ``graphs`` records what runs on a CUDA device and replays it whole,
-    without the host's work for every kernel; a result is then valid until the next call.
+    Shapes are taken as fixed: every new shape is compiled by itself. ``graphs`` records what runs on a CUDA device and replays it
+    whole, without the host's work for every kernel; a result is then valid until the next call.
     """
 
     function: Callable[..., Any]
     enabled: bool
     strict: bool = False
+    """Failing to compile is an error; otherwise the function runs as it is."""
     graphs: bool = False
     compiled: bool = False
     """Whether the calls run compiled; known after the first."""
@@ -68,27 +76,46 @@ class Compiled:
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the function."""
-        if self._ready is not None:
-            return self._ready(*arguments)
-        return self._first_call(*arguments)
+        if self._ready is None:
+            self._ready = self._compile() if self.enabled else self.function
+        return self._ready(*arguments)
 
-    def _first_call(self, *arguments: Any) -> Any:
-        if not self.enabled:
-            self._ready = self.function
-            return self.function(*arguments)
+    def _compile(self) -> Callable[..., Any]:
         # It warns of the missing CUDA toolkit even where there is no such device.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-        compiled = torch.compile(self.function, dynamic=False, mode="reduce-overhead" if self.graphs else "default")
+        return torch.compile(self.function, dynamic=False, mode="reduce-overhead" if self.graphs else "default")
+
+    def with_fallback(self, work: Callable[[], Result], *, undo: Callable[[], None]) -> Result:
+        """The result of ``work``, which calls the function; where compiling fails in it, it is undone and done uncompiled.
+
+        The first call compiles the forward pass only: the backward pass is compiled when it first runs, graphs are recorded at
+        the second call, and a new shape is compiled at any. So the work is a whole training step, and every step is guarded.
+
+        Raises:
+            ModelError: compiling fails and the function is ``strict``.
+        """
         try:
-            result = compiled(*arguments)
+            result = work()
         except Exception as error:
-            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            if not (self.enabled and _is_from_compiling(error)):
                 raise
             if self.strict:
                 raise ModelError(f"--compile on: torch cannot compile here ({first_line(error)}); use --compile off") from error
             logger.warning("training is not compiled and takes about twice as long: %s", first_line(error))
-            self._ready = self.function
-            return self.function(*arguments)
-        self._ready = compiled
-        self.compiled = True
-        return result
+        else:
+            self.compiled = self.enabled
+            return result
+        undo()
+        self.enabled = self.compiled = False
+        self._ready = None
+        return work()
+
+
+def _is_from_compiling(error: Exception) -> bool:
+    """Whether an error comes from torch's compiler, from Triton, or from CUDA while a graph was being recorded."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    if type(error).__module__.startswith(COMPILERS):
+        return True
+    calls = traceback.extract_tb(error.__traceback__)
+    return any(call.name == "_record" and Path(call.filename).name == "cudagraph_trees.py" for call in calls)

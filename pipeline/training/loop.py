@@ -14,15 +14,14 @@ import copy
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.compute import devices
@@ -36,8 +35,8 @@ from pipeline.tables import HISTORY, write_table
 from pipeline.training import compiling
 from pipeline.training.batches import Batch, epoch_batches, validation_batches
 from pipeline.training.events import event_file
+from pipeline.training.gradients import Gradients
 from pipeline.training.interruptions import Interruptions, noted_interruptions
-from pipeline.training.losses import pit_loss
 from pipeline.training.optimisers import Optimiser
 from pipeline.training.resident import resident
 from pipeline.training.schedules import learning_rate
@@ -82,13 +81,14 @@ def train(
 
     Raises:
         CheckpointError: the folder holds the state of a different training.
-        TrainingError: the loss stopped being a finite number.
+        TrainingError: the loss stopped being a finite number, or the device has too little memory.
         KeyboardInterrupt, SystemExit: on SIGINT and SIGTERM, once the state is saved.
     """
     options = options or Options()
     devices.prepare(device := devices.choose_device(options.device))
+    products = devices.float32_products(system.train.precision, device)
     # The first weights depend on the seed alone, not on the device or on who called; the caller's random state stays as it was.
-    with joined(device) as group, noted_interruptions() as interruptions, torch.random.fork_rng(devices=[]):
+    with joined(device) as group, noted_interruptions() as interruptions, products, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(system.model, num_sources=num_sources, sample_rate=sample_rate)
         data = {"seed": seed, "num_sources": num_sources, "sample_rate": sample_rate, "num_segments": len(sets.train)}
@@ -137,6 +137,7 @@ class Training:
         self.on_device = resident(sets.train, self.device)
         self.num_workers = devices.choose_loaders(options.num_loaders, self.device)
         self.shared = DistributedDataParallel(model) if group.size > 1 else None
+        self.gradients = Gradients(self.settings.batch_size, options.micro_batch, self.precision, group, self.shared)
         if self.settings.batch_size < group.size:
             raise ModelError(
                 f"train.batch_size = {self.settings.batch_size} is less than the {group.size} processes that share it"
@@ -186,13 +187,12 @@ class Training:
 
     def network(self) -> compiling.Compiled:
         """The network as the steps call it: shared between processes, and compiled where that pays."""
-        network: Callable[[Tensor], Tensor] = self.shared or self.model
         enabled = compiling.choose_compile(self.options.compile, self.device, num_steps=self.num_steps)
         # A graph's gradients are overwritten when it runs again, so nothing can be added to them or exchanged while it does.
         graphs = self.device.type == "cuda" and self.group.size == 1 and self.options.micro_batch is None
-        return compiling.Compiled(network, enabled, strict=self.options.compile == "on", graphs=graphs)
+        return compiling.Compiled(self.shared or self.model, enabled, strict=self.options.compile == "on", graphs=graphs)
 
-    def _train_epoch(self, network: Callable[[Tensor], Tensor], advance: Advance) -> None:
+    def _train_epoch(self, network: compiling.Compiled, advance: Advance) -> None:
         """The steps of this epoch that are left."""
         timer = Timer(self.options.checkpoint_minutes * 60)
         for batch in self._batches():
@@ -234,34 +234,22 @@ class Training:
     def _save_step_is_due(self) -> bool:
         return self.options.checkpoint_steps is not None and self.progress.step % self.options.checkpoint_steps == 0
 
-    def step(self, network: Callable[[Tensor], Tensor], batch: Batch) -> None:
-        """One step of the optimiser; nothing in it waits for the device."""
-        loss = torch.zeros((), device=self.device)
-        size = self.options.micro_batch or len(batch)
-        for first in range(0, len(batch), size):
-            with self._without_exchange() if first + size < len(batch) else nullcontext():
-                loss += self._accumulate_gradients(network, batch[first : first + size])
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm or math.inf)
-        self.optimiser.set_learning_rate(self._learning_rate(self.steps_done))
-        self.optimiser.step()
+    def step(self, network: compiling.Compiled, batch: Batch) -> None:
+        """One step of the optimiser; nothing in it waits for the device.
+
+        Raises:
+            TrainingError: the device has too little memory for it.
+        """
+        with self.gradients.explaining_memory(batch):
+            # Drop the gradients of a failed attempt, so that the next one starts from none.
+            loss = network.with_fallback(lambda: self.gradients.add(network, batch), undo=self.optimiser.zero_grad)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm or math.inf)
+            self.optimiser.set_learning_rate(self._learning_rate(self.steps_done))
+            self.optimiser.step()
         self.optimiser.zero_grad()
         self.progress.step += 1
         self._update_average()
         self.sums += torch.stack([self.group.total(loss), norm])
-
-    def _without_exchange(self) -> AbstractContextManager[None]:
-        """Gradients stay in this process: only those of a batch's last part are exchanged, with what was added up before."""
-        return self.shared.no_sync() if self.shared is not None else nullcontext()
-
-    def _accumulate_gradients(self, network: Callable[[Tensor], Tensor], part: Batch) -> Tensor:
-        """Add a part's gradients to those of its batch; returns its share of the batch's loss."""
-        with devices.autocast(self.device, self.precision):
-            estimates = network(part.mixture)
-        mean, _ = pit_loss(estimates, part.sources, part.num_samples)
-        loss = mean * (len(part) / self.settings.batch_size)
-        # Gradients are averaged over processes; the loss is a share of the whole batch's, so they are to be summed.
-        (loss * self.group.size).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.settings, step=step, num_steps=self.num_steps, num_halvings=self.progress.plateau.num_halvings)

@@ -40,6 +40,7 @@ def test_bfloat16_only_where_the_processor_computes_in_it(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
     assert devices.choose_precision("auto", CPU) == expected
     assert devices.choose_precision("float32", CPU) == torch.float32
+    assert devices.choose_precision("tf32", CPU) == torch.float32
     assert devices.choose_precision("bfloat16", CPU) == torch.bfloat16
 
 
@@ -57,6 +58,34 @@ def test_autocast_reaches_matrix_products_only_when_it_is_to() -> None:
         assert (ones @ ones).dtype == torch.bfloat16
     with devices.autocast(CPU, torch.float32):
         assert (ones @ ones).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind", "expected"),
+    [("tf32", "cuda", "high"), ("tf32", "cpu", "highest"), ("float32", "cuda", "highest"), ("auto", "cuda", "highest")],
+)
+def test_float32_products_are_exact_unless_tf32_is_asked_for(precision: devices.Precision, kind: str, expected: str) -> None:
+    with devices.float32_products(precision, torch.device(kind)):
+        assert torch.get_float32_matmul_precision() == expected
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_the_setting_of_the_caller_returns_after_an_error() -> None:
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(ZeroDivisionError), devices.float32_products("float32", CPU):
+            raise ZeroDivisionError
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_preparing_a_cuda_device_leaves_its_products_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    before = torch.get_num_threads()
+    devices.prepare(torch.device("cuda", 0))
+    torch.set_num_threads(before)
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_peak_memory_is_plausible() -> None:

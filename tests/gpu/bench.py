@@ -51,11 +51,12 @@ def ours(name: str, causal: bool, batch_size: int, device: torch.device, small: 
     """A step as `tasnet run` makes it, by one of its routes."""
     from pipeline.compute.options import Options
     from pipeline.recipe.schema import Model, System, Train
-    from pipeline.training.benchmark import Noise, _training
+    from pipeline.training.benchmark import Noise, training_on_noise
 
     system = System(model=Model(causal=causal, **(TOY if small else {})), train=Train(batch_size=batch_size))
     compiled = name != "ours-eager" and device.type == "cuda"
-    training = _training(system, 2, SAMPLE_RATE, batch_size, Options(device=str(device), compile="on" if compiled else "off"))
+    options = Options(device=str(device), compile="on" if compiled else "off")
+    training = training_on_noise(system, 2, SAMPLE_RATE, batch_size, options)
     network = training.network()
     network.graphs = network.graphs and name == "ours-graphs"
     batch = Noise(2, num_samples(small)).batch(batch_size).to(device)
@@ -68,6 +69,7 @@ def theirs(name: str, causal: bool, batch_size: int, device: torch.device, small
     from pipeline.training.losses import pit_loss
 
     devices.prepare(device)
+    torch.set_float32_matmul_precision("high")  # TF32: the fastest they offer for float32
     model = other_network(name, causal, small).to(device)
     compiled = name.endswith("compiled") and device.type == "cuda"
     network = torch.compile(model, mode="reduce-overhead", dynamic=False) if compiled else model

@@ -7,12 +7,12 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from pipeline.compute.options import Options
 from pipeline.errors import CheckpointError, ModelError, TrainingError
@@ -23,28 +23,8 @@ from pipeline.training.loop import TrainingSets, train
 from pipeline.training.losses import pit_loss
 from pipeline.training.segments import Segment
 from pipeline.training.state import load_state
-from tests.training.trainings import EVERYTHING, QUIET, SETS, TINY, Tones, spoken, system
+from tests.training.trainings import EVERYTHING, QUIET, SETS, TINY, Tones, assert_same_training, spoken, system
 from tests.waiting import process, wait_until
-
-TIMES = ["segments_per_second", "seconds", "warmup_seconds", "peak_memory_gib"]
-
-
-def weights(folder: Path) -> bytes:
-    """All bits of the last weights, of their average and of the optimiser."""
-    state = load_state(folder / "last.safetensors")
-    parts = state["optimiser"].values()
-    moments = [value for part in parts for moment in part["state"].values() for value in moment.values()]
-    return b"".join(
-        tensor.numpy().tobytes() for tensor in [*state["model"].values(), *(state["average"] or {}).values(), *moments]
-    )
-
-
-def assert_same_training(one: Path, other: Path) -> None:
-    assert weights(one) == weights(other)
-    first, second = (load_file(folder / "best.safetensors") for folder in (one, other))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    histories = [pd.read_csv(folder / "history.csv").drop(columns=TIMES) for folder in (one, other)]
-    pd.testing.assert_frame_equal(*histories, check_exact=True)
 
 
 class Killed(BaseException):
@@ -267,6 +247,31 @@ def test_micro_batches_give_the_same_training_to_rounding(tmp_path: Path) -> Non
     parts = train(system(), SETS, tmp_path / "parts", seed=1, options=Options(compile="off", micro_batch=2))
     columns = ["train_loss_db", "valid_loss_db", "gradient_norm"]
     np.testing.assert_allclose(one[columns], parts[columns], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("precision", "products"), [("tf32", "high"), ("float32", "highest"), ("auto", "highest")])
+def test_tf32_is_on_for_the_training_that_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, products: str
+) -> None:
+    """Every other training, and whatever follows, multiplies float32 matrices exactly."""
+    seen = set()
+    step, on_device = loop.Training.step, loop.devices.float32_products
+
+    def seeing(*arguments: Any) -> None:
+        seen.add(torch.get_float32_matmul_precision())
+        step(*arguments)
+
+    monkeypatch.setattr(loop.Training, "step", seeing)
+    monkeypatch.setattr(loop.devices, "float32_products", lambda chosen, _: on_device(chosen, torch.device("cuda")))
+    train(system(precision=precision, epochs=1), SETS, tmp_path, seed=1, options=QUIET)
+    assert seen == {products}
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_tf32_is_float32_on_a_cpu(tmp_path: Path) -> None:
+    for precision in ("float32", "tf32"):
+        train(system(precision=precision, epochs=1), SETS, tmp_path / precision, seed=1, options=QUIET)
+    assert_same_training(tmp_path / "float32", tmp_path / "tf32")
 
 
 def test_validation_scores_the_improvement_over_the_mixture(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file
 
 from pipeline.audio.levels import LevelRule, level_db, loudness
 from pipeline.compute.options import Options
@@ -19,6 +20,7 @@ from pipeline.recipe.schema import Model, RandomPlan, System, Train
 from pipeline.training.batches import Batch, epoch_batches
 from pipeline.training.loop import TrainingSets
 from pipeline.training.segments import DynamicSegments, Samples, Segment, Segments
+from pipeline.training.state import load_state
 
 RATE = 8000
 
@@ -35,6 +37,9 @@ TINY = Model(
 
 
 QUIET = Options(device="cpu", compile="off", num_loaders=0)
+
+TIMES = ["segments_per_second", "seconds", "warmup_seconds", "peak_memory_gib"]
+"""Columns of a history that differ between equal trainings."""
 
 
 class Tones:
@@ -118,3 +123,21 @@ def equal(one: list[Batch], other: list[Batch]) -> bool:
     return len(one) == len(other) and all(
         torch.equal(getattr(a, part), getattr(b, part)) for a, b in zip(one, other, strict=True) for part in parts
     )
+
+
+def weights(folder: Path) -> bytes:
+    """All bits of the last weights, of their average and of the optimiser."""
+    state = load_state(folder / "last.safetensors")
+    parts = state["optimiser"].values()
+    moments = [value for part in parts for moment in part["state"].values() for value in moment.values()]
+    return b"".join(
+        tensor.numpy().tobytes() for tensor in [*state["model"].values(), *(state["average"] or {}).values(), *moments]
+    )
+
+
+def assert_same_training(one: Path, other: Path) -> None:
+    assert weights(one) == weights(other)
+    first, second = (load_file(folder / "best.safetensors") for folder in (one, other))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    histories = [pd.read_csv(folder / "history.csv").drop(columns=TIMES) for folder in (one, other)]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)

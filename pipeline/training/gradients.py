@@ -1,0 +1,82 @@
+"""The gradients of a batch: its parts go through the network one after the other, and their gradients are added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from pipeline.compute import devices
+from pipeline.compute.distributed import Group
+from pipeline.errors import TrainingError
+from pipeline.training.batches import Batch
+from pipeline.training.compiling import Compiled
+from pipeline.training.losses import pit_loss
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Adds a batch's gradients to those of the parameters.
+
+    Attributes:
+        batch_size: segments in a batch, over all processes.
+        micro_batch: segments of this process that go through the network at once; by default all of them.
+        precision: dtype of the matrix products.
+        group: the processes that share a batch.
+        shared: with several processes, the network that exchanges their gradients.
+    """
+
+    batch_size: int
+    micro_batch: int | None
+    precision: torch.dtype
+    group: Group
+    shared: DistributedDataParallel | None
+
+    def add(self, network: Compiled, batch: Batch) -> Tensor:
+        """Forward and back; returns this process's share of the batch's loss, dB, without waiting for the device."""
+        loss = torch.zeros((), device=batch.mixture.device)
+        size = self.part_size(batch)
+        for first in range(0, len(batch), size):
+            # Only the gradients of the last part are exchanged between processes, with all that was added up before.
+            is_last = first + size >= len(batch)
+            with nullcontext() if is_last or self.shared is None else self.shared.no_sync():
+                loss += self._add_part(network, batch[first : first + size])
+        return loss
+
+    def _add_part(self, network: Compiled, part: Batch) -> Tensor:
+        with devices.autocast(part.mixture.device, self.precision):
+            estimates = network(part.mixture)
+        mean, _ = pit_loss(estimates, part.sources, part.num_samples)
+        loss = mean * (len(part) / self.batch_size)
+        # Gradients are averaged over processes; the loss is a share of the whole batch's, so they are to be summed.
+        (loss * self.group.size).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def part_size(self, batch: Batch) -> int:
+        """Segments that go through the network at once."""
+        return self.micro_batch or len(batch)
+
+    @contextmanager
+    def explaining_memory(self, batch: Batch) -> Iterator[None]:
+        """What to do where a step needs more memory than the device has.
+
+        Raises:
+            TrainingError: in place of torch's ``OutOfMemoryError``.
+        """
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(self._memory_advice(self.part_size(batch), batch.mixture.device)) from error
+
+    def _memory_advice(self, size: int, device: torch.device) -> str:
+        if size == 1:
+            return f"{device} has too little memory to train on a single segment at a time; lower train.segment_seconds"
+        half = size // 2
+        return (
+            f"{device} has too little memory to train on {size} segments at once; use --micro-batch {half} (the same training, "
+            f"{half} at a time) or train.batch_size = {half * self.group.size}, and half of that if it is still too much"
+        )
