@@ -131,6 +131,9 @@ SCORES = Schema(
         Column("estoi", "number", "extended intelligibility, 0 to 1", optional=True),
         Column("pesq", "number", "perceived quality, MOS-LQO", optional=True),
         Column(
+            "references_digest", "text", "of the references and the mixture: equal where systems can be compared", optional=True
+        ),
+        Column(
             "digest", "text", "of the audio scored and of how: rows with the same one need not be computed again", optional=True
         ),
     ),

@@ -14,6 +14,7 @@ from pipeline.mixtures.plans.drawn import draw_plan
 from pipeline.mixtures.rendering import FILES
 from pipeline.recipe.reading import load_recipe
 from pipeline.recipe.schema import SyntheticCorpus
+from pipeline.scoring.mixture import STATUSES
 from pipeline.separation.offline import TIMING
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
@@ -37,6 +38,12 @@ def test_every_column_is_described_as_in_its_schema(title):
     ]
     described = [line for line in section(title).splitlines() if line.startswith("| `") and "source_k_" not in line]
     assert described == expected
+
+
+def test_every_status_is_described():
+    cells = [line.split("|")[1] for line in section("The statuses of `scores.csv`").splitlines() if line.startswith("| `")]
+    described = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell) if name != "status"]
+    assert described == list(STATUSES)
 
 
 def test_every_schema_is_described():

@@ -13,7 +13,7 @@ from pipeline.errors import DatasetError, ScoreError
 from pipeline.files import expand_user
 
 if TYPE_CHECKING:
-    from pipeline.scoring.tasks import Task
+    from pipeline.scoring.tasks import Matched, Task
 
 Verify = Annotated[
     int, typer.Option("--verify", metavar="N", min=0, help="Recompute N random rows with mir_eval and print the difference.")
@@ -37,7 +37,10 @@ def score(
     mixtures: Annotated[
         Path | None,
         typer.Option(
-            "--mixtures", metavar="DIR", parser=expand_user, help="Mixtures, for the improvements; by default REFERENCES/mix."
+            "--mixtures",
+            metavar="DIR",
+            parser=expand_user,
+            help="Mixtures, for the improvements; by default those beside the references.",
         ),
     ] = None,
     patterns: Annotated[
@@ -55,15 +58,31 @@ def score(
         Path | None,
         typer.Option("--oracles", metavar="FILE", parser=expand_user, help="Also score ideal masks, into this table."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", parser=expand_user, help="The table to write.")] = Path(
-        "scores.csv"
-    ),
+    channel: Annotated[
+        int | None,
+        typer.Option("--channel", metavar="N", min=0, help="Score this channel of files with several; 0 is the first."),
+    ] = None,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Convert recordings at another sample rate than their reference's.")
+    ] = False,
+    align: Annotated[bool, typer.Option("--align", help="Remove a constant delay and DC offset of the estimates first.")] = False,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FILE", parser=expand_user, help="The table; it keeps the rows of other systems."),
+    ] = Path("scores.csv"),
     jobs: Jobs = None,
 ) -> None:
-    """Score estimates: SI-SNR, SI-SNRi, SDR and SDRi of every source; an interrupted run continues."""
-    tasks = _tasks(estimates, references, mixtures, patterns or [])
+    """Score estimates: SI-SNR, SI-SNRi, SDR and SDRi of every source; an interrupted run continues.
+
+    Exits with 1 if some estimates have no references and were not scored.
+    """
+    tasks, left_out = _match(estimates, references, mixtures, patterns or [])
     metrics = [metric for text in also or [] for metric in text.replace(",", " ").split()]
-    _score(tasks, out, oracles, verify, {"also": metrics, "permutation": permutation, "num_workers": jobs})
+    how = {"also": metrics, "permutation": permutation, "channel": channel, "resample": resample, "align": align}
+    _score(tasks, out, oracles, verify, how | {"num_workers": jobs})
+    for line in left_out:
+        typer.echo(line)
+    raise typer.Exit(int(bool(left_out)))
 
 
 def compare(
@@ -131,19 +150,17 @@ def report(
     typer.echo(f"Report: {reports.write_report(table, out, **beside)}")
 
 
-def _tasks(estimates: Sequence[str], references: Path, mixtures: Path | None, patterns: Sequence[str]) -> list[Task]:
-    """What to score."""
-    from pipeline.scoring import folder_tasks
+def _match(estimates: Sequence[str], references: Path, mixtures: Path | None, patterns: Sequence[str]) -> Matched:
+    """What to score, and what has no references."""
+    from pipeline.scoring import match_folders
 
     kinds = ("estimates", "references", "mixtures")
     named = [text.partition("=") for text in patterns]
     for kind, _, pattern in named:
         if kind not in kinds or not pattern:
             raise ScoreError(f"--pattern {kind}: write it as KIND=PATTERN, where KIND is {', '.join(kinds[:2])} or {kinds[2]}")
-    if mixtures is None and (references / "mix").is_dir():
-        mixtures = references / "mix"
     layout = {kind: pattern for kind, _, pattern in named}
-    return folder_tasks(_system_folders(estimates), references, mixtures, patterns=layout)
+    return match_folders(_system_folders(estimates), references, mixtures, patterns=layout, search_mixtures=True)
 
 
 def _system_folders(texts: Sequence[str]) -> dict[str, Path]:
@@ -168,10 +185,13 @@ def _score(tasks: Sequence[Task], out: Path, oracles: Path | None, verify: int, 
     if oracles is not None:
         scoring.score_tasks(scoring.with_oracles(tasks), out=oracles, **how)
     typer.echo(reports.format_comparison(scores))
-    typer.echo("\n".join(["", *scoring.score_warnings(scores), f"Scores: {out}"]))
+    new = scores[scores["system"].isin(list(tasks[0].estimates))]
+    settings = scoring.Settings.of(sample_rate=tasks[0].sample_rate, **{name: how[name] for name in how.keys() - {"num_workers"}})
+    problems = scoring.explain_problems(new, tasks, settings)
+    typer.echo("\n".join(["", *scoring.score_warnings(scores), *problems, f"Scores: {out}"]))
     scoring.check_path(out).unlink(missing_ok=True)
     if verify:
-        check = scoring.cross_check(scores, tasks, verify, num_workers=how["num_workers"])
+        check = scoring.cross_check(new, tasks, verify, num_workers=how["num_workers"])
         scoring.write_check(check, out)
         typer.echo(scoring.format_check(check))
 

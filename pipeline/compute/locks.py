@@ -160,7 +160,9 @@ def _open(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
-        raise WorkError(f"{path.parent}: cannot be written ({error.strerror}); choose another place with --work") from error
+        raise WorkError(
+            f"{path.parent}: cannot be written ({error.strerror}); choose another place with --work or --out"
+        ) from error
 
 
 def _take(lock: int, operation: int, path: Path) -> bool:
@@ -176,7 +178,7 @@ def _take(lock: int, operation: int, path: Path) -> bool:
     except OSError as error:
         if error.errno in _NO_LOCKS:
             raise WorkError(
-                f"{path}: this file system cannot lock files ({error.strerror}); choose a place on another one with --work"
+                f"{path}: this file system cannot lock files ({error.strerror}); choose another one with --work or --out"
             ) from error
         raise
     return True
@@ -222,8 +224,8 @@ def _holder(path: Path) -> str:
         return "the workers of a killed run"
     signer = _signer(path)
     if not signer:
-        return "another run of the same stage"
-    return f"another run of the same stage (process {signer['process']} on {signer['host']}, since {signer['since'][:19]} UTC)"
+        return "another run"
+    return f"another run (process {signer['process']} on {signer['host']}, since {signer['since'][:19]} UTC)"
 
 
 def _refusal(path: Path) -> str:

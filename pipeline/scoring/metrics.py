@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from pipeline.scoring.bss_eval import FILTER_LENGTH, Blocks, JointSpan, Signals, Span, project_plainly
 from pipeline.scoring.permutations import Permutation, best_permutation
+from pipeline.scoring.signals import as_signals
 
 PERFECT_DB = 200.0
 """Above this a ratio is rounding of float64 (32-bit float audio ends at 150 dB) and counts as infinite."""
@@ -66,7 +67,7 @@ def sdr(estimate: npt.ArrayLike, reference: npt.ArrayLike) -> Signals:
 
 def _of_each_pair(ratio: Callable[[Signals, Signals], float], estimate: npt.ArrayLike, reference: npt.ArrayLike) -> Signals:
     """``ratio(estimate, reference)`` in dB of signals at the same place, broadcast against each other."""
-    estimates, references = np.broadcast_arrays(_as_signals(estimate), _as_signals(reference))
+    estimates, references = np.broadcast_arrays(as_signals(estimate), as_signals(reference))
     ratios = [ratio(one, other) for one, other in zip(_rows(estimates), _rows(references), strict=True)]
     return np.reshape(ratios, estimates.shape[:-1])
 
@@ -83,7 +84,7 @@ def sa_sdr(estimates: npt.ArrayLike, references: npt.ArrayLike) -> float:
     Returns:
         dB; NaN where anything is NaN or all references are zero, -inf for silent estimates, +inf for perfect ones.
     """
-    estimate, reference = _as_signals(estimates).ravel(), _as_signals(references).ravel()
+    estimate, reference = as_signals(estimates).ravel(), as_signals(references).ravel()
     if not (np.isfinite(estimate).all() and np.isfinite(reference).all() and reference.any()):
         return float("nan")
     estimate, reference = level(estimate), level(reference)
@@ -282,10 +283,6 @@ def _ratio_db(signal_energy: Signals | float, noise_energy: Signals | float) -> 
 def _energy(signal: Signals) -> float:
     """Sum of squares of a signal, whole or in blocks."""
     return float(np.vdot(signal, signal))
-
-
-def _as_signals(samples: npt.ArrayLike) -> Signals:
-    return np.asarray(samples, dtype=np.float64)
 
 
 def _rows(signals: Signals) -> Signals:

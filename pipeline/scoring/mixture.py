@@ -4,15 +4,22 @@ One permutation serves all metrics. The mixture is every source's baseline: impr
 cannot be scored gets NaN (or -inf, where the estimate is silent) and a reason in ``status``:
 
     ok
-    missing_*, unreadable_*, empty_*, nan_*, silent_*, other_rate_*     of the reference, estimate or mixture
+    missing_*, unreadable_*, multichannel_*, other_rate_*, empty_*, nan_*, silent_*     of the reference, estimate or mixture
     length_mismatch(n)     the estimate is n samples longer (or, negative, shorter); what both have is scored
     shortened(n)           another recording ends n samples earlier (n is negative); what all have is scored
     clipped                the estimate stays at full scale for three samples or more
+    delayed(n)             the estimate is n samples late (or, negative, early) against the reference that it resembles most
+    inverted               the estimate has the opposite sign of that reference
+    dc_offset              the estimate's mean is further from zero than the reference's; it counts as distortion in the SDR
+    resampled(n)           a recording was converted from n Hz, as asked for
+    aligned(n), centred    the estimate was moved by n samples, or its mean removed, as asked for
     perfect                the estimate is the reference, up to its level
+    identical              the estimate is the reference, sample by sample
     shorter_than_filter    fewer than 512 samples: the SDR's filter explains almost anything
     ill_conditioned        delayed references are nearly dependent: scored by mir_eval's arithmetic; SIR and SAR are unreliable
+    no_*                   a metric on request has no value, for example no_pesq
 
-Several reasons are joined by semicolons. Scores of the last six kinds are numbers like any other.
+Several reasons are joined by semicolons. All but those of the first line leave numbers like any other.
 """
 
 from __future__ import annotations
@@ -27,6 +34,7 @@ import numpy as np
 
 from pipeline.errors import ScoreError
 from pipeline.scoring import perceptual
+from pipeline.scoring.alignment import OFFSET_LIMIT, Correlator, Shift, align, offset_of
 from pipeline.scoring.bss_eval import FILTER_LENGTH, Signals
 from pipeline.scoring.metrics import References, is_finite, is_usable, level, pairwise_si_snr, sa_sdr
 from pipeline.scoring.permutations import best_permutation
@@ -42,6 +50,14 @@ Row = dict[str, Any]
 
 _FULL_SCALE = 1 - 2.0**-15
 
+STATUSES = (
+    *("missing_*", "unreadable_*", "multichannel_*", "other_rate_*", "empty_*", "nan_*", "silent_*"),
+    *("length_mismatch(n)", "shortened(n)", "clipped", "delayed(n)", "inverted", "dc_offset"),
+    *("resampled(n)", "aligned(n)", "centred", "perfect", "identical"),
+    *("shorter_than_filter", "ill_conditioned", "no_*"),
+)
+"""Every reason that a status may give; ``*`` stands for the recording or the metric, ``n`` for a number."""
+
 _PERCEPTUAL: dict[Extra, Callable[..., float]] = {
     "stoi": perceptual.stoi,
     "estoi": partial(perceptual.stoi, extended=True),
@@ -56,9 +72,23 @@ class Settings:
     permutation: Criterion = "si_snr"
     also: tuple[Extra, ...] = ()
     """Further metrics, each with a column of its own."""
+    channel: int | None = None
+    """Which channel of recordings with several is scored (0 is the first); without it they are not scored."""
+    resample: bool = False
+    """Whether recordings at another rate than the reference's are converted; otherwise they are not scored."""
+    align: bool = False
+    """Whether a constant delay and offset of the estimates are removed."""
 
     @staticmethod
-    def of(permutation: str, also: Collection[str], sample_rate: int) -> Settings:
+    def of(
+        permutation: str,
+        also: Collection[str],
+        sample_rate: int,
+        *,
+        channel: int | None = None,
+        resample: bool = False,
+        align: bool = False,
+    ) -> Settings:
         """Checked settings; the order of the metrics does not matter.
 
         Raises:
@@ -71,7 +101,8 @@ class Settings:
             if metric not in extras:
                 raise ScoreError(f"metric {metric!r}: choose among {', '.join(extras)}; SI-SNR and SDR are always computed")
             perceptual.require(metric, sample_rate)
-        return Settings(cast(Criterion, permutation), tuple(extra for extra in extras if extra in also))
+        chosen = tuple(extra for extra in extras if extra in also)
+        return Settings(cast(Criterion, permutation), chosen, channel, resample, align)
 
 
 def score_mixture(
@@ -95,6 +126,8 @@ def score_mixture(
         For every system a row per reference.
     """
     mixture = mixture or Recording(NO_SAMPLES, "absent")
+    if settings.align:
+        estimates = {system: align(recordings, references) for system, recordings in estimates.items()}
 
     def common_length(system: str) -> int:
         return _common_length([*estimates[system], *references, mixture])
@@ -130,6 +163,18 @@ class Comparison:
         self.projections = References(self.reference_signals).project(self.signals)
         self.conditions = [_condition(*pair) for pair in zip(recordings, self.signals, strict=True)]
         self.reference_conditions = [_condition(*pair) for pair in zip(references, self.reference_signals, strict=True)]
+        self._shifts: dict[int, Shift] = {}
+
+    @cached_property
+    def correlator(self) -> Correlator:
+        """The references, for delays and signs."""
+        return Correlator(self.reference_signals)
+
+    def shift_of(self, estimate: int) -> Shift:
+        """Delay and sign of an estimate, computed once for all references."""
+        if estimate not in self._shifts:
+            self._shifts[estimate] = self.correlator.shift_of(self.signals[estimate])
+        return self._shifts[estimate]
 
     @cached_property
     def inputs(self) -> list[Row]:
@@ -151,13 +196,20 @@ class Comparison:
             common["sa_sdr_db"] = sa_sdr(self.signals[part][chosen], self.reference_signals)
         return [
             {"source": f"s{reference + 1}", "estimate": estimate + 1}
-            | self._scores(estimates[estimate], reference, settings.also)
-            | common
-            | self._extras(estimates[estimate], reference, settings.also)
+            | self._scored(estimates[estimate], reference, settings.also, common)
             for reference, estimate in enumerate(chosen.tolist())
         ]
 
-    def _scores(self, estimate: int, reference: int, also: Collection[Extra]) -> Row:
+    def _scored(self, estimate: int, reference: int, also: Collection[Extra], common: Row) -> Row:
+        """All of a row but the names of its recordings."""
+        extras = self._extras(estimate, reference, also)
+        reasons = list(self._reasons(estimate, reference, also))
+        if not (self.conditions[estimate] or self.reference_conditions[reference]):
+            requested = {name: value for name, value in (common | extras).items() if name.removesuffix("_db") in also}
+            reasons += [f"no_{name.removesuffix('_db')}" for name, value in requested.items() if np.isnan(value)]
+        return self._scores(estimate, reference, ";".join(reasons) or "ok") | common | extras
+
+    def _scores(self, estimate: int, reference: int, status: str) -> Row:
         """Scores of a pair and of the mixture, the improvements, and the status."""
         scores, inputs = self._pair(estimate, reference), self.inputs[reference]
         return {
@@ -165,7 +217,7 @@ class Comparison:
             "si_snri_db": scores["si_snr_db"] - inputs["si_snr_db"],
             "sdr_db": scores["sdr_db"],
             "sdri_db": scores["sdr_db"] - inputs["sdr_db"],
-            "status": ";".join(self._reasons(estimate, reference, also)) or "ok",
+            "status": status,
             "input_si_snr_db": inputs["si_snr_db"],
             "input_sdr_db": inputs["sdr_db"],
         }
@@ -197,13 +249,28 @@ class Comparison:
         yield from self._length_reasons(estimate, reference)
         if is_clipped(self.recordings[estimate].samples):
             yield "clipped"
+        yield from self._alignment_reasons(estimate, reference)
         if self.si_snr_db[estimate, reference] == np.inf:
             yield "perfect"
+            if np.array_equal(self.recordings[estimate].samples, self.references[reference].samples):
+                yield "identical"
         if 0 < self.length < FILTER_LENGTH:
             yield "shorter_than_filter"
         joint = ("sir" in also or "sar" in also) and self.projections.jointly_ill_conditioned
         if joint or self.projections.ill_conditioned(estimate, reference):
             yield "ill_conditioned"
+
+    def _alignment_reasons(self, estimate: int, reference: int) -> Iterator[str]:
+        """Whether the estimate is moved, inverted or off centre, and what was done to the recordings."""
+        shift = self.shift_of(estimate)
+        if shift.delay:
+            yield f"delayed({shift.delay:+d})"
+        if shift.inverted:
+            yield "inverted"
+        if offset_of(self.signals[estimate], self.reference_signals[reference]) > OFFSET_LIMIT:
+            yield "dc_offset"
+        compared = (self.recordings[estimate], self.references[reference], self.recordings[-1])
+        yield from dict.fromkeys(change for one in compared for change in one.changes)
 
     def _length_reasons(self, estimate: int, reference: int) -> Iterator[str]:
         """Whether the recordings of a pair differ in length, or are cut because another recording is shorter."""

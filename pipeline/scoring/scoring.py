@@ -12,32 +12,43 @@ ends a run. Rows go to a journal as they are computed; those whose audio and met
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.compute.journal import Journal, Record
+from pipeline.compute.journal import Record
+from pipeline.compute.locks import locked, workers_lock
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import ScoreError
 from pipeline.scoring import oracles
+from pipeline.scoring.known_rows import KnownRows, check_existing, known_rows, read_existing, resumed_journal, with_others
 from pipeline.scoring.mixture import Criterion, Extra, Row, Settings, score_mixture
 from pipeline.scoring.oracles import Mask
 from pipeline.scoring.recordings import NO_SAMPLES, Recording, read_recording
-from pipeline.scoring.tasks import Task, dataset_tasks, folder_tasks
+from pipeline.scoring.signals import as_signals
+from pipeline.scoring.tasks import Task, dataset_tasks, folder_tasks, refuse_references_as_estimates
 from pipeline.tables import SCORES, read_table, write_table
 
-VERSION = 2
+VERSION = 3
 """Raised whenever a number or a status may change; rows of another version are recomputed."""
 
 _CHUNK = 16
 """Mixtures a worker scores at once: little to lose in a kill, much to gain over one by one."""
+
+_EXAMPLES = 5
+"""Files whose problems are explained."""
+
+_MOST_SIGNALS = 64
+"""Estimates or references of one mixture; more are samples in the wrong axis."""
 
 logger = logging.getLogger("pipeline")
 
@@ -55,7 +66,7 @@ def score(
     """Score the estimates of one mixture.
 
     Args:
-        estimates: [estimate, time], at least one per reference.
+        estimates: [estimate, time], at least one per reference; arrays, or tensors on any device.
         references: [source, time].
         mixture: [time], the baseline of the improvements; without it they are NaN.
         sample_rate: Hz; SI-SNR and BSS-Eval do not depend on it.
@@ -73,16 +84,27 @@ def score(
     estimated, expected = _recordings(estimates, "estimates"), _recordings(references, "references")
     if len(estimated) < len(expected):
         raise ScoreError(f"{len(estimated)} estimates for {len(expected)} references; every reference needs one")
-    mixed = None if mixture is None else _recordings(np.asarray(mixture)[None], "mixture")[0]
+    mixed = None if mixture is None else _mixture(mixture)
     rows = score_mixture({"": estimated}, expected, mixed, sample_rate=sample_rate, settings=settings)
     return pd.DataFrame(rows[""]).assign(sample_rate=sample_rate)
 
 
-def _recordings(samples: npt.ArrayLike, name: str) -> list[Recording]:
+def _mixture(samples: Any) -> Recording:
+    signal = as_signals(samples, "mixture")
+    if signal.ndim != 1:
+        raise ScoreError(f"mixture: expected one row of samples, [time], got an array of shape {signal.shape}")
+    return Recording(signal)
+
+
+def _recordings(samples: Any, name: str) -> list[Recording]:
     """A recording for each row of [recording, time]."""
-    signals = np.asarray(samples, dtype=np.float64)
+    signals = as_signals(samples, name)
     if signals.ndim != 2 or not len(signals):
         raise ScoreError(f"{name}: expected one row of samples each, got an array of shape {signals.shape}")
+    if len(signals) > _MOST_SIGNALS or len(signals) > signals.shape[1] > 0:
+        raise ScoreError(
+            f"{name}: an array of shape {signals.shape} has time in its first axis; give [source, time], for example {name}.T"
+        )
     return [Recording(one) for one in signals]
 
 
@@ -133,6 +155,9 @@ def score_folders(
     num_workers: int | None = None,
     permutation: Criterion = "si_snr",
     also: Collection[Extra] = (),
+    channel: int | None = None,
+    resample: bool = False,
+    align: bool = False,
 ) -> pd.DataFrame:
     """Score anybody's files: folders with ``s1/…`` and ``s2/…``, or with names like ``<mixture>_s1.wav``.
 
@@ -143,21 +168,25 @@ def score_folders(
         system: the name of the system, if there is only one.
         out: where the table goes, with reuse and resuming as in :func:`score_dataset`; without it nothing is written.
         patterns: the layout of ``estimates``, ``references`` or ``mixtures`` where it is not recognised, for example
-            ``{"estimates": "{mixture_id}_est{source}"}`` (see ``recordings``).
+            ``{"estimates": "{mixture_id}_est{source}"}`` (see ``layouts``).
         num_workers: processes; one per core by default.
         permutation: the criterion that assigns estimates to references: ``si_snr`` or ``sir``.
         also: further metrics, as in :func:`score`.
+        channel: which channel of recordings with several is scored (0 is the first); without it they are not scored.
+        resample: convert recordings at another rate than the reference's; otherwise they are not scored.
+        align: remove a constant delay and offset of the estimates.
 
     Returns:
         A row per system, mixture and source.
 
     Raises:
-        ScoreError: a folder holds no such recordings, or there are estimates without references.
-        WorkError: the table cannot be written.
+        ScoreError: a folder holds no such recordings, no estimate has references, or an estimate is its own reference.
+        WorkError: the table cannot be written, or another process is writing it.
     """
     folders = dict(estimates) if isinstance(estimates, Mapping) else {system: estimates}
     tasks = folder_tasks(folders, references, mixtures, patterns=patterns)
-    return score_tasks(tasks, out=out, num_workers=num_workers, permutation=permutation, also=also)
+    how: dict[str, Any] = {"permutation": permutation, "also": also, "channel": channel, "resample": resample, "align": align}
+    return score_tasks(tasks, out=out, num_workers=num_workers, **how)
 
 
 def score_tasks(
@@ -167,20 +196,41 @@ def score_tasks(
     num_workers: int | None = None,
     permutation: Criterion = "si_snr",
     also: Collection[Extra] = (),
+    channel: int | None = None,
+    resample: bool = False,
+    align: bool = False,
 ) -> pd.DataFrame:
-    """Score mixtures in parallel into the table ``out``; see :func:`score_dataset` and :func:`score_folders`."""
+    """Score mixtures in parallel into the table ``out``, beside the rows it holds of other systems.
+
+    See :func:`score_dataset` and :func:`score_folders`.
+
+    Raises:
+        ScoreError: an estimate is its own reference, or the table's other systems were scored against other references.
+        WorkError: the table cannot be written, or another process is writing it.
+    """
     if not tasks:
         raise ScoreError("there are no mixtures to score")
-    settings = Settings.of(permutation, also, tasks[0].sample_rate)
+    refuse_references_as_estimates(tasks)
+    settings = Settings.of(permutation, also, tasks[0].sample_rate, channel=channel, resample=resample, align=align)
     if out is not None:
-        return _score_into(Path(out), tasks, num_workers, settings)
+        with _locked(Path(out)):
+            return _score_into(Path(out), tasks, num_workers, settings)
     with TemporaryDirectory() as folder:
         return _score_into(Path(folder) / "scores.csv", tasks, num_workers, settings)
 
 
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the table for this process; the runs of recipes have locked its folder already."""
+    with locked(out) if workers_lock() is None else nullcontext():
+        yield
+
+
 def _score_into(out: Path, tasks: Sequence[Task], num_workers: int | None, settings: Settings) -> pd.DataFrame:
-    journal = _resumed_journal(out)
-    known = _known_rows(out, journal)
+    existing = read_existing(out)
+    check_existing(existing, tasks[0].estimates, out)
+    journal = resumed_journal(out, VERSION)
+    known = known_rows(existing, journal)
     jobs = chunked([(task, known.get(task.mixture_id, {})) for task in tasks], _CHUNK)
     work = partial(_score_chunk, settings=settings)
     rows: list[Row] = []
@@ -192,7 +242,7 @@ def _score_into(out: Path, tasks: Sequence[Task], num_workers: int | None, setti
         rows += [row for scored in chunk for row in scored.record["rows"]]
     if num_new < len(rows):
         logger.info("%s: %d of %d rows were known, %d are new", out, len(rows) - num_new, len(rows), num_new)
-    write_table(_by_system(rows, tasks[0].estimates), out, SCORES)
+    write_table(with_others(rows, tasks[0].estimates, existing), out, SCORES)
     journal.remove()
     return read_table(out, SCORES)
 
@@ -202,41 +252,30 @@ def score_warnings(scores: pd.DataFrame) -> list[str]:
     statuses = scores["status"].str.replace(r"\(.*?\)", "", regex=True)
     counts = statuses[statuses != "ok"].value_counts(sort=False)
     lines = [f"{count} of {len(scores)} rows: {status}" for status, count in counts.items()]
+    copies = scores["status"].str.contains("identical").sum()
+    if copies:
+        lines += [f"{copies} of {len(scores)} estimates equal their references bit by bit: are they copies of the references?"]
     doubtful = scores[~scores["permutations_agree"]].groupby(["system", "mixture_id"]).ngroups
     if doubtful:
         lines += [f"SI-SNR and SIR would assign the estimates of {doubtful} separated mixtures differently"]
     return lines
 
 
-def _by_system(rows: Sequence[Row], systems: Collection[str]) -> pd.DataFrame:
-    """Rows by system, each system's in the order of the mixtures."""
-    return pd.DataFrame([row for system in systems for row in rows if row["system"] == system])
-
-
-# ------------------------------------------------------------------------------------------------------------- known rows
-KnownRows = Mapping[str, list[Row]]
-"""Rows of one mixture by digest."""
-
-
-def _resumed_journal(out: Path) -> Journal:
-    """The journal beside a table: a record for every mixture and system. One of another version is started afresh."""
-    journal = Journal(out.with_name(f"{out.name}.journal"), f"scores {VERSION}", ("mixture_id", "digest"))
-    if journal.is_foreign():
-        journal.remove()
-    journal.resume()
-    return journal
-
-
-def _known_rows(out: Path, journal: Journal) -> dict[str, dict[str, list[Row]]]:
-    """Rows by mixture and digest: those of the table, if there is one, and those of the journal."""
-    known: dict[str, dict[str, list[Row]]] = {}
-    table = read_table(out, SCORES) if out.is_file() else pd.DataFrame()
-    for row in table.to_dict("records") if "digest" in table else ():
-        rows = known.setdefault(row["mixture_id"], {}).setdefault(row["digest"], [])
-        rows.append({str(name): value for name, value in row.items()})
-    for record in journal.records():
-        known.setdefault(record["mixture_id"], {})[record["digest"]] = record["rows"]
-    return known
+def explain_problems(scores: pd.DataFrame, tasks: Sequence[Task], settings: Settings) -> list[str]:
+    """Why recordings were not scored, a line for each of the first few files that are there and cannot be used."""
+    odd = scores[scores["status"].str.contains(r"(?:unreadable|multichannel|other_rate)_")]
+    mixtures = set(odd["mixture_id"])
+    made = (
+        (path, task.sample_rate)
+        for task in tasks
+        if task.mixture_id in mixtures
+        for paths in (task.references, (task.mixture,), *task.estimates.values())
+        if not isinstance(paths, str)
+        for path in paths
+        if path and path.is_file()
+    )
+    found = ((path, _read(path, sample_rate, settings).reason) for path, sample_rate in dict.fromkeys(made))
+    return list(islice((f"{path}: {reason}" for path, reason in found if reason), _EXAMPLES))
 
 
 # ---------------------------------------------------------------------------------------------------------- in the workers
@@ -254,7 +293,7 @@ def _score_chunk(jobs: Sequence[tuple[Task, KnownRows]], *, settings: Settings) 
 
 def _score_task(task: Task, known: KnownRows, settings: Settings) -> list[Scored]:
     """The rows of every system on one mixture, computed where they are not known."""
-    digests = _digests(task, settings)
+    references_digest, digests = _digests(task, settings)
     # A table that somebody has edited may have lost a row.
     reused = {system: known[key] for system, key in digests.items() if len(known.get(key, ())) == len(task.references)}
     new = {system: made for system, made in task.estimates.items() if system not in reused}
@@ -264,7 +303,8 @@ def _score_task(task: Task, known: KnownRows, settings: Settings) -> list[Scored
             {
                 "mixture_id": task.mixture_id,
                 "digest": digest,
-                "rows": reused.get(system) or _noted(scored[system], task, system, digest),
+                "rows": reused.get(system)
+                or _noted(scored[system], task, {"system": system, "digest": digest, "references_digest": references_digest}),
             },
             is_new=system in new,
         )
@@ -273,15 +313,19 @@ def _score_task(task: Task, known: KnownRows, settings: Settings) -> list[Scored
 
 
 def _score_files(task: Task, estimates: Mapping[str, Sequence[Path] | Mask], settings: Settings) -> dict[str, list[Row]]:
-    references = [read_recording(path, task.sample_rate) for path in task.references]
-    mixture = read_recording(task.mixture, task.sample_rate) if task.mixture else None
+    references = [_read(path, task.sample_rate, settings) for path in task.references]
+    mixture = _read(task.mixture, task.sample_rate, settings) if task.mixture else None
     recordings: dict[str, Sequence[Recording]] = {}
     for system, made in estimates.items():
         if isinstance(made, str):
             recordings[system] = _masked(made, references, mixture, task.sample_rate)
         else:
-            recordings[system] = [read_recording(path, task.sample_rate) for path in made]
+            recordings[system] = [_read(path, task.sample_rate, settings) for path in made]
     return score_mixture(recordings, references, mixture, sample_rate=task.sample_rate, settings=settings)
+
+
+def _read(path: Path, sample_rate: int, settings: Settings) -> Recording:
+    return read_recording(path, sample_rate, channel=settings.channel, convert_rate=settings.resample)
 
 
 def _masked(mask: Mask, references: Sequence[Recording], mixture: Recording | None, sample_rate: int) -> list[Recording]:
@@ -294,18 +338,18 @@ def _masked(mask: Mask, references: Sequence[Recording], mixture: Recording | No
     return [Recording(one) for one in oracles.oracle(mixed, np.stack(sources), sample_rate=sample_rate, mask=mask)]
 
 
-def _noted(rows: Sequence[Row], task: Task, system: str, digest: str) -> list[Row]:
+def _noted(rows: Sequence[Row], task: Task, origin: Row) -> list[Row]:
     """Rows as they appear in the table."""
     notes = task.notes or ({},) * len(rows)
-    common = {"system": system, "mixture_id": task.mixture_id, "sample_rate": task.sample_rate, "digest": digest}
+    common = {"mixture_id": task.mixture_id, "sample_rate": task.sample_rate} | origin
     return [common | row | note for row, note in zip(rows, notes, strict=True)]
 
 
-def _digests(task: Task, settings: Settings) -> dict[str, str]:
-    """For every system a digest of all that decides its rows: the files, the settings, the version of the metrics."""
-    fixed = [task.mixture_id, task.sample_rate, settings, VERSION, *task.notes]
-    fixed += [_file_digest(path) for path in (*task.references, task.mixture)]
-    return {
+def _digests(task: Task, settings: Settings) -> tuple[str, dict[str, str]]:
+    """A digest of references and mixture, and for every system one of all that decides its rows: files, settings, version."""
+    compared = [_file_digest(path) for path in (*task.references, task.mixture)]
+    fixed = [task.mixture_id, task.sample_rate, settings, VERSION, *task.notes, *compared]
+    return _digest(repr(compared).encode()), {
         system: _digest(repr([system, fixed, _digest_of_estimates(made)]).encode()) for system, made in task.estimates.items()
     }
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from pipeline.audio.headers import read_header
 from pipeline.errors import AudioError, ScoreError
 from pipeline.scoring import oracles
+from pipeline.scoring.layouts import MISSING, audio_names, find_mixtures, find_sources, mixtures_beside
 from pipeline.scoring.mixture import Row
 from pipeline.scoring.oracles import Mask
-from pipeline.scoring.recordings import MISSING, find_mixtures, find_sources
 
 logger = logging.getLogger("pipeline")
 
@@ -74,6 +74,15 @@ def _dataset_task(row: Mapping[Any, Any], dataset_dir: Path, folders: Mapping[st
     )
 
 
+class Matched(NamedTuple):
+    """What anybody's folders hold: what can be scored, and what cannot."""
+
+    tasks: list[Task]
+    """One for every mixture that has references, in the order of their names."""
+    left_out: list[str]
+    """A line per system whose folder also holds mixtures without references."""
+
+
 def folder_tasks(
     estimates: Mapping[str, str | Path],
     references: str | Path,
@@ -81,34 +90,99 @@ def folder_tasks(
     *,
     patterns: Mapping[str, str] | None = None,
 ) -> list[Task]:
-    """The tasks of anybody's folders: one for every mixture that has references, in the order of their names.
+    """The tasks of anybody's folders: :func:`match_folders`, with what is left out in the log."""
+    tasks, left_out = match_folders(estimates, references, mixtures, patterns=patterns)
+    for line in left_out:
+        logger.warning("%s", line)
+    return tasks
+
+
+def match_folders(
+    estimates: Mapping[str, str | Path],
+    references: str | Path,
+    mixtures: str | Path | None = None,
+    *,
+    patterns: Mapping[str, str] | None = None,
+    search_mixtures: bool = False,
+) -> Matched:
+    """Match estimates, references and mixtures by name: a task for every mixture that has references.
 
     Args:
         estimates: for every system its folder.
         references: the folder of the clean sources.
         mixtures: the folder of the mixtures, if any.
-        patterns: the layout of ``estimates``, ``references`` or ``mixtures`` where it is not recognised (see ``recordings``).
+        patterns: the layout of ``estimates``, ``references`` or ``mixtures`` where it is not recognised (see ``layouts``).
+        search_mixtures: without a folder of mixtures, look for them beside the references.
 
     Raises:
-        ScoreError: a folder holds no such recordings, or there are estimates without references.
+        ScoreError: a folder holds no such recordings, or no estimate of a system has references.
     """
     patterns = patterns or {}
-    reference_paths = find_sources(Path(references), patterns.get("references", ""))
-    estimate_paths = {name: find_sources(Path(folder), patterns.get("estimates", "")) for name, folder in estimates.items()}
-    mixture_paths = find_mixtures(Path(mixtures), patterns.get("mixtures", "")) if mixtures else {}
-    _log_uneven_references(reference_paths, Path(references))
-    for system, found in estimate_paths.items():
-        _check_names(system, Path(estimates[system]), found, reference_paths, Path(references))
-    return [
+    home = Path(references)
+    names = audio_names(Path(mixtures)) if mixtures and not patterns.get("mixtures") else set()
+    sources = find_sources(home, patterns.get("references", ""), kind="references", mixture_names=names)
+    found = {
+        system: find_sources(Path(folder), patterns.get("estimates", ""), mixture_names=names)
+        for system, folder in estimates.items()
+    }
+    _log_uneven_references(sources, home)
+    left_out = [line for system in found for line in _unmatched(system, Path(estimates[system]), found[system], sources, home)]
+    mixed = _mixtures_of(sources, home, mixtures, patterns.get("mixtures", ""), search=search_mixtures)
+    tasks = [
         Task(
             mixture_id=mixture_id,
             sample_rate=_sample_rate(paths),
             references=paths,
-            mixture=mixture_paths.get(mixture_id, Path(mixtures) / mixture_id) if mixtures else None,
-            estimates={name: _one_per_source(found.get(mixture_id, ()), len(paths)) for name, found in estimate_paths.items()},
+            mixture=None if mixed is None else mixed.get(mixture_id, MISSING),
+            estimates={system: _one_per_source(each.get(mixture_id, ()), len(paths)) for system, each in found.items()},
         )
-        for mixture_id, paths in reference_paths.items()
+        for mixture_id, paths in sources.items()
     ]
+    return Matched(tasks, left_out)
+
+
+def _mixtures_of(
+    wanted: Collection[str], references: Path, folder: str | Path | None, pattern: str, *, search: bool
+) -> dict[str, Path] | None:
+    """The mixtures by name; None where nobody expects any.
+
+    Raises:
+        ScoreError: the folder that was given holds no mixture of any reference.
+    """
+    if folder is None:
+        beside = mixtures_beside(references, wanted) if search else None
+        if beside is None:
+            return None
+        folder, pattern = beside[0], pattern or beside[1]
+    found = find_mixtures(Path(folder), pattern, wanted=wanted)
+    if not found.keys() & set(wanted):
+        raise ScoreError(
+            f"{folder}: none of its {len(found)} mixtures belongs to references in {references}: it has {min(found)}, they have "
+            f"{min(wanted)}; use the same names in both folders, or give a pattern that matches them"
+        )
+    return found
+
+
+def refuse_references_as_estimates(tasks: Sequence[Task]) -> None:
+    """Raise ScoreError where an estimate is the file that it would be compared with, also by way of a link."""
+    for task in tasks:
+        references = {_file_identity(path): path for path in task.references if path.is_file()}
+        for system, made in task.estimates.items():
+            for path in () if isinstance(made, str) else made:
+                if reference := references.get(_file_identity(path)):
+                    raise ScoreError(
+                        f"{path}: this estimate of system {system!r} is the reference {reference} itself; "
+                        "give the folder, or the pattern, of the estimates"
+                    )
+
+
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    """What two names of one file have in common; None where there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def with_oracles(tasks: Sequence[Task]) -> list[Task]:
@@ -122,14 +196,20 @@ def with_oracles(tasks: Sequence[Task]) -> list[Task]:
     return [replace(task, estimates=oracles.SYSTEMS) for task in tasks]
 
 
-def _check_names(system: str, folder: Path, estimates: Collection[str], references: Collection[str], home: Path) -> None:
-    """Raise ScoreError for estimates without references: they would be left out unnoticed."""
+def _unmatched(system: str, folder: Path, estimates: Collection[str], references: Collection[str], home: Path) -> Iterator[str]:
+    """A line about estimates without references, if there are any.
+
+    Raises:
+        ScoreError: no estimate has references.
+    """
     unmatched = sorted(set(estimates) - set(references))
-    if unmatched:
-        raise ScoreError(
-            f"{folder}: {len(unmatched)} of {len(estimates)} mixtures of system {system!r} have no references in {home}, "
-            f"for example {unmatched[0]}; use the same names in both folders, or give a pattern that matches them"
-        )
+    if not unmatched:
+        return
+    examples = ", ".join(unmatched[:3])
+    line = f"{folder}: {len(unmatched)} of {len(estimates)} mixtures of system {system!r} have no references in {home}, "
+    if len(unmatched) == len(estimates):
+        raise ScoreError(f"{line}for example {examples}; use the same names in both folders, or give a pattern that matches them")
+    yield f"{line}and are not scored: {examples}{', …' if len(unmatched) > 3 else ''}"
 
 
 def _log_uneven_references(references: Mapping[str, Sequence[Path]], folder: Path) -> None:

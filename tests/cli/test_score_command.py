@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from pipeline.audio.files import write_audio
 from pipeline.cli.app import app
@@ -76,6 +77,44 @@ def test_what_is_not_ok_is_printed(place: Path, capsys: pytest.CaptureFixture[st
         assert line in said.splitlines()
 
 
+def test_recordings_that_cannot_be_used_are_named_with_the_reason(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    estimates = SETS["utt_0"][0]
+    soundfile.write(place / "ours" / "s1" / "utt_0.wav", np.stack([estimates[0], estimates[1]], axis=1), RATE)
+    write_audio(place / "ours" / "s2" / "utt_1.wav", np.repeat(SETS["utt_1"][0][1], 2), 2 * RATE, "float32")
+    score("--estimates", "ours")
+    said = capsys.readouterr().out.splitlines()
+    assert "1 of 6 rows: multichannel_estimate" in said
+    assert "ours/s1/utt_0.wav: has 2 channels; choose one with --channel 0 (the first)" in said
+    assert "ours/s2/utt_1.wav: is at 16000 Hz and its reference at 8000 Hz; --resample converts it" in said
+    score("--estimates", "ours", "--channel", "0", "--resample")
+    statuses = read_table(place / "scores.csv", SCORES)["status"].tolist()
+    assert statuses[0] == "ok"
+    assert statuses[3] == "resampled(16000)"
+
+
+def test_a_second_score_adds_to_the_table(place: Path) -> None:
+    score("--estimates", "ours")
+    score("--estimates", "theirs", "--pattern", "estimates=out{source}-{mixture_id}", "--verify", "2")
+    assert read_table(place / "scores.csv", SCORES).groupby("system").size().to_dict() == {"ours": 6, "theirs": 6}
+
+
+def test_estimates_without_references_are_named_and_change_the_exit_code(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for source in ("s1", "s2"):
+        (place / "tt" / source / "utt_2.wav").unlink()
+    with pytest.raises(SystemExit) as ended:
+        app(["score", "--references", "tt", "-j", "1", "--estimates", "ours"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "ours: 1 of 3 mixtures of system 'ours' have no references in tt, and are not scored: utt_2" in said
+    assert len(read_table(place / "scores.csv", SCORES)) == 4
+
+
+def test_mixtures_of_a_librimix_tree(place: Path) -> None:
+    (place / "tt" / "mix").rename(place / "tt" / "mix_clean")
+    score("--estimates", "ours")
+    assert np.isfinite(read_table(place / "scores.csv", SCORES)["si_snri_db"]).all()
+
+
 def test_a_check_does_not_outlive_its_table(place: Path) -> None:
     score("--estimates", "ours", "--verify", "1")
     assert (place / "scores.verification.json").is_file()
@@ -90,6 +129,7 @@ def test_a_check_does_not_outlive_its_table(place: Path) -> None:
         (("--estimates", "a=ours", "--estimates", "a=ours"), "--estimates a=ours: give every system a name of its own"),
         (("--estimates", "=ours"), "--estimates =ours: give every system a name of its own"),
         (("--estimates", "theirs"), "theirs: 2 of 2 mixtures of system 'theirs' have no references in tt, for example out0-utt"),
+        (("--estimates", "tt"), "tt/s1/utt_0.wav: this estimate of system 'tt' is the reference tt/s1/utt_0.wav itself"),
         (("--estimates", "ours", "--pattern", "estimate={mixture_id}"), "--pattern estimate: write it as KIND=PATTERN"),
         (("--estimates", "ours", "--pattern", "estimates={name}"), "pattern '{name}': write {mixture_id} and {source} once"),
         (("--estimates", "ours", "--mixtures", "ours"), "ours: none of its 6 audio files is named like"),

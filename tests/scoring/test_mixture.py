@@ -136,6 +136,18 @@ def test_aggregated_sdr_is_defined_with_a_silent_source() -> None:
     assert scores["sa_sdr_db"].tolist() == pytest.approx([expected] * 2, abs=1e-9)
 
 
+def test_metrics_without_a_value_are_said() -> None:
+    """STOI needs 0.4 s of speech; the aggregated SDR is undefined where any estimate holds NaN."""
+    pytest.importorskip("pystoi")
+    estimates, references, mixture = separated(11)
+    scores = score(estimates, references, mixture=mixture, sample_rate=RATE, also=["stoi", "sar"])
+    assert scores["stoi"].isna().all()
+    assert scores["status"].tolist() == ["no_stoi"] * 2
+    estimates[1, 9] = np.nan
+    scores = score(estimates, references, mixture=mixture, sample_rate=RATE, also=["sa_sdr"])
+    assert scores["status"].tolist() == ["no_sa_sdr", "nan_estimate"]
+
+
 def test_unknown_criteria_and_metrics() -> None:
     estimates, references, mixture = separated(11)
     with pytest.raises(ScoreError, match="choose si_snr or sir"):

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.audio.files import read_audio, write_audio
+from pipeline.compute.locks import locked
 from pipeline.errors import ScoreError, WorkError
 from pipeline.scoring import scoring
 from pipeline.scoring.metrics import sdr, si_snr
@@ -82,6 +83,34 @@ def test_more_estimates_than_references() -> None:
 def test_shapes_that_do_not_fit(estimates: tuple[int, ...], references: tuple[int, ...]) -> None:
     with pytest.raises(ScoreError):
         score(np.ones(estimates), np.ones(references), mixture=None, sample_rate=RATE)
+
+
+@pytest.mark.parametrize("shape", [(3000, 2), (65, 3000)])
+def test_time_in_the_first_axis_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ScoreError, match=r"estimates: an array of shape .* give \[source, time\], for example estimates.T"):
+        score(np.ones(shape), np.ones((2, 3000)), mixture=None, sample_rate=RATE)
+    with pytest.raises(ScoreError, match="references"):
+        score(np.ones((2, 3000)), np.ones(shape), mixture=None, sample_rate=RATE)
+
+
+def test_what_is_no_array_of_samples_is_refused() -> None:
+    estimates, references, mixture = separated(1)
+    with pytest.raises(ScoreError, match="estimates: cannot be read as an array of samples"):
+        score([[0.0, 1.0], [0.0]], references, mixture=mixture, sample_rate=RATE)
+    with pytest.raises(ScoreError, match=r"mixture: expected one row of samples, \[time\]"):
+        score(estimates, references, mixture=mixture[None], sample_rate=RATE)
+
+
+def test_tensors_that_need_a_gradient() -> None:
+    torch = pytest.importorskip("torch")
+    estimates, references, mixture = separated(1)
+    tensors = torch.tensor(estimates, requires_grad=True)
+    expected = score(estimates, references, mixture=mixture, sample_rate=RATE)
+    for given_estimates in (tensors, list(tensors)):
+        scores = score(given_estimates, torch.tensor(references), mixture=torch.tensor(mixture), sample_rate=RATE)
+        pd.testing.assert_frame_equal(scores, expected)
+    assert si_snr(tensors, references) == pytest.approx(si_snr(estimates, references))
+    assert score(tensors.to(torch.bfloat16), references, mixture=None, sample_rate=RATE)["status"].tolist() == ["ok"] * 2
 
 
 # ----------------------------------------------------------------------------------------------------------------- files
@@ -273,6 +302,74 @@ def test_rows_of_another_version_are_recomputed(tmp_path: Path, monkeypatch: pyt
     scored = counted(monkeypatch)
     run(tmp_path, mixtures)
     assert scored == ["000: a"]
+
+
+# ---------------------------------------------------------------------------------------------- systems added to a table
+def test_another_system_joins_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixtures = write_dataset(tmp_path, num_mixtures=3)
+    run(tmp_path, mixtures, "a")
+    both = run(tmp_path, mixtures, "b")
+    run(tmp_path, mixtures, "ab", out="together.csv")
+    assert (tmp_path / "scores.csv").read_bytes() == (tmp_path / "together.csv").read_bytes()
+    scored = counted(monkeypatch)
+    again = run(tmp_path, mixtures, "a")
+    assert scored == []
+    pd.testing.assert_frame_equal(again, both)
+
+
+def test_a_system_scored_again_replaces_its_rows_only(tmp_path: Path) -> None:
+    mixtures = write_dataset(tmp_path, num_mixtures=3)
+    first = run(tmp_path, mixtures, "ab")
+    scores = run(tmp_path, mixtures.iloc[:2], "a")
+    assert len(scores[scores["system"] == "a"]) == 4
+    pd.testing.assert_frame_equal(
+        scores[scores["system"] == "b"].reset_index(drop=True), first[first["system"] == "b"].reset_index(drop=True)
+    )
+
+
+def test_metrics_of_one_system_are_empty_for_the_others(tmp_path: Path) -> None:
+    mixtures = write_dataset(tmp_path, num_mixtures=2)
+    run(tmp_path, mixtures, "a")
+    folders = {"b": tmp_path / "b"}
+    scores = score_dataset(mixtures, tmp_path, folders, out=tmp_path / "scores.csv", num_workers=1, also=["sir"])
+    assert scores.groupby("system")["sir_db"].count().to_dict() == {"a": 0, "b": 4}
+
+
+@pytest.mark.parametrize("changed", ["s2", "mix"])
+def test_systems_with_different_references_do_not_share_a_table(tmp_path: Path, changed: str) -> None:
+    mixtures = write_dataset(tmp_path, num_mixtures=3)
+    run(tmp_path, mixtures, "a")
+    before = (tmp_path / "scores.csv").read_bytes()
+    write_audio(tmp_path / changed / "001.wav", separated(99)[2], RATE)
+    with pytest.raises(ScoreError, match="1 mixtures, for example 001, have other references or another mixture in the table"):
+        run(tmp_path, mixtures, "b")
+    assert (tmp_path / "scores.csv").read_bytes() == before
+    assert len(run(tmp_path, mixtures, "ab")) == 12
+
+
+def test_a_table_that_does_not_say_its_references_is_not_added_to(tmp_path: Path) -> None:
+    mixtures = write_dataset(tmp_path, num_mixtures=2)
+    table = run(tmp_path, mixtures, "a").drop(columns="references_digest")
+    table.to_csv(tmp_path / "scores.csv", index=False)
+    with pytest.raises(ScoreError, match="does not say which references system 'a' was scored against"):
+        run(tmp_path, mixtures, "b")
+    assert len(run(tmp_path, mixtures, "a")) == 4
+
+
+def test_two_at_once_do_not_lose_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixtures = write_dataset(tmp_path, num_mixtures=2)
+    with locked(tmp_path / "scores.csv"):
+        command = "from pipeline.compute import locks; import functools, sys; from pipeline.scoring import scoring\n"
+        command += "scoring.locked = functools.partial(locks.locked, patience_seconds=0.1)\n"
+        command += "from pipeline.cli.app import app; sys.argv = ['tasnet', *sys.argv[1:]]\n"
+        command += "try:\n    app(sys.argv[1:], standalone_mode=False)\nexcept Exception as error:\n    sys.exit(str(error))"
+        arguments = ["score", "--estimates", "a", "--references", ".", "--pattern", "references=s{source}/{mixture_id}"]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        with process([sys.executable, "-c", command, *arguments], cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as other:
+            said = other.communicate(timeout=100)[1]
+    assert "scores.csv.lock: held by another run" in said
+    assert not (tmp_path / "scores.csv").exists()
+    assert len(run(tmp_path, mixtures, "a")) == 4
 
 
 # --------------------------------------------------------------------------------------------------------------- oracles
