@@ -140,8 +140,11 @@ def fade_length(sample_rate: int) -> int:
 def extended(noise: Signal, num_samples: int, sample_rate: int) -> Signal:
     """Noise [time] repeated with cross-fades, the halves of a Hann window of one second, until it lasts ``num_samples``.
 
-    A repetition makes the noise double precision, as the published script does.
+    A repetition makes the noise double precision, as the published script does. Noise that is no longer than a cross-fade, where
+    that script fails, is repeated end to end as it is.
     """
+    if len(noise) <= fade_length(sample_rate):
+        return np.resize(noise, num_samples) if len(noise) < num_samples else noise[:num_samples]
     longer, fade, rising = noise, fade_length(sample_rate), _rising(fade_length(sample_rate))
     while len(longer) < num_samples:
         joint = longer[-fade:] * rising[::-1] + noise[:fade] * rising

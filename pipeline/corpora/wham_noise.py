@@ -39,7 +39,8 @@ logger = logging.getLogger("pipeline")
 def scan(root: Path, *, seed: int, num_workers: int | None = None) -> pd.DataFrame:
     """Make a manifest of noise clips: as of utterances (``tables.MANIFEST``), with empty ``speaker_id`` and ``sex``.
 
-    A clip's ``utterance_id`` is its path without the ending, ``/`` written as ``-``; ``path`` is relative to ``root``.
+    A clip's ``utterance_id`` is its path without the ending, ``/`` written as ``-``, or the whole path where two clips would be
+    called alike; ``path`` is relative to ``root``.
 
     Args:
         root: the noise corpus.
@@ -53,11 +54,17 @@ def scan(root: Path, *, seed: int, num_workers: int | None = None) -> pd.DataFra
     if len(paths) < len(SPLITS):
         raise CorpusError(f"{root}: holds {len(paths)} noise clips ({', '.join(ENDINGS)}); one for each split is the least")
     splits = _published_splits(paths) if _is_published(root) else _drawn_splits(root, paths, seed)
-    clips = [Utterance(path.rpartition(".")[0].replace("/", "-"), "", "", splits[path], path) for path in paths]
+    clips = [Utterance(clip_id, "", "", splits[path], path) for clip_id, path in zip(_clip_ids(paths), paths, strict=True)]
     if others := describe_other_audio(root, ENDINGS):
         logger.warning("%s: %s noise clips are used%s", root, f"{len(clips):,}", others)
     headers = read_headers(root, paths, channel=CHANNEL, num_workers=num_workers)
     return make_manifest(clips, headers, content_digests(root, paths, num_workers=num_workers))
+
+
+def _clip_ids(paths: list[str]) -> list[str]:
+    short = pd.Series([path.rpartition(".")[0].replace("/", "-") for path in paths], dtype="str")
+    ids = short.where(~short.duplicated(keep=False), pd.Series(paths, dtype="str"))
+    return list(ids) if ids.is_unique else paths
 
 
 def files(root: Path) -> list[ListedFile]:

@@ -135,3 +135,14 @@ def test_repeated_noise_joins_with_halves_of_a_hann_window():
     assert np.array_equal(extended(noise, 12, rate), noise)
     # A constant signal stays constant: the halves add up to one.
     assert np.allclose(extended(np.ones(12), 50, rate), 1)
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 5, 6, 7])
+def test_noise_of_any_length_is_repeated(num_samples: int) -> None:
+    noise = np.arange(1.0, num_samples + 1)  # a fade has 5 samples
+    longer = extended(noise, 23, 8)
+    assert len(longer) == 23
+    assert longer.min() > 0
+    assert np.array_equal(longer[: max(num_samples - 5, 1)], noise[: max(num_samples - 5, 1)])
+    if num_samples <= 5:
+        assert np.array_equal(longer, np.resize(noise, 23))

@@ -1,5 +1,7 @@
 """The noise corpus: its published tree, and any other folder of clips."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,10 @@ def test_digest(tmp_path):
     assert wham_noise.listing_digest(tmp_path) == first
     put(tmp_path / "tt" / "a.wav")
     assert wham_noise.listing_digest(tmp_path) != first
+
+
+def test_clips_that_would_be_called_alike(tmp_path: Path) -> None:
+    for name in ("x.wav", "x.flac", "a/y.wav", "a-y.wav", "z.wav"):
+        put(tmp_path / name)
+    manifest = wham_noise.scan(tmp_path, seed=0, num_workers=1)
+    assert sorted(manifest["utterance_id"]) == ["a-y.wav", "a/y.wav", "x.flac", "x.wav", "z"]

@@ -18,6 +18,8 @@ COLUMNS = ["utterance_id", "speaker_id", "sex", "split", "path", "sample_rate", 
 
 Corpus = tuple[Path, pd.DataFrame]
 """Its folder and its manifest."""
+Audio = tuple[Path, pd.DataFrame, pd.DataFrame]
+"""A folder of speech and noise, the manifest of the speech, and that of the noise."""
 
 
 def write_corpus(root: Path) -> Corpus:

@@ -1,5 +1,7 @@
 """The footprint counts what rendering would write."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 

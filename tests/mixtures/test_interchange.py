@@ -1,8 +1,12 @@
 """Other toolkits read what is exported: through the toolkit where it is installed, else by its documented format."""
 
+from __future__ import annotations
+
 import csv
 import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +16,14 @@ from pipeline.audio.files import read_audio, write_audio
 from pipeline.errors import DatasetError
 from pipeline.mixtures.interchange import EXPORTERS, export_dataset
 
+Dataset = tuple[pd.DataFrame, Path]
+"""Its table of mixtures, and its folder."""
+Exported = Callable[[str], tuple[list[Path], Path]]
+"""Exports it to a format: the files written, and their folder."""
+
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Six mixtures of two sources: the table and the folder."""
     folder = tmp_path_factory.mktemp("data, with a comma")
     draw = np.random.default_rng(0)
@@ -35,20 +44,20 @@ def dataset(tmp_path_factory):
 
 
 @pytest.fixture
-def exported(dataset, tmp_path):
-    def to(name):
+def exported(dataset: Dataset, tmp_path: Path) -> Exported:
+    def to(name: str) -> tuple[list[Path], Path]:
         return export_dataset(*dataset, tmp_path / name, to=name), tmp_path / name
 
     return to
 
 
-def of_split(dataset, split):
+def of_split(dataset: Dataset, split: str) -> pd.DataFrame:
     table, _ = dataset
     return table[table["split"] == split].sort_values("mixture_id").reset_index(drop=True)
 
 
 @pytest.mark.parametrize("name", EXPORTERS)
-def test_every_path_leads_to_the_audio(exported, dataset, name):
+def test_every_path_leads_to_the_audio(exported: Exported, dataset: Dataset, name: str) -> None:
     files, folder = exported(name)
     assert files
     assert {file for file in folder.rglob("*") if file.is_file()} == set(files)
@@ -59,7 +68,7 @@ def test_every_path_leads_to_the_audio(exported, dataset, name):
         read_audio(path)
 
 
-def test_asteroid_json(exported, dataset):
+def test_asteroid_json(exported: Exported, dataset: Dataset) -> None:
     _, folder = exported("asteroid-json")
     expected = of_split(dataset, "train")
     for part, column in {"mix": "mixture_path", "s1": "source_1_path", "s2": "source_2_path"}.items():
@@ -69,7 +78,7 @@ def test_asteroid_json(exported, dataset):
         ]
 
 
-def test_asteroid_reads_its_formats(exported, dataset):
+def test_asteroid_reads_its_formats(exported: Exported, dataset: Dataset) -> None:
     data = pytest.importorskip("asteroid.data", reason="asteroid is not installed", exc_type=ImportError)
     wsj0mix = data.Wsj0mixDataset(str(exported("asteroid-json")[1] / "tr"), n_src=2, sample_rate=8000, segment=None)
     librimix = data.LibriMix(
@@ -80,7 +89,7 @@ def test_asteroid_reads_its_formats(exported, dataset):
         np.testing.assert_allclose(mixture, sources.sum(0), atol=1e-6)
 
 
-def test_asteroid_csv(exported, dataset):
+def test_asteroid_csv(exported: Exported, dataset: Dataset) -> None:
     _, folder = exported("asteroid-csv")
     table = pd.read_csv(folder / "test" / "mixture_test_mix_clean.csv", dtype=str)
     assert list(table.columns) == ["mixture_ID", "mixture_path", "source_1_path", "source_2_path", "length"]
@@ -89,7 +98,7 @@ def test_asteroid_csv(exported, dataset):
     assert list(table["length"].astype(int)) == list(expected["num_samples"])
 
 
-def test_speechbrain(exported, dataset):
+def test_speechbrain(exported: Exported, dataset: Dataset) -> None:
     _, folder = exported("speechbrain")
     with (folder / "train.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -100,7 +109,7 @@ def test_speechbrain(exported, dataset):
     assert (rows[0]["mix_wav_format"], rows[0]["mix_wav_opts"]) == ("wav", "")
 
 
-def test_speechbrain_reads_its_format(exported, dataset):
+def test_speechbrain_reads_its_format(exported: Exported, dataset: Dataset) -> None:
     reading = pytest.importorskip("speechbrain.dataio.dataset", reason="speechbrain is not installed", exc_type=ImportError)
     _, folder = exported("speechbrain")
     csv_file, root = str(folder / "train.csv"), str(dataset[1])
@@ -109,7 +118,7 @@ def test_speechbrain_reads_its_format(exported, dataset):
     assert read_audio(loaded[0]["mix_wav"])[1] == 8000
 
 
-def test_kaldi(exported, dataset):
+def test_kaldi(exported: Exported, dataset: Dataset) -> None:
     _, folder = exported("kaldi")
     expected = of_split(dataset, "train")
     for file, column in {"wav.scp": "mixture_path", "spk1.scp": "source_1_path", "spk2.scp": "source_2_path"}.items():
@@ -121,7 +130,7 @@ def test_kaldi(exported, dataset):
     assert names == sorted(names, key=str.encode)
 
 
-def test_lhotse(exported, dataset):
+def test_lhotse(exported: Exported, dataset: Dataset) -> None:
     _, folder = exported("lhotse")
     expected = of_split(dataset, "test")
     recordings = [json.loads(line) for line in (folder / "s2_recordings_test.jsonl").read_text().splitlines()]
@@ -132,7 +141,7 @@ def test_lhotse(exported, dataset):
     assert [s.get("gender") for s in supervisions[:2]] == ["F", None]
 
 
-def test_lhotse_reads_its_format(exported, dataset):
+def test_lhotse_reads_its_format(exported: Exported, dataset: Dataset) -> None:
     lhotse = pytest.importorskip("lhotse", reason="lhotse is not installed", exc_type=ImportError)
     _, folder = exported("lhotse")
     recordings = lhotse.load_manifest(folder / "mix_recordings_train.jsonl")
@@ -144,7 +153,7 @@ def test_lhotse_reads_its_format(exported, dataset):
         np.testing.assert_allclose(recording.load_audio(), sum(sources), atol=1e-6)
 
 
-def test_noise_is_listed_like_a_source(dataset, tmp_path):
+def test_noise_is_listed_like_a_source(dataset: Dataset, tmp_path: Path) -> None:
     table, folder = dataset
     noisy = table.assign(
         noise_path=table["mixture_path"].str.replace("/mix/", "/noise/"),
@@ -161,7 +170,7 @@ def test_noise_is_listed_like_a_source(dataset, tmp_path):
     assert len(files["noise_recordings_train.jsonl"].splitlines()) == 3
 
 
-def test_faults(dataset, tmp_path):
+def test_faults(dataset: Dataset, tmp_path: Path) -> None:
     table, folder = dataset
     with pytest.raises(DatasetError, match="nemo: no such format; choose from asteroid-json"):
         export_dataset(table, folder, tmp_path, to="nemo")

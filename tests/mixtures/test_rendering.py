@@ -1,5 +1,7 @@
 """Rendering: files, tables and bytes that depend on neither workers, nor kills, nor the way to the samples."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -15,8 +17,8 @@ import pytest
 import soundfile
 
 from pipeline.audio.files import quantise, read_audio
-from pipeline.audio.levels import active_level, level_db
-from pipeline.audio.mixing import PEAK, Utterance, mix_at_levels
+from pipeline.audio.levels import LevelRule, active_level, level_db
+from pipeline.audio.mixing import PEAK, Mode, Utterance, mix_at_levels
 from pipeline.audio.resampling import resample
 from pipeline.errors import AudioError, DatasetError, PlanError, WorkError
 from pipeline.mixtures.packing import pack_mixtures, pack_utterances
@@ -33,7 +35,7 @@ Dataset = tuple[Path, pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
-def dataset(corpus, tmp_path_factory):
+def dataset(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """The undisturbed rendering of a plan by one worker: (folder, plan)."""
     root, manifest = corpus
     plan = draw_plan(manifest, plan_settings(), seed=0)
@@ -42,7 +44,7 @@ def dataset(corpus, tmp_path_factory):
     return folder, plan
 
 
-def test_the_tree_is_the_published_one(dataset):
+def test_the_tree_is_the_published_one(dataset: Dataset) -> None:
     folder, plan = dataset
     mixtures = read_table(folder / "mixtures.csv", MIXTURES)
     assert list(mixtures["mixture_id"]) == list(dict.fromkeys(plan["mixture_id"]))
@@ -55,7 +57,7 @@ def test_the_tree_is_the_published_one(dataset):
     assert sorted(p.name for p in folder.iterdir()) == ["2speakers", "files.csv", "journal.jsonl", "mixtures.csv"]
 
 
-def test_mixtures_are_sums_with_the_right_levels_peaks_and_lengths(corpus, dataset):
+def test_mixtures_are_sums_with_the_right_levels_peaks_and_lengths(corpus: Corpus, dataset: Dataset) -> None:
     root, manifest = corpus
     folder, plan = dataset
     utterances = manifest.set_index("utterance_id")
@@ -74,7 +76,7 @@ def test_mixtures_are_sums_with_the_right_levels_peaks_and_lengths(corpus, datas
         assert levels_db[0] - levels_db[1] == pytest.approx(wanted[0] - wanted[1], abs=0.02)
 
 
-def test_the_record_of_files_is_true(dataset):
+def test_the_record_of_files_is_true(dataset: Dataset) -> None:
     folder, _ = dataset
     for row in read_table(folder / "files.csv", FILES).to_dict("records"):
         samples, sample_rate = read_audio(folder / row["path"])
@@ -83,14 +85,14 @@ def test_the_record_of_files_is_true(dataset):
         assert hashlib.sha256(quantise(samples).tobytes()).hexdigest() == row["sha256"]
 
 
-def test_two_workers_write_the_same_bytes(corpus, dataset, tmp_path):
+def test_two_workers_write_the_same_bytes(corpus: Corpus, dataset: Dataset, tmp_path: Path) -> None:
     root, manifest = corpus
     folder, plan = dataset
     render(plan, manifest, inputs_of("random", root), tmp_path, num_workers=2)
     assert digests(tmp_path) == digests(folder)
 
 
-def test_max_mode_other_rates_other_formats_and_three_sources(corpus, tmp_path):
+def test_max_mode_other_rates_other_formats_and_three_sources(corpus: Corpus, tmp_path: Path) -> None:
     root, manifest = corpus
     plan = draw_plan(manifest, plan_settings(4, num_sources=3, level="loudness"), seed=1)
     mix = Mix(sample_rate=16000, mode="max", encoding="float32")
@@ -112,7 +114,7 @@ def test_max_mode_other_rates_other_formats_and_three_sources(corpus, tmp_path):
 
 @pytest.mark.parametrize("level", ["active", "loudness", "rms"])
 @pytest.mark.parametrize("mode", ["min", "max"])
-def test_on_the_fly_samples_are_those_on_disk(corpus, tmp_path, level, mode):
+def test_on_the_fly_samples_are_those_on_disk(corpus: Corpus, tmp_path: Path, level: LevelRule, mode: Mode) -> None:
     root, manifest = corpus
     plan, mix = draw_plan(manifest, plan_settings(level=level), seed=2), Mix(mode=mode)
     mixtures = render(plan, manifest, inputs_of("random", root, mix), tmp_path, num_workers=1)
@@ -121,7 +123,7 @@ def test_on_the_fly_samples_are_those_on_disk(corpus, tmp_path, level, mode):
     bank, shard = Shard(tmp_path / "bank.shard"), Shard(tmp_path / "train.shard")
     places = bank.index_of()
 
-    def utterance(name):
+    def utterance(name: str) -> Utterance:
         facts = bank.facts[places[name]]
         return Utterance(bank.read(places[name])[0], facts["level_db"], facts["peak"])
 
@@ -133,7 +135,7 @@ def test_on_the_fly_samples_are_those_on_disk(corpus, tmp_path, level, mode):
     assert all(u in places for k in range(20) for u in sampler.draw(0, k).utterance_ids)
 
 
-def test_a_packed_dataset_of_floats_stays_exact(corpus, tmp_path):
+def test_a_packed_dataset_of_floats_stays_exact(corpus: Corpus, tmp_path: Path) -> None:
     root, manifest = corpus
     mixtures = render(
         draw_plan(manifest, plan_settings(), seed=2),
@@ -151,7 +153,7 @@ def test_a_packed_dataset_of_floats_stays_exact(corpus, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------------------- bad input
-def test_every_bad_input_is_named_at_once_and_nothing_is_written(corpus, tmp_path):
+def test_every_bad_input_is_named_at_once_and_nothing_is_written(corpus: Corpus, tmp_path: Path) -> None:
     root, manifest = corpus
     bad = tmp_path / "bad"
     for path in manifest["path"]:
@@ -175,7 +177,7 @@ def test_every_bad_input_is_named_at_once_and_nothing_is_written(corpus, tmp_pat
     check_inputs(plan, manifest, inputs_of("random", root), num_workers=2)
 
 
-def test_a_plan_of_another_corpus_is_refused(corpus):
+def test_a_plan_of_another_corpus_is_refused(corpus: Corpus) -> None:
     root, manifest = corpus
     plan = draw_plan(manifest, plan_settings(), seed=0)
     with pytest.raises(PlanError, match="the manifest does not have"):
@@ -183,7 +185,7 @@ def test_a_plan_of_another_corpus_is_refused(corpus):
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "a\\b", ".."])
-def test_a_mixture_whose_name_is_a_path_is_refused(corpus, tmp_path, name):
+def test_a_mixture_whose_name_is_a_path_is_refused(corpus: Corpus, tmp_path: Path, name: str) -> None:
     root, manifest = corpus
     plan = draw_plan(manifest, plan_settings(), seed=0)
     with pytest.raises(PlanError, match="so no file can be called so"):
@@ -191,7 +193,7 @@ def test_a_mixture_whose_name_is_a_path_is_refused(corpus, tmp_path, name):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_plan_of_another_kind_is_refused(corpus, tmp_path):
+def test_a_plan_of_another_kind_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     root, manifest = corpus
     plan = draw_plan(manifest, plan_settings(), seed=0)
     with pytest.raises(PlanError, match=r"level_rule is 'active', and plan\.kind = 'librimix' has only gain"):
@@ -202,7 +204,9 @@ def test_a_plan_of_another_kind_is_refused(corpus, tmp_path):
     ("damage", "message"), [("nan", "not numbers"), ("silent", "is silent"), ("truncated", "cut short|damaged")]
 )
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_damage_found_on_the_way_is_one_line_and_can_be_mended(corpus, tmp_path, damage, message, num_workers):
+def test_damage_found_on_the_way_is_one_line_and_can_be_mended(
+    corpus: Corpus, tmp_path: Path, damage: str, message: str, num_workers: int
+) -> None:
     root, manifest = corpus
     bad = tmp_path / "bad"
     for path in manifest["path"]:
@@ -292,12 +296,12 @@ def _journalled(out: Path) -> list[list[Path]]:
     return [[out / file["path"] for file in json.loads(line)["files"]] for line in lines]
 
 
-def test_files_lost_after_the_journal_knew_them_are_made_again(corpus, dataset, tmp_path):
+def test_files_lost_after_the_journal_knew_them_are_made_again(corpus: Corpus, dataset: Dataset, tmp_path: Path) -> None:
     root, manifest = corpus
     folder, plan = dataset
     out = tmp_path / "out"
 
-    def stop_before_the_end(*_, **__):
+    def stop_before_the_end(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:
@@ -314,7 +318,7 @@ def test_files_lost_after_the_journal_knew_them_are_made_again(corpus, dataset, 
     assert digests(out) == digests(folder)
 
 
-def test_a_whole_dataset_is_left_as_it_is(corpus, dataset):
+def test_a_whole_dataset_is_left_as_it_is(corpus: Corpus, dataset: Dataset) -> None:
     root, manifest = corpus
     folder, plan = dataset
     before, times = digests(folder), {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")}
@@ -323,7 +327,7 @@ def test_a_whole_dataset_is_left_as_it_is(corpus, dataset):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.wav")} == times
 
 
-def test_the_beginnings_of_another_dataset_are_not_continued(corpus, dataset, tmp_path):
+def test_the_beginnings_of_another_dataset_are_not_continued(corpus: Corpus, dataset: Dataset, tmp_path: Path) -> None:
     root, manifest = corpus
     _, plan = dataset
     (tmp_path / "journal.jsonl").write_text('{"identity":"of another"}\n')
@@ -333,12 +337,14 @@ def test_the_beginnings_of_another_dataset_are_not_continued(corpus, dataset, tm
     assert (tmp_path / "mixtures.csv").read_text() == "of another\n"
 
 
-def test_a_full_disk_is_one_line_and_no_half_file(corpus, dataset, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line_and_no_half_file(
+    corpus: Corpus, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, manifest = corpus
     folder, plan = dataset
     written = []
 
-    def full_after_seven(path, content):
+    def full_after_seven(path: Path, content: bytes) -> object:
         with path.open("wb") as file:
             written.append(path)
             if len(written) > 7:

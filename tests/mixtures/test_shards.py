@@ -1,8 +1,13 @@
 """Packed files: what goes in comes out, from any process, and a damaged file is refused."""
 
+from __future__ import annotations
+
 import pickle
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +18,7 @@ from pipeline.mixtures.shards import Shard, Signal, write_shard
 shapes = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 50)), max_size=8)
 
 
-def _signals(shapes, dtype):
+def _signals(shapes: list[tuple[int, int]], dtype: npt.DTypeLike) -> list[Signal]:
     generator = np.random.default_rng(0)
     return [
         Signal(f"signal {k}", generator.integers(-(2**15), 2**15, shape).astype(dtype), {"level_db": -k / 3, "sex": "F"})
@@ -23,7 +28,7 @@ def _signals(shapes, dtype):
 
 @given(shapes=shapes, dtype=st.sampled_from([np.int16, np.float32]))
 @settings(max_examples=50)
-def test_signals_survive(tmp_path_factory, shapes, dtype):
+def test_signals_survive(tmp_path_factory: pytest.TempPathFactory, shapes: list[tuple[int, int]], dtype: npt.DTypeLike) -> None:
     path = tmp_path_factory.mktemp("shard") / "train.shard"
     signals = _signals(shapes, dtype)
     write_shard(path, iter(signals), sample_rate=8000, dtype=dtype)
@@ -39,7 +44,7 @@ def test_signals_survive(tmp_path_factory, shapes, dtype):
         assert shard.index_of()[signal.name] == k
 
 
-def test_a_shard_goes_to_another_process_as_its_path(tmp_path):
+def test_a_shard_goes_to_another_process_as_its_path(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.shard", _signals([(2, 100_000)], np.int16), sample_rate=8000, dtype=np.int16)
     shard = Shard(tmp_path / "a.shard")
     sent = pickle.dumps(shard)
@@ -47,14 +52,14 @@ def test_a_shard_goes_to_another_process_as_its_path(tmp_path):
     assert np.array_equal(pickle.loads(sent).read(0), shard.read(0))
 
 
-def test_samples_cannot_be_changed(tmp_path):
+def test_samples_cannot_be_changed(tmp_path: Path) -> None:
     write_shard(tmp_path / "a.shard", _signals([(2, 10)], np.int16), sample_rate=8000, dtype=np.int16)
     with pytest.raises(ValueError, match="read-only"):
         Shard(tmp_path / "a.shard").read(0)[0, 0] = 1
 
 
-def test_nothing_is_left_when_writing_fails(tmp_path):
-    def signals():
+def test_nothing_is_left_when_writing_fails(tmp_path: Path) -> None:
+    def signals() -> Iterator[Signal]:
         yield from _signals([(1, 10)], np.int16)
         raise RuntimeError("the decoder gave up")
 
@@ -64,7 +69,7 @@ def test_nothing_is_left_when_writing_fails(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "foreign", "footer"])
-def test_a_damaged_shard_is_refused(tmp_path, damage):
+def test_a_damaged_shard_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "a.shard"
     write_shard(path, _signals([(2, 1000), (2, 500)], np.int16), sample_rate=8000, dtype=np.int16)
     whole = path.read_bytes()

@@ -1,5 +1,7 @@
 """Verification: every kind of damage is found and named, and repaired by making only what is wrong."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Callable
@@ -14,33 +16,34 @@ from hypothesis.extra.numpy import arrays
 from pipeline.audio.files import quantise, quantise_down, read_audio, write_audio
 from pipeline.errors import DatasetError
 from pipeline.mixtures.plans.drawn import draw_plan
+from pipeline.mixtures.renderers.base import Array
 from pipeline.mixtures.rendering import render
 from pipeline.mixtures.verification import repair, sum_excess, verify
-from tests.mixtures.small_corpus import digests, inputs_of, plan_settings
+from tests.mixtures.small_corpus import Corpus, digests, inputs_of, plan_settings
 
 Dataset = tuple[Path, Callable[[], object]]
 """Its folder, and the call that makes it."""
 
 
 @pytest.fixture
-def dataset(corpus, tmp_path):
+def dataset(corpus: Corpus, tmp_path: Path) -> Dataset:
     """A small dataset and the call that makes it."""
     root, manifest = corpus
     plan = draw_plan(manifest, plan_settings(4), seed=0)
 
-    def generate():
+    def generate() -> object:
         return render(plan, manifest, inputs_of("random", root), tmp_path / "set", num_workers=1)
 
     generate()
     return tmp_path / "set", generate
 
 
-def _rewrite(path, change):
+def _rewrite(path: Path, change: Callable[[Array], Array]) -> None:
     samples, sample_rate = read_audio(path)
     write_audio(path, change(samples), sample_rate)
 
 
-def _one_step(samples):
+def _one_step(samples: Array) -> Array:
     samples[10] += 1 / 2**15
     return samples
 
@@ -56,14 +59,14 @@ DAMAGES = {
 }
 
 
-def test_an_undamaged_dataset_has_no_findings(dataset):
+def test_an_undamaged_dataset_has_no_findings(dataset: Dataset) -> None:
     folder, _ = dataset
     assert verify(folder, num_workers=1) == []
     assert verify(folder, num_workers=2) == []
 
 
 @pytest.mark.parametrize("problem", DAMAGES)
-def test_damage_is_found_and_repaired(dataset, problem):
+def test_damage_is_found_and_repaired(dataset: Dataset, problem: str) -> None:
     folder, generate = dataset
     whole = digests(folder)
     victim = sorted(folder.rglob("s2/*.wav"))[3]
@@ -131,7 +134,7 @@ def test_a_journal_that_names_files_outside_of_the_dataset_is_refused(dataset: D
     assert changed == {"set/journal.jsonl"}
 
 
-def test_tables_that_are_gone_or_changed_are_named_and_written_again(dataset):
+def test_tables_that_are_gone_or_changed_are_named_and_written_again(dataset: Dataset) -> None:
     folder, generate = dataset
     whole = digests(folder)
     (folder / "files.csv").unlink()
@@ -143,12 +146,12 @@ def test_tables_that_are_gone_or_changed_are_named_and_written_again(dataset):
     assert digests(folder) == whole
 
 
-def test_a_folder_that_is_no_dataset(tmp_path):
+def test_a_folder_that_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"journal\.jsonl"):
         verify(tmp_path)
 
 
-def test_damage_that_cannot_be_repaired_is_said(dataset):
+def test_damage_that_cannot_be_repaired_is_said(dataset: Dataset) -> None:
     folder, _ = dataset
     next(folder.rglob("mix/*.wav")).unlink()
     with pytest.raises(DatasetError, match="left after the repair"):
@@ -156,7 +159,7 @@ def test_damage_that_cannot_be_repaired_is_said(dataset):
 
 
 @given(st.sampled_from([quantise, quantise_down]), st.integers(2, 6), st.data())
-def test_rounding_never_counts_as_damage(quantiser, num_parts, data):
+def test_rounding_never_counts_as_damage(quantiser: Callable[[Array], Array], num_parts: int, data: st.DataObject) -> None:
     values = st.floats(-0.1875, 0.1875, width=32)
     parts = data.draw(arrays(np.float32, (num_parts, 20), elements=values))
     mixture = parts.sum(axis=0)
@@ -164,7 +167,7 @@ def test_rounding_never_counts_as_damage(quantiser, num_parts, data):
     assert sum_excess(quantiser(mixture * 1.5), [quantiser(part) for part in parts]) >= 0
 
 
-def test_a_mixture_of_other_sources_is_damage():
+def test_a_mixture_of_other_sources_is_damage() -> None:
     generator = np.random.default_rng(0)
     parts = [quantise(generator.uniform(-0.3, 0.3, 1000)) for _ in range(3)]
     assert sum_excess(parts[0] + parts[1], parts[:2]) == 0

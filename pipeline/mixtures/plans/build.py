@@ -77,8 +77,24 @@ def draw_with_audio(
         raise PlanError(
             f"plan.kind = {recipe.plan.kind!r} needs noise: put a noisy type into mix.types and name --corpus wham_noise=DIR"
         )
+    if noises is not None:
+        noises = _apart_from(manifest, noises)
     plan = adapter.draw_with_audio(recipe.plan, recipe, manifest, roots, noises=noises, num_workers=num_workers)
     return plan, manifest if noises is None else pd.concat([manifest, noises], ignore_index=True)
+
+
+def _apart_from(speech: pd.DataFrame, noises: pd.DataFrame) -> pd.DataFrame:
+    """The manifest of noise; those clips that are called like an utterance get another id, as both share one manifest."""
+    utterances, taken = set(speech["utterance_id"]), {*speech["utterance_id"], *noises["utterance_id"]}
+
+    def apart(name: str) -> str:
+        if name in utterances:
+            while name in taken:
+                name = f"noise-{name}"
+            taken.add(name)
+        return name
+
+    return noises.assign(utterance_id=noises["utterance_id"].map(apart))
 
 
 # ----------------------------------------------------------------------------------------------------------------- lists

@@ -200,7 +200,8 @@ def unique_rows(utterances: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def with_ids(plan: pd.DataFrame, *tables: pd.DataFrame) -> tuple[pd.DataFrame, ...]:
-    """Replace the paths in ``utterance_id`` by names: that of the file, or of its folders too where two files have one name.
+    """Replace the paths in ``utterance_id`` by names: that of the file; of its folders too where two files have one name; and the
+    whole path where they differ in nothing but the ending.
 
     In trees such as TIMIT's, every speaker's folder holds an ``SA1.wav``: a name alone would make them one utterance.
     """
@@ -208,4 +209,5 @@ def with_ids(plan: pd.DataFrame, *tables: pd.DataFrame) -> tuple[pd.DataFrame, .
     stems = pd.Series([PurePosixPath(path).stem for path in paths], index=paths, dtype="str")
     whole = pd.Series([str(PurePosixPath(path).with_suffix("")).replace("/", "-") for path in paths], index=paths, dtype="str")
     names = stems.where(~stems.duplicated(keep=False), whole)
+    names = names.where(~names.duplicated(keep=False), pd.Series(paths, index=paths, dtype="str"))
     return tuple(table.assign(utterance_id=table["utterance_id"].map(names)) for table in (plan, *tables))

@@ -15,9 +15,8 @@ from itertools import groupby
 import numpy as np
 
 from pipeline.audio.files import quantise_down, read_audio
-from pipeline.audio.mixing import Mode, extended, fade_length, fit_length
+from pipeline.audio.mixing import Mode, extended, fit_length
 from pipeline.audio.resampling import deciding_length, resample, resampled_length
-from pipeline.errors import AudioError
 from pipeline.mixtures.plans.planned import NOISE, PlannedMixture, PlannedSource
 from pipeline.mixtures.renderers.base import (
     MIXTURES_FILE,
@@ -94,8 +93,6 @@ class LibriMixRenderer:
         # Noise that is repeated becomes double precision, from its first sample on: a shorter cut would give other samples.
         num_samples = longest if needed is None or noise.num_samples < longest else min(needed, longest)
         samples, own_rate = read_audio(path, channel=0, stop=num_samples, dtype="float32")
-        if len(samples) < num_samples and len(samples) <= fade_length(own_rate):
-            raise AudioError(f"{path}: is shorter than the half second over which repetitions are cross-faded; use longer noise")
         return extended(samples, num_samples, own_rate)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.audio.files import read_audio
 from pipeline.audio.levels import loudness
-from pipeline.audio.mixing import Mixed, Utterance, extended, fade_length, fit_length, mix_at_levels
+from pipeline.audio.mixing import Mixed, Utterance, extended, fit_length, mix_at_levels
 from pipeline.audio.resampling import resample
 from pipeline.corpora.wsj0 import MERL_SPLITS
 from pipeline.errors import AudioError
@@ -104,11 +104,7 @@ def _excerpt(samples: Array, noise: PlannedSource, num_samples: int, sample_rate
     """The noise from its start in the plan, repeated where it is too short."""
     rest = samples[round(-noise.start_seconds * sample_rate) :]
     if len(rest) < num_samples:
-        rest = (
-            extended(samples, num_samples, sample_rate)
-            if len(samples) > fade_length(sample_rate)
-            else np.resize(samples, num_samples)
-        )
+        rest = extended(samples, num_samples, sample_rate)
     return rest[:num_samples]
 
 

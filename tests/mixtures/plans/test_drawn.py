@@ -1,18 +1,23 @@
 """Drawn plans: rules, balance, names, and independence of everything but the seed."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.audio.levels import LevelRule
 from pipeline.errors import PlanError
 from pipeline.mixtures.plans.drawn import MAX_ID_LENGTH, MixtureSampler, draw_plan, mixture_name, unique_id
 from pipeline.recipe.schema import RandomPlan
 from pipeline.tables import PLAN, check_table
 
 
-def _manifest(num_speakers=6, num_utterances=4, seconds=4.0, split="train"):
+def _manifest(num_speakers: int = 6, num_utterances: int = 4, seconds: float = 4.0, split: str = "train") -> pd.DataFrame:
     rows = [
         (f"{split}-{s:02}-{u}", f"{split}{s:02}", "F", split, f"{s}/{u}.wav", 16000, int(16000 * (seconds + u / 10)))
         for s in range(num_speakers)
@@ -21,16 +26,16 @@ def _manifest(num_speakers=6, num_utterances=4, seconds=4.0, split="train"):
     return pd.DataFrame(rows, columns=["utterance_id", "speaker_id", "sex", "split", "path", "sample_rate", "num_samples"])
 
 
-def _plan(num_mixtures=20, **settings):
+def _plan(num_mixtures: int = 20, **settings: Any) -> RandomPlan:
     return RandomPlan(kind="random", num_mixtures={"train": num_mixtures}, **settings)
 
 
-def _grouped(plan):
+def _grouped(plan: pd.DataFrame) -> Any:
     return plan.groupby("mixture_id", sort=False)
 
 
 @given(st.integers(2, 6), st.sampled_from(["active", "rms", "loudness"]), st.integers(0, 10))
-def test_every_mixture_has_different_speakers(num_sources, level, seed):
+def test_every_mixture_has_different_speakers(num_sources: int, level: LevelRule, seed: int) -> None:
     manifest = _manifest()
     plan = draw_plan(manifest, _plan(num_sources=num_sources, level=level), seed=seed)
     check_table(plan, PLAN, origin="plan")
@@ -41,31 +46,31 @@ def test_every_mixture_has_different_speakers(num_sources, level, seed):
 
 
 @given(st.integers(0, 1000))
-def test_the_order_of_the_listing_does_not_matter(seed):
+def test_the_order_of_the_listing_does_not_matter(seed: int) -> None:
     manifest = _manifest()
     shuffled = manifest.sample(frac=1, random_state=seed)
     assert draw_plan(manifest, _plan(), seed=7).equals(draw_plan(shuffled, _plan(), seed=7))
 
 
-def test_a_seed_is_a_plan_and_another_seed_another():
+def test_a_seed_is_a_plan_and_another_seed_another() -> None:
     manifest = _manifest()
     assert draw_plan(manifest, _plan(), seed=1).equals(draw_plan(manifest, _plan(), seed=1))
     assert not draw_plan(manifest, _plan(), seed=1).equals(draw_plan(manifest, _plan(), seed=2))
 
 
-def test_a_longer_plan_begins_with_the_shorter():
+def test_a_longer_plan_begins_with_the_shorter() -> None:
     manifest = _manifest()
     longer = draw_plan(manifest, _plan(30), seed=1)
     assert draw_plan(manifest, _plan(10), seed=1).equals(longer.iloc[:20])
 
 
-def test_splits_keep_to_themselves():
+def test_splits_keep_to_themselves() -> None:
     manifest = pd.concat([_manifest(split="train"), _manifest(split="test")])
     plan = draw_plan(manifest, RandomPlan(kind="random", num_mixtures={"train": 5, "test": 5}), seed=0)
     assert (plan["utterance_id"].str.split("-").str[0] == plan["split"]).all()
 
 
-def test_no_utterance_of_a_speaker_is_used_twice_more_than_another():
+def test_no_utterance_of_a_speaker_is_used_twice_more_than_another() -> None:
     plan = draw_plan(_manifest(num_speakers=8, num_utterances=5), _plan(200), seed=0)
     uses = plan.groupby("utterance_id").size()
     by_speaker = uses.groupby(uses.index.str[:-2])
@@ -73,18 +78,18 @@ def test_no_utterance_of_a_speaker_is_used_twice_more_than_another():
     assert (by_speaker.max() - by_speaker.min()).max() <= 2
 
 
-def test_mixtures_differ_while_they_can():
+def test_mixtures_differ_while_they_can() -> None:
     plan = draw_plan(_manifest(num_speakers=4, num_utterances=4), _plan(40), seed=0)
     assert not _grouped(plan)["utterance_id"].agg(frozenset).duplicated().any()
 
 
-def test_more_mixtures_than_pairs_repeat_under_new_names():
+def test_more_mixtures_than_pairs_repeat_under_new_names() -> None:
     plan = draw_plan(_manifest(num_speakers=2, num_utterances=1), _plan(30), seed=0)
     assert plan["mixture_id"].nunique() == 30
 
 
 @pytest.mark.parametrize(("num_sources", "signs"), [(2, [1, -1]), (3, [1, -1, 0]), (4, [1, 1, -1, -1]), (5, [1, 1, -1, -1, 0])])
-def test_relative_levels_follow_the_published_lists(num_sources, signs):
+def test_relative_levels_follow_the_published_lists(num_sources: int, signs: list[int]) -> None:
     plan = draw_plan(_manifest(), _plan(200, num_sources=num_sources), seed=0)
     levels = np.array(_grouped(plan)["level"].agg(list).tolist())
     assert (np.sign(levels) == signs).all()
@@ -94,13 +99,13 @@ def test_relative_levels_follow_the_published_lists(num_sources, signs):
     assert levels[:, 0].max() > 2.3
 
 
-def test_loudness_is_drawn_for_every_source():
+def test_loudness_is_drawn_for_every_source() -> None:
     levels = draw_plan(_manifest(), _plan(300, level="loudness"), seed=0)["level"]
     assert levels.between(-33, -25).all()
     assert levels.mean() == pytest.approx(-29, abs=0.3)
 
 
-def test_names_are_those_of_wsj0_mix():
+def test_names_are_those_of_wsj0_mix() -> None:
     assert mixture_name(["40na010x", "01xo031a"], [1.9857, -1.9857]) == "40na010x_1.9857_01xo031a_-1.9857"
     assert mixture_name(["01uo030v", "01bc020i", "012c020s"], [0.73299, -0.73299, 0.0]) == (
         "01uo030v_0.73299_01bc020i_-0.73299_012c020s_0"
@@ -109,7 +114,7 @@ def test_names_are_those_of_wsj0_mix():
 
 
 @given(st.lists(st.text(min_size=1, max_size=120), min_size=2, max_size=5))
-def test_names_fit_any_file_system(utterance_ids):
+def test_names_fit_any_file_system(utterance_ids: list[str]) -> None:
     name = mixture_name(utterance_ids, [0.0] * len(utterance_ids))
     assert 0 < len(name) <= MAX_ID_LENGTH
     assert name.isascii()
@@ -117,7 +122,7 @@ def test_names_fit_any_file_system(utterance_ids):
     assert not name.startswith(".")
 
 
-def test_names_that_differ_only_in_case_are_kept_apart():
+def test_names_that_differ_only_in_case_are_kept_apart() -> None:
     taken: set[str] = set()
     assert [unique_id(name, taken) for name in ("a", "A", "a", "b")] == ["a", "A_2", "a_3", "b"]
 
@@ -130,12 +135,12 @@ def test_names_that_differ_only_in_case_are_kept_apart():
         (_manifest(split="test"), "split train: .* 0 of its 0 speakers"),
     ],
 )
-def test_too_few_speakers_is_said_with_the_counts(manifest, message):
+def test_too_few_speakers_is_said_with_the_counts(manifest: pd.DataFrame, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         draw_plan(manifest, _plan(), seed=0)
 
 
-def test_dynamic_draws_are_keyed_by_place_alone():
+def test_dynamic_draws_are_keyed_by_place_alone() -> None:
     manifest = _manifest()
     sampler = MixtureSampler(manifest, _plan(), split="train", seed=3)
     forwards = [sampler.draw(1, k) for k in range(50)]
@@ -147,7 +152,7 @@ def test_dynamic_draws_are_keyed_by_place_alone():
     assert all(len({speaker_of[u] for u in draw.utterance_ids}) == 2 for draw in forwards)
 
 
-def test_dynamic_draws_give_every_speaker_an_equal_share():
+def test_dynamic_draws_give_every_speaker_an_equal_share() -> None:
     sampler = MixtureSampler(_manifest(num_speakers=5, num_utterances=3), _plan(), split="train", seed=0)
     drawn = [u for k in range(3000) for u in sampler.draw(0, k).utterance_ids]
     uses = pd.Series(drawn).value_counts()

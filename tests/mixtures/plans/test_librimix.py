@@ -1,7 +1,11 @@
 """LibriMix: published metadata read, and files equal sample by sample to a straightforward rendering of the same rows."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,14 +13,15 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
-from pipeline.audio.mixing import extended
-from pipeline.errors import AudioError, DatasetError, PlanError
+from pipeline.audio.files import read_audio
+from pipeline.audio.mixing import Mode, Signal, extended
+from pipeline.errors import DatasetError, PlanError
 from pipeline.mixtures.footprint import footprint
 from pipeline.mixtures.interchange import export_dataset
 from pipeline.mixtures.plans import librimix_lists
 from pipeline.mixtures.plans.published import listed_manifest
 from pipeline.mixtures.rendering import check_inputs, render
-from pipeline.recipe.schema import LibriMixPlan, Mix, Subsets, Variant
+from pipeline.recipe.schema import LibriMixPlan, Mix, MixType, Subsets, Variant
 from pipeline.tables import MIXTURES, PLAN, check_table, read_table
 from tests.mixtures.small_corpus import inputs_of
 
@@ -26,7 +31,7 @@ VARIANTS = [(8000, "min"), (8000, "max"), (16000, "min"), (16000, "max")]
 
 
 # -------------------------------------------------------------------------------------------- a straightforward rendering
-def _looped(noise, length):
+def _looped(noise: Signal, length: int) -> Signal:
     """Noise repeated with a cross-fade of half a second until it is long enough."""
     window = np.hanning(RATE + 1)
     up, down = window[: RATE // 2 + 1], window[RATE // 2 :][: RATE // 2 + 1]
@@ -37,7 +42,9 @@ def _looped(noise, length):
     return longer[:length]
 
 
-def _straightforward(row, num_sources, speech_root, noise_root, rate, mode):
+def _straightforward(
+    row: dict[str, Any], num_sources: int, speech_root: Path, noise_root: Path, rate: int, mode: Mode
+) -> dict[str, Signal]:
     """Every signal of one row of the metadata, as the reference describes it, step by step."""
     sources = [soundfile.read(speech_root / row[f"source_{k}_path"], dtype="float32")[0] for k in range(1, num_sources + 1)]
     longest = max(map(len, sources))
@@ -60,7 +67,7 @@ def _straightforward(row, num_sources, speech_root, noise_root, rate, mode):
 
 
 # ------------------------------------------------------------------------------------------------------- surrogate audio
-def _surrogate(path, length, number, channels=1):
+def _surrogate(path: Path, length: int, number: int, channels: int = 1) -> None:
     """Noise with a rhythm, loud enough to clip now and then."""
     generator = np.random.default_rng(number)
     rhythm = np.sin(2 * np.pi * (2 + number % 5) * np.arange(length) / RATE).clip(0)
@@ -69,7 +76,7 @@ def _surrogate(path, length, number, channels=1):
     soundfile.write(path, samples, RATE)
 
 
-def _metadata(num_sources, num_rows, seed):
+def _metadata(num_sources: int, num_rows: int, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     """Rows as the published ones, of short files; every other noise is shorter than the speech, odd lengths included."""
     generator = np.random.default_rng(seed)
     rows, lengths = [], {}
@@ -87,7 +94,7 @@ def _metadata(num_sources, num_rows, seed):
     return pd.DataFrame(rows), lengths
 
 
-def _published(folder, num_sources, num_rows=4):
+def _published(folder: Path, num_sources: int, num_rows: int = 4) -> tuple[Path, Path, Path, list[dict[str, Any]]]:
     """Lists and audio as they are published: (folder of lists, speech root, noise root, rows)."""
     rows, lengths = _metadata(num_sources, num_rows, seed=num_sources)
     lists = folder / f"metadata/Libri{num_sources}Mix"
@@ -99,22 +106,24 @@ def _published(folder, num_sources, num_rows=4):
     return folder / "metadata", folder / "speech", folder / "wham", rows.to_dict("records")
 
 
-def _plan(num_sources=2, **settings):
+def _plan(num_sources: int = 2, **settings: Any) -> LibriMixPlan:
     return LibriMixPlan(kind="librimix", num_sources=num_sources, splits=["test"], **settings)
 
 
-def _subsets(split):
+def _subsets(split: str) -> tuple[str, ...]:
     return Subsets(train="train-clean-100", valid="dev-clean", test="test-clean").of(split)
 
 
-def _prepared(folder, num_sources, num_rows=4):
+def _prepared(
+    folder: Path, num_sources: int, num_rows: int = 4
+) -> tuple[pd.DataFrame, pd.DataFrame, Path, Path, list[dict[str, Any]]]:
     lists, speech, wham, rows = _published(folder, num_sources, num_rows)
     plan, utterances, noises = librimix_lists.read_lists(lists, _plan(num_sources), _subsets)
     manifest = pd.concat([listed_manifest(utterances, speech, num_workers=1), listed_manifest(noises, wham, num_workers=1)])
     return plan, manifest, speech, wham, rows
 
 
-def _mix(types=TYPES, variants=VARIANTS, **settings):
+def _mix(types: Sequence[MixType] = TYPES, variants: Sequence[tuple[int, Mode]] = VARIANTS, **settings: Any) -> Mix:
     (rate, mode), *others = variants
     also = [Variant(sample_rate=r, mode=m) for r, m in others]
     return Mix(sample_rate=rate, mode=mode, types=types, also=also, **settings)
@@ -122,7 +131,7 @@ def _mix(types=TYPES, variants=VARIANTS, **settings):
 
 # ------------------------------------------------------------------------------------------------------------- rendering
 @pytest.mark.parametrize(("num_sources", "num_workers"), [(2, 1), (2, 2), (3, 1)])
-def test_every_file_equals_a_straightforward_rendering(tmp_path, num_sources, num_workers):
+def test_every_file_equals_a_straightforward_rendering(tmp_path: Path, num_sources: int, num_workers: int) -> None:
     plan, manifest, speech, wham, rows = _prepared(tmp_path, num_sources)
     out = tmp_path / "out"
     check_inputs(plan, manifest, inputs_of("librimix", speech, _mix(), noise_root=wham), num_workers=1)
@@ -150,7 +159,7 @@ def test_every_file_equals_a_straightforward_rendering(tmp_path, num_sources, nu
 
 
 @pytest.mark.parametrize("variants", [[(8000, "min")], [(16000, "min"), (8000, "max")]])
-def test_fewer_variants_give_the_same_files(tmp_path, variants):
+def test_fewer_variants_give_the_same_files(tmp_path: Path, variants: Sequence[tuple[int, Mode]]) -> None:
     plan, manifest, speech, wham, _ = _prepared(tmp_path, 2)
     render(plan, manifest, inputs_of("librimix", speech, _mix(), noise_root=wham), tmp_path / "all", num_workers=1)
     render(
@@ -161,7 +170,7 @@ def test_fewer_variants_give_the_same_files(tmp_path, variants):
     assert all((tmp_path / "some" / path).read_bytes() == (tmp_path / "all" / path).read_bytes() for path in written)
 
 
-def test_an_utterance_heard_for_longer_than_before(tmp_path):
+def test_an_utterance_heard_for_longer_than_before(tmp_path: Path) -> None:
     """Only what is heard is decoded and remembered: the same utterance beside shorter and longer ones, in any order."""
     lists, speech, wham, rows = _published(tmp_path, 2, num_rows=3)
     shared = {"source_1_path": rows[0]["source_1_path"]}
@@ -181,7 +190,7 @@ def test_an_utterance_heard_for_longer_than_before(tmp_path):
                 assert written.read_bytes() == (tmp_path / "truth.wav").read_bytes()
 
 
-def test_clean_mixtures_never_touch_the_noise(tmp_path):
+def test_clean_mixtures_never_touch_the_noise(tmp_path: Path) -> None:
     plan, manifest, speech, wham, rows = _prepared(tmp_path, 2)
     mix = _mix(types=["mix_clean"], variants=[(8000, "min")])
     check_inputs(plan, manifest[manifest["speaker_id"] != ""], inputs_of("librimix", speech, mix), num_workers=1)
@@ -194,7 +203,7 @@ def test_clean_mixtures_never_touch_the_noise(tmp_path):
     assert written.read_bytes() == (tmp_path / "truth.wav").read_bytes()
 
 
-def test_the_published_tables_are_written(tmp_path):
+def test_the_published_tables_are_written(tmp_path: Path) -> None:
     plan, manifest, speech, wham, rows = _prepared(tmp_path, 2)
     out = tmp_path / "out"
     render(plan, manifest, inputs_of("librimix", speech, _mix(variants=[(8000, "max")]), noise_root=wham), out, num_workers=1)
@@ -214,7 +223,7 @@ def test_the_published_tables_are_written(tmp_path):
     assert pd.read_csv(metadata / "metrics_test_mix_both.csv")["source_2_SNR"][0] == pytest.approx(expected, abs=1e-4)
 
 
-def test_absolute_paths_where_asked_for(tmp_path):
+def test_absolute_paths_where_asked_for(tmp_path: Path) -> None:
     plan, manifest, speech, wham, _ = _prepared(tmp_path, 2, num_rows=1)
     mix = _mix(variants=[(8000, "min")])
     mixtures = render(plan, manifest, inputs_of("librimix", speech, mix, noise_root=wham), tmp_path / "out", num_workers=1)
@@ -234,7 +243,7 @@ def test_absolute_paths_where_asked_for(tmp_path):
         export_dataset(mixtures, tmp_path / "speech", tmp_path / "lists", to="librimix")
 
 
-def test_the_table_of_mixtures_is_of_the_first_type_and_variant(tmp_path):
+def test_the_table_of_mixtures_is_of_the_first_type_and_variant(tmp_path: Path) -> None:
     plan, manifest, speech, wham, rows = _prepared(tmp_path, 2)
     mix = _mix(types=["mix_both", "mix_single"], variants=[(8000, "min"), (16000, "max")])
     render(plan, manifest, inputs_of("librimix", speech, mix, noise_root=wham), tmp_path / "out", num_workers=1)
@@ -251,7 +260,7 @@ def test_the_table_of_mixtures_is_of_the_first_type_and_variant(tmp_path):
     assert (first["source_2_speaker_id"], first["num_sources"]) == ("11", 2)
 
 
-def test_torchaudio_reads_the_tree(tmp_path):
+def test_torchaudio_reads_the_tree(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         datasets = pytest.importorskip("torchaudio.datasets")
@@ -271,22 +280,26 @@ def test_torchaudio_reads_the_tree(tmp_path):
         assert folder in str(mixture_path)
 
 
-def test_noise_too_short_to_be_repeated_is_named(tmp_path):
-    plan, manifest, speech, wham, _ = _prepared(tmp_path, 2, num_rows=1)
-    noise = wham / manifest[manifest["speaker_id"] == ""]["path"].iloc[0]
-    soundfile.write(noise, np.full(5000, 0.1), RATE)
-    with pytest.raises(AudioError, match="half second"):
-        render(plan, manifest, inputs_of("librimix", speech, _mix(), noise_root=wham), tmp_path / "out", num_workers=1)
+@pytest.mark.parametrize("num_samples", [1, 5000, 8001])
+def test_noise_shorter_than_a_cross_fade_is_repeated_end_to_end(tmp_path: Path, num_samples: int) -> None:
+    plan, manifest, speech, wham, rows = _prepared(tmp_path, 2, num_rows=1)
+    clip = np.random.default_rng(0).uniform(-0.1, 0.1, num_samples)
+    soundfile.write(wham / rows[0]["noise_path"], clip, RATE, subtype="FLOAT")
+    manifest.loc[manifest["speaker_id"] == "", "num_samples"] = num_samples
+    mix = _mix(variants=[(16000, "max")], encoding="float32")
+    render(plan, manifest, inputs_of("librimix", speech, mix, noise_root=wham), tmp_path / "out", num_workers=1)
+    written, _ = read_audio(tmp_path / f"out/Libri2Mix/wav16k/max/test/noise/{rows[0]['mixture_ID']}.wav")
+    assert np.allclose(written, rows[0]["noise_gain"] * np.resize(clip, len(written)), atol=1e-6)
 
 
-def test_noise_without_a_corpus_is_refused(tmp_path):
+def test_noise_without_a_corpus_is_refused(tmp_path: Path) -> None:
     plan, manifest, speech, _, _ = _prepared(tmp_path, 2, num_rows=1)
     with pytest.raises(PlanError, match="wham_noise"):
         check_inputs(plan, manifest, inputs_of("librimix", speech, _mix()), num_workers=1)
 
 
 @pytest.mark.parametrize("length", [100, 9000, 20000, 40001, 100000])
-def test_extended_noise(length):
+def test_extended_noise(length: int) -> None:
     noise = np.random.default_rng(0).normal(size=9000).astype(np.float32)
     longer = extended(noise, length, RATE)
     assert len(longer) == min(length, max(length, 9000)) if length > 9000 else 9000
@@ -295,7 +308,7 @@ def test_extended_noise(length):
 
 # --------------------------------------------------------------------------------------------------------------- reading
 @pytest.mark.parametrize(("num_sources", "counts"), [(2, (13900, 3000, 3000)), (3, (None, 3000, 3000))])
-def test_the_published_metadata_are_read(corpora, num_sources, counts):
+def test_the_published_metadata_are_read(corpora: Path, num_sources: int, counts: tuple[int | None, ...]) -> None:
     splits = [split for split, count in zip(("train", "valid", "test"), counts, strict=True) if count]
     settings = LibriMixPlan(kind="librimix", num_sources=num_sources, splits=splits)
     plan, speech, noises = librimix_lists.read_lists(corpora / "librimix", settings, _subsets)
@@ -311,7 +324,7 @@ def test_the_published_metadata_are_read(corpora, num_sources, counts):
         assert (first["mixture_id"], first["level"]) == ("3536-8226-0026_1673-143397-0009", 0.7925878276419455)
 
 
-def test_a_limit_and_missing_columns(tmp_path):
+def test_a_limit_and_missing_columns(tmp_path: Path) -> None:
     lists, *_ = _published(tmp_path, 2)
     assert len(librimix_lists.read_lists(lists, _plan(limit=2), _subsets)[0]) == 6
     path = lists / "Libri2Mix/libri2mix_test-clean.csv"
@@ -322,7 +335,7 @@ def test_a_limit_and_missing_columns(tmp_path):
         librimix_lists.read_lists(lists, _plan(3), _subsets)
 
 
-def test_from_ten_sources_on_files_are_named_by_digest(tmp_path):
+def test_from_ten_sources_on_files_are_named_by_digest(tmp_path: Path) -> None:
     lists, *_ = _published(tmp_path, 10, num_rows=1)
     plan, _, _ = librimix_lists.read_lists(lists, _plan(10), _subsets)
     assert plan["mixture_id"].str.fullmatch("[0-9a-f]{32}").all()

@@ -1,6 +1,11 @@
 """LibriMix drawn anew: the published rules hold, and the published format is written and read back."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,13 +20,14 @@ from pipeline.mixtures.plans import librimix_lists
 from pipeline.mixtures.plans.librimix_drawn import Reading, combine, draw_lists
 from pipeline.mixtures.plans.published import listed_manifest
 from pipeline.recipe.schema import LibriMixPlan
+from tests.mixtures.small_corpus import Audio
 from tests.voices import voice
 
 RATE = 16000
 COLUMNS = ["utterance_id", "speaker_id", "sex", "split", "path", "sample_rate", "num_samples"]
 
 
-def _manifest(num_speakers=6, num_utterances=5, split="train", seconds=4.0):
+def _manifest(num_speakers: int = 6, num_utterances: int = 5, split: str = "train", seconds: float = 4.0) -> pd.DataFrame:
     rows = [
         (f"{split}-{s}-{u}", f"{split}{s}", "F", split, f"{s}/{u}.wav", RATE, int(RATE * (seconds + u / 10)))
         for s in range(num_speakers)
@@ -30,25 +36,25 @@ def _manifest(num_speakers=6, num_utterances=5, split="train", seconds=4.0):
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _noises(lengths, split="train"):
+def _noises(lengths: Sequence[int], split: str = "train") -> pd.DataFrame:
     return pd.DataFrame([(f"n{k}", "", "", split, f"n{k}.wav", RATE, n) for k, n in enumerate(lengths)], columns=COLUMNS)
 
 
-def _plan(num_mixtures, split="train", **settings):
+def _plan(num_mixtures: int, split: str = "train", **settings: Any) -> LibriMixPlan:
     return LibriMixPlan(kind="librimix", lists="drawn", splits=[split], num_mixtures={split: num_mixtures}, **settings)
 
 
 # ------------------------------------------------------------------------------------------------------------------ deals
 @pytest.mark.parametrize("num_sources", [2, 3])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_speakers_differ_and_combinations_are_unique(num_sources, split):
+def test_speakers_differ_and_combinations_are_unique(num_sources: int, split: str) -> None:
     drawn = combine(_manifest(split=split), _plan(8, split, num_sources=num_sources), split=split, seed=0)
     assert len(drawn) == 8
     assert all(len({file.speaker_id for file in each.sources}) == num_sources for each in drawn)
     assert len({frozenset(file.utterance_id for file in each.sources) for each in drawn}) == 8
 
 
-def test_training_uses_every_utterance_at_most_once(caplog):
+def test_training_uses_every_utterance_at_most_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="pipeline"):
         drawn = combine(_manifest(), _plan(1000), split="train", seed=0)
     used = [file.utterance_id for each in drawn for file in each.sources]
@@ -57,14 +63,14 @@ def test_training_uses_every_utterance_at_most_once(caplog):
     assert "every utterance once gives" in caplog.text
 
 
-def test_the_listing_order_does_not_matter_but_the_seed_does():
+def test_the_listing_order_does_not_matter_but_the_seed_does() -> None:
     manifest, plan = _manifest(split="test"), _plan(30, "test")
     drawn = combine(manifest, plan, split="test", seed=1)
     assert combine(manifest.sample(frac=1, random_state=3), plan, split="test", seed=1) == drawn
     assert combine(manifest, plan, split="test", seed=2) != drawn
 
 
-def test_noise_lasts_as_long_as_the_speech_while_there_is_such_noise():
+def test_noise_lasts_as_long_as_the_speech_while_there_is_such_noise() -> None:
     lengths = [RATE * 5] * 10 + [RATE * 2] * 30
     drawn = combine(_manifest(split="test"), _plan(10, "test"), split="test", seed=0, noises=_noises(lengths, "test"))
     assert all(each.noise.seconds >= max(file.seconds for file in each.sources) for each in drawn)
@@ -79,14 +85,14 @@ def test_noise_lasts_as_long_as_the_speech_while_there_is_such_noise():
         (_manifest(split="test"), _noises([RATE], "train"), "there is no noise"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(manifest, noises, message):
+def test_what_cannot_be_drawn_is_said(manifest: pd.DataFrame, noises: pd.DataFrame | None, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         combine(manifest, _plan(20, "test"), split="test", seed=0, noises=noises)
 
 
 # ------------------------------------------------------------------------------------------------------------------ gains
 @pytest.fixture(scope="module")
-def audio(tmp_path_factory):
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Audio:
     """Files of speech and of short noise: (root, manifest, noises)."""
     root = tmp_path_factory.mktemp("librimix")
     manifest = _manifest(num_speakers=4, num_utterances=2, split="valid", seconds=1.0)
@@ -100,13 +106,13 @@ def audio(tmp_path_factory):
     return root, manifest, noises
 
 
-def _drawn(audio, **settings):
+def _drawn(audio: Audio, **settings: Any) -> pd.DataFrame:
     root, manifest, noises = audio
     plan = _plan(6, "valid", min_seconds=0.4, **settings)
     return draw_lists(manifest, plan, Reading(root, root, None, seed=5), noises=noises, num_workers=1)
 
 
-def test_loudness_and_peak_follow_the_published_rules(audio):
+def test_loudness_and_peak_follow_the_published_rules(audio: Audio) -> None:
     root, manifest, noises = audio
     path_of = pd.concat([manifest, noises]).set_index("utterance_id")["path"]
     for _, rows in _drawn(audio).groupby("mixture_id", sort=False):
@@ -126,7 +132,7 @@ def test_loudness_and_peak_follow_the_published_rules(audio):
             assert -38.001 <= measured[-1] <= -29.999
 
 
-def test_workers_do_not_matter_and_noise_may_be_absent(audio):
+def test_workers_do_not_matter_and_noise_may_be_absent(audio: Audio) -> None:
     root, manifest, noises = audio
     plan, reading = _plan(6, "valid", min_seconds=0.4), Reading(root, root, None, seed=5)
     assert draw_lists(manifest, plan, reading, noises=noises, num_workers=2).equals(_drawn(audio))
@@ -135,7 +141,7 @@ def test_workers_do_not_matter_and_noise_may_be_absent(audio):
     assert len(draw_lists(manifest, _plan(6, "valid", min_seconds=0.4, limit=2), reading, num_workers=1)) == 4
 
 
-def test_the_published_format_is_written_and_read_back(audio, tmp_path):
+def test_the_published_format_is_written_and_read_back(audio: Audio, tmp_path: Path) -> None:
     root, manifest, noises = audio
     plan = _drawn(audio)
     written = librimix_lists.write_lists(plan, pd.concat([manifest, noises]), tmp_path)
@@ -153,7 +159,7 @@ def test_the_published_format_is_written_and_read_back(audio, tmp_path):
     assert set(noise["path"]) <= set(noises["path"])
 
 
-def test_silence_is_named(audio, tmp_path):
+def test_silence_is_named(audio: Audio, tmp_path: Path) -> None:
     _, manifest, _ = audio
     for row in manifest.itertuples():
         (tmp_path / row.path).parent.mkdir(exist_ok=True)

@@ -1,5 +1,7 @@
 """Lint of plans: the faults of published lists are found, sound lists are not accused."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,7 @@ from pipeline.mixtures.plans.lint import lint
 from pipeline.recipe.schema import Wsj0MixPlan
 
 
-def _plan(*mixtures):
+def _plan(*mixtures: tuple[str, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Mixtures given as (split, name, utterance, utterance); the first letter of an utterance is its speaker."""
     rows = [(split, name, f"s{k}", u) for split, name, *utterances in mixtures for k, u in enumerate(utterances, 1)]
     plan = pd.DataFrame(rows, columns=["split", "mixture_id", "source", "utterance_id"])
@@ -20,11 +22,11 @@ def _plan(*mixtures):
     return plan, pd.DataFrame({"utterance_id": ids, "speaker_id": [name[0] for name in ids]})
 
 
-def test_a_sound_plan_has_no_findings():
+def test_a_sound_plan_has_no_findings() -> None:
     assert lint(*_plan(("train", "m1", "a1", "b1"), ("train", "m2", "a2", "b1"), ("test", "m3", "c1", "d1"))) == []
 
 
-def test_every_fault_is_named():
+def test_every_fault_is_named() -> None:
     findings = lint(
         *_plan(
             ("train", "m1", "a1", "a2"),
@@ -41,7 +43,7 @@ def test_every_fault_is_named():
     ]
 
 
-def test_the_published_lists_share_speakers_and_repeat_pairs_as_they_are_known_to(corpora):
+def test_the_published_lists_share_speakers_and_repeat_pairs_as_they_are_known_to(corpora: Path) -> None:
     plan, utterances = wsj0mix.read_lists(corpora / "wsj0", Wsj0MixPlan(kind="wsj0mix"))
     assert [text.split(" (")[0] for text in lint(plan, utterances)] == [
         "split train: the same utterances as another mixture in 6 of 20000 mixtures",
@@ -52,11 +54,11 @@ def test_the_published_lists_share_speakers_and_repeat_pairs_as_they_are_known_t
 
 
 # ------------------------------------------------------------------------------------------------------------ foreign lists
-def _findings(target):
+def _findings(target: Path) -> list[str]:
     return [f"{Path(name).name}: {text}" for name, *tables in read_families(target) for text in lint(*tables)]
 
 
-def test_lists_of_merls_format_with_any_number_of_speakers(tmp_path):
+def test_lists_of_merls_format_with_any_number_of_speakers(tmp_path: Path) -> None:
     # One speaker twice in the third row, as in hundreds of rows of the 4-speaker lists that go around.
     rows = [
         "a/1.wav 1 b/1.wav -1 c/1.wav 0 d/1.wav 0",
@@ -74,7 +76,7 @@ def test_lists_of_merls_format_with_any_number_of_speakers(tmp_path):
     assert _findings(tmp_path / "mix_4_spk_tt.txt") == []
 
 
-def test_lists_of_one_name_are_not_taken_for_one_list(tmp_path):
+def test_lists_of_one_name_are_not_taken_for_one_list(tmp_path: Path) -> None:
     for folder in ("ours", "theirs"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "mix_2_spk_tr.txt").write_text("a/1.wav 1 b/1.wav -1\n")
@@ -83,7 +85,7 @@ def test_lists_of_one_name_are_not_taken_for_one_list(tmp_path):
     ] * 2
 
 
-def test_lists_of_librimixs_format_with_and_without_speakers(tmp_path):
+def test_lists_of_librimixs_format_with_and_without_speakers(tmp_path: Path) -> None:
     header = "mixture_ID,source_1_path,source_1_gain,source_2_path,source_2_gain\n"
     (tmp_path / "libri2mix_dev.csv").write_text(f"{header}m1,x/1-1-1.flac,1,x/1-2-2.flac,1\nm2,x/1-2-2.flac,1,x/1-1-1.flac,1\n")
     assert _findings(tmp_path) == [
@@ -95,7 +97,7 @@ def test_lists_of_librimixs_format_with_and_without_speakers(tmp_path):
     assert len(_findings(tmp_path)) == 1
 
 
-def test_published_lists_are_as_sound_as_they_are_known_to_be(corpora):
+def test_published_lists_are_as_sound_as_they_are_known_to_be(corpora: Path) -> None:
     assert _findings(corpora / "librimix") == []
     assert [text.split(" (")[0] for text in _findings(corpora / "wsj0")] == [
         "mix_2_spk_*.txt: split cv: the same utterances as another mixture in 1 of 5000 mixtures",
@@ -117,7 +119,7 @@ def test_published_lists_are_as_sound_as_they_are_known_to_be(corpora):
         ("readme.md/x", "", "no lists here"),
     ],
 )
-def test_what_is_no_list_is_said(tmp_path, name, content, said):
+def test_what_is_no_list_is_said(tmp_path: Path, name: str, content: str, said: str) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(content, errors="surrogateescape")

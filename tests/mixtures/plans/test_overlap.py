@@ -1,6 +1,9 @@
 """Partial overlap: neighbours sound together for the share they should, in plans, in every kind of rendering, and in training."""
 
+from __future__ import annotations
+
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,11 +23,11 @@ from pipeline.mixtures.rendering import render
 from pipeline.mixtures.shards import Shard
 from pipeline.mixtures.verification import verify
 from pipeline.recipe.reading import parse_recipe
-from pipeline.recipe.schema import LibriMixPlan, Mix, RandomPlan, Variant, WhamPlan, Wsj0MixPlan
+from pipeline.recipe.schema import LibriMixPlan, Mix, MixType, RandomPlan, Variant, WhamPlan, Wsj0MixPlan
 from pipeline.scoring.scoring import score_dataset
 from pipeline.tables import MIXTURES, PLAN, check_table, read_table
 from pipeline.training.segments import DynamicSegments
-from tests.mixtures.small_corpus import inputs_of
+from tests.mixtures.small_corpus import Audio, inputs_of
 from tests.voices import voice
 
 RATE = 16000
@@ -38,7 +41,7 @@ durations = st.lists(st.floats(0.4, 30), min_size=2, max_size=5)
 
 # ------------------------------------------------------------------------------------------------------------------ times
 @given(durations, st.floats(0, 0.999), st.integers(0, 100))
-def test_neighbours_sound_together_for_their_share_of_the_shorter(seconds, ratio, key):
+def test_neighbours_sound_together_for_their_share_of_the_shorter(seconds: list[float], ratio: float, key: int) -> None:
     order = begin_order(len(seconds), str(key))
     begins = begin_times(seconds, ratio, order)
     assert begins[order[0]] == 0
@@ -51,21 +54,21 @@ def test_neighbours_sound_together_for_their_share_of_the_shorter(seconds, ratio
 
 
 @given(durations)
-def test_full_overlap_begins_with_the_mixture_and_none_when_the_last_has_ended(seconds):
+def test_full_overlap_begins_with_the_mixture_and_none_when_the_last_has_ended(seconds: list[float]) -> None:
     order = range(len(seconds))
     assert begin_times(seconds, 1, order) == (0.0,) * len(seconds)
     begins = begin_times(seconds, 0, order)
     assert begins[-1] == pytest.approx(sum(seconds[:-1]), abs=0.001 * len(seconds))
 
 
-def test_any_speaker_may_begin():
+def test_any_speaker_may_begin() -> None:
     orders = {tuple(begin_order(3, str(key))) for key in range(100)}
     assert len(orders) == 6
 
 
 # ------------------------------------------------------------------------------------------------------------------ plans
 @pytest.fixture(scope="module")
-def audio(tmp_path_factory):
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Audio:
     """Speech of four speakers and three noises: (root, manifest of speech, manifest of noise)."""
     root = tmp_path_factory.mktemp("speech")
     speech = [(f"u{k}", f"s{k}", "", "test", f"u{k}.wav", RATE, RATE // 2 + 1501 * k) for k in range(4)]
@@ -80,7 +83,7 @@ def audio(tmp_path_factory):
     return root, pd.DataFrame(speech, columns=COLUMNS), pd.DataFrame(noises, columns=COLUMNS)
 
 
-def _drawn(kind, audio):
+def _drawn(kind: str, audio: Audio) -> tuple[pd.DataFrame, pd.DataFrame, list[MixType]]:
     """A plan of a kind, the manifest of all it names, and the types it can be rendered with."""
     root, manifest, noises = audio
     both = pd.concat([manifest, noises], ignore_index=True)
@@ -95,7 +98,7 @@ def _drawn(kind, audio):
     return draw_plan(manifest, RandomPlan(kind="random", level=kind, **SEVERAL), seed=0), manifest, ["mix_clean"]
 
 
-def test_ratios_take_turns_and_full_overlap_changes_nothing(audio):
+def test_ratios_take_turns_and_full_overlap_changes_nothing(audio: Audio) -> None:
     _, manifest, _ = audio
     settings = {**SEVERAL, "num_mixtures": {"test": 10}}
     plan = draw_plan(manifest, RandomPlan(kind="random", **settings), seed=0)
@@ -107,7 +110,7 @@ def test_ratios_take_turns_and_full_overlap_changes_nothing(audio):
     assert with_overlap(full, manifest, [1.0], seed=0) is full
 
 
-def test_wrong_overlap_is_refused_at_load():
+def test_wrong_overlap_is_refused_at_load() -> None:
     plan = {"kind": "random", "overlap": [0.5]}
     raw = {"name": "x", "corpus": {"kind": "folder"}, "plan": plan, "systems": {"a": {}}}
     with pytest.raises(RecipeError, match=r"use mix\.mode = 'max'"):
@@ -124,7 +127,7 @@ def test_wrong_overlap_is_refused_at_load():
 
 # -------------------------------------------------------------------------------------------------------------- rendering
 @pytest.mark.parametrize("kind", ["active", "loudness", "wsj0mix", "librimix", "wham"])
-def test_every_source_sounds_from_its_start_to_its_end(audio, tmp_path, kind):
+def test_every_source_sounds_from_its_start_to_its_end(audio: Audio, tmp_path: Path, kind: str) -> None:
     root, _, _ = audio
     plan, manifest, types = _drawn(kind, audio)
     noise_root = root if len(types) > 1 else None
@@ -159,7 +162,7 @@ def test_every_source_sounds_from_its_start_to_its_end(audio, tmp_path, kind):
 
 
 @pytest.mark.parametrize(("speech_rate", "noise_rate"), [(16000, 44100), (22050, 48000)])
-def test_the_footprint_is_exact_at_any_rates(audio, tmp_path, speech_rate, noise_rate):
+def test_the_footprint_is_exact_at_any_rates(audio: Audio, tmp_path: Path, speech_rate: int, noise_rate: int) -> None:
     root, speech, noises = (tmp_path, *(table.copy() for table in audio[1:]))
     for table, rate in ((speech, speech_rate), (noises, noise_rate)):
         table["sample_rate"], table["num_samples"] = rate, table["num_samples"] + rate // 2 + 7
@@ -179,7 +182,7 @@ def test_the_footprint_is_exact_at_any_rates(audio, tmp_path, speech_rate, noise
     assert (counted.num_files, counted.num_bytes) == (len(written), sum(written))
 
 
-def test_gains_of_librimix_are_of_sources_as_they_are_placed(audio, tmp_path):
+def test_gains_of_librimix_are_of_sources_as_they_are_placed(audio: Audio, tmp_path: Path) -> None:
     _, manifest, _ = audio
     samples = 0.01 * np.random.default_rng(0).normal(size=RATE)
     samples[5000] = 0.9
@@ -196,7 +199,7 @@ def test_gains_of_librimix_are_of_sources_as_they_are_placed(audio, tmp_path):
     assert peaks[0.0] > 1
 
 
-def test_mode_min_is_refused_where_speech_begins_late(audio, tmp_path):
+def test_mode_min_is_refused_where_speech_begins_late(audio: Audio, tmp_path: Path) -> None:
     root, _, _ = audio
     plan, manifest, _ = _drawn("active", audio)
     with pytest.raises(PlanError, match="use 'max'"):
@@ -205,7 +208,7 @@ def test_mode_min_is_refused_where_speech_begins_late(audio, tmp_path):
         render(plan.assign(start_seconds=-1.0), manifest, inputs_of("random", root, Mix(mode="max")), tmp_path, num_workers=1)
 
 
-def test_scores_say_the_overlap(audio, tmp_path):
+def test_scores_say_the_overlap(audio: Audio, tmp_path: Path) -> None:
     root, _, _ = audio
     plan, manifest, _ = _drawn("active", audio)
     render(plan, manifest, inputs_of("random", root, Mix(mode="max")), tmp_path, num_workers=1)
@@ -217,12 +220,12 @@ def test_scores_say_the_overlap(audio, tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------------------- training
-def test_training_segments_follow_the_plan(audio, tmp_path):
+def test_training_segments_follow_the_plan(audio: Audio, tmp_path: Path) -> None:
     root, manifest, _ = audio
     pack_utterances(manifest, root, "test", Mix(), tmp_path / "bank.shard", level="active", num_workers=1)
     settings = {**SEVERAL, "num_sources": 2}
 
-    def segments(ratios):
+    def segments(ratios: list[float]) -> DynamicSegments:
         plan = RandomPlan(kind="random", **{**settings, "overlap": ratios})
         sampler = MixtureSampler(manifest, plan, split="test", seed=0)
         return DynamicSegments(Shard(tmp_path / "bank.shard"), sampler, mode="max", num_samples=3000, num_segments=1)

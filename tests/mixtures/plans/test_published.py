@@ -95,6 +95,12 @@ def test_equal_file_names_in_different_folders_are_different_utterances() -> Non
     assert list(utterances["path"]) == ["ann/SA1.wav", "bob/SA1.wav", "bob/SX7.wav"]
 
 
+def test_two_formats_of_one_file_are_different_utterances() -> None:
+    speech = unique_rows([row(path) for path in ("ann/1.wav", "ann/1.flac", "bob/1.wav")])
+    _, utterances = with_ids(pd.DataFrame({"utterance_id": ["ann/1.wav"]}), speech)
+    assert list(utterances["utterance_id"]) == ["ann/1.wav", "ann/1.flac", "bob-1"]
+
+
 def test_speech_and_noise_of_one_name_are_told_apart() -> None:
     speech, noises = unique_rows([row("ann/1.wav")]), unique_rows([row("tt/1.wav")])
     plan = pd.DataFrame({"source": ["s1", "noise"], "utterance_id": ["ann/1.wav", "tt/1.wav"]})

@@ -1,5 +1,9 @@
 """Noisy mixtures: noise at its level, one scale for all, clean types without noise, plans that depend on the seed alone."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +16,7 @@ from pipeline.mixtures.plans.wham import draw_lists
 from pipeline.mixtures.rendering import check_inputs, render
 from pipeline.recipe.schema import Mix, Variant, WhamPlan
 from pipeline.tables import PLAN, check_table
-from tests.mixtures.small_corpus import inputs_of
+from tests.mixtures.small_corpus import Audio, inputs_of
 from tests.voices import voice
 
 RATE = 16000
@@ -21,7 +25,7 @@ TYPES = ["mix_both", "mix_clean", "mix_single"]
 
 
 @pytest.fixture(scope="module")
-def audio(tmp_path_factory):
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Audio:
     """Speech of four speakers and three noises, one of them short: (root, manifest, noises)."""
     root = tmp_path_factory.mktemp("wham")
     speech = [(f"u{k}", f"s{k}", "", "test", f"u{k}.wav", RATE, int(RATE * (1 + k / 8))) for k in range(4)]
@@ -34,11 +38,11 @@ def audio(tmp_path_factory):
     return root, pd.DataFrame(speech, columns=COLUMNS), pd.DataFrame(noises, columns=COLUMNS)
 
 
-def _plan(number=6):
+def _plan(number: int = 6) -> WhamPlan:
     return WhamPlan(kind="wham", num_mixtures={"test": number})
 
 
-def test_a_plan_has_a_noise_for_every_mixture_at_a_level_within_the_range(audio):
+def test_a_plan_has_a_noise_for_every_mixture_at_a_level_within_the_range(audio: Audio) -> None:
     _, manifest, noises = audio
     plan = draw_lists(manifest, _plan(), seed=0, noises=noises)
     check_table(plan, PLAN, origin="plan")
@@ -52,7 +56,7 @@ def test_a_plan_has_a_noise_for_every_mixture_at_a_level_within_the_range(audio)
         draw_lists(manifest, _plan(), seed=0, noises=noises.assign(split="train"))
 
 
-def test_levels_sums_and_peaks(audio, tmp_path):
+def test_levels_sums_and_peaks(audio: Audio, tmp_path: Path) -> None:
     root, manifest, noises = audio
     plan = draw_lists(manifest, _plan(), seed=0, noises=noises)
     both = pd.concat([manifest, noises], ignore_index=True)
@@ -73,7 +77,7 @@ def test_levels_sums_and_peaks(audio, tmp_path):
     assert len(list((tmp_path / "wav16k/min/tt/noise").iterdir())) == 6
 
 
-def test_clean_mixtures_alone_need_no_noise(audio, tmp_path):
+def test_clean_mixtures_alone_need_no_noise(audio: Audio, tmp_path: Path) -> None:
     root, manifest, noises = audio
     plan = draw_lists(manifest, _plan(2), seed=0, noises=noises)
     render(plan, manifest, inputs_of("wham", root), tmp_path, num_workers=1)

@@ -1,8 +1,11 @@
 """MERL's lists: all published names, the lists themselves, the golden mixture bit for bit, levels that do not fit."""
 
-import json
+from __future__ import annotations
 
-import numpy as np
+import json
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -18,6 +21,7 @@ from pipeline.mixtures.rendering import FILES, check_inputs, render
 from pipeline.recipe.schema import Mix, Variant, Wsj0MixPlan
 from pipeline.tables import MIXTURES, PLAN, check_table, read_table
 from tests.mixtures.small_corpus import inputs_of
+from tests.voices import voice
 
 LINES = (
     "wsj0/si_tr_s/40n/40na010x.wav 1.9857 wsj0/si_tr_s/01x/01xo031a.wav -1.9857 \n"
@@ -25,19 +29,19 @@ LINES = (
 )
 
 
-def _plan(**settings):
+def _plan(**settings: Any) -> Wsj0MixPlan:
     return Wsj0MixPlan(kind="wsj0mix", **settings)
 
 
 @pytest.fixture
-def lists(tmp_path):
+def lists(tmp_path: Path) -> Path:
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists/mix_2_spk_tr.txt").write_text(LINES)
     return tmp_path
 
 
 @pytest.mark.parametrize("num_sources", [2, 3])
-def test_all_published_names_are_reproduced(corpora, num_sources):
+def test_all_published_names_are_reproduced(corpora: Path, num_sources: int) -> None:
     plan, utterances = wsj0mix.read_lists(corpora / "wsj0", _plan(num_sources=num_sources))
     check_table(plan, PLAN, origin="plan")
     path_of = utterances.set_index("utterance_id")["path"]
@@ -51,13 +55,13 @@ def test_all_published_names_are_reproduced(corpora, num_sources):
 
 
 @pytest.mark.parametrize("num_sources", [2, 3])
-def test_published_lists_are_written_as_they_were_read(corpora, tmp_path, num_sources):
+def test_published_lists_are_written_as_they_were_read(corpora: Path, tmp_path: Path, num_sources: int) -> None:
     plan, utterances = wsj0mix.read_lists(corpora / "wsj0", _plan(num_sources=num_sources, splits=["valid", "test"]))
     written = wsj0mix.write_lists(plan, utterances, tmp_path)
     assert [path.read_bytes() for path in written] == [(corpora / "wsj0" / path.name).read_bytes() for path in written]
 
 
-def test_a_list_is_read(lists):
+def test_a_list_is_read(lists: Path) -> None:
     plan, utterances = wsj0mix.read_lists(lists, _plan(splits=["train"]))
     assert list(plan["mixture_id"].unique()) == ["40na010x_1.9857_01xo031a_-1.9857", "020c0211_0.44692_40mc021b_-0.44692"]
     assert list(plan["level"]) == [1.9857, -1.9857, 0.44692, -0.44692]
@@ -76,18 +80,18 @@ def test_a_list_is_read(lists):
         (LINES.replace("wsj0/si_tr_s/020", "../../020"), "line 2: '../../020/020c0211.wav' is no file within the corpus"),
     ],
 )
-def test_a_broken_list_is_named(lists, text, message):
+def test_a_broken_list_is_named(lists: Path, text: str, message: str) -> None:
     (lists / "lists/mix_2_spk_tr.txt").write_text(text)
     with pytest.raises(PlanError, match=message):
         wsj0mix.read_lists(lists, _plan(splits=["train"]))
 
 
-def test_a_missing_list_is_named(lists):
+def test_a_missing_list_is_named(lists: Path) -> None:
     with pytest.raises(PlanError, match=r"no mix_2_spk_tt.txt here"):
         wsj0mix.read_lists(lists, _plan(splits=["train", "test"]))
 
 
-def test_the_golden_mixture_is_bit_identical(corpora, tmp_path):
+def test_the_golden_mixture_is_bit_identical(corpora: Path, tmp_path: Path) -> None:
     golden = json.loads((corpora / "golden/merl_mix_golden.json").read_text())
     line = " ".join(f"wsj0/{golden[f's{k}']} {golden[f'snr{k}']}" for k in (1, 2))
     (tmp_path / "mix_2_spk_tt.txt").write_text(f"{line} \n")
@@ -111,16 +115,11 @@ def test_the_golden_mixture_is_bit_identical(corpora, tmp_path):
         assert row["source_2_gain"] == pytest.approx(truth["scaling_s2"], rel=1e-9)
 
 
-def _speech(number, seconds=2.0, rate=16000):
-    t = np.arange(int(seconds * rate)) / rate
-    return 0.2 * np.sin(2 * np.pi * 3 * t).clip(0) * np.sin(2 * np.pi * (200 + 50 * number) * t)
-
-
-def test_levels_that_do_not_fit_are_all_named(tmp_path):
+def test_levels_that_do_not_fit_are_all_named(tmp_path: Path) -> None:
     rows, published = [], {}
     for number in range(6):
         path = f"si_tr_s/01a/{number}.wav"
-        write_audio(tmp_path / path, _speech(number), 16000)
+        write_audio(tmp_path / path, voice(number, 0), 16000)
         level = active_level(resample(read_audio(tmp_path / path)[0], 16000, 8000), 8000).power
         published[str(number)] = level * 10 ** ((2.0 if number in (2, 5) else 0.1) / 10)
         rows.append({"utterance_id": str(number), "speaker_id": "01a", "sex": "", "split": "train", "path": path})
@@ -134,17 +133,17 @@ def test_levels_that_do_not_fit_are_all_named(tmp_path):
     wsj0mix.check_levels(manifest, tmp_path, published, num_workers=1)
 
 
-def test_the_published_levels_are_read(corpora):
+def test_the_published_levels_are_read(corpora: Path) -> None:
     levels = wsj0mix.read_levels(corpora / "wsj0")
     assert len(levels) == 14633
     assert levels["423a010n"] == 4.8802830569326887e-04
 
 
-def test_files_of_another_ending_are_found_and_missing_ones_all_named(lists):
+def test_files_of_another_ending_are_found_and_missing_ones_all_named(lists: Path) -> None:
     root = lists / "wsj0"
     _, utterances = wsj0mix.read_lists(lists, _plan(splits=["train"]))
     for path in utterances["path"][:2]:
-        write_audio((root / path).with_suffix(".flac"), _speech(0), 16000, "flac")
+        write_audio((root / path).with_suffix(".flac"), voice(0, 0), 16000, "flac")
     with pytest.raises(AudioError, match=r"no such file for 2 of the 4 .*\n.*020c0211.wav, .*40mc021b.wav"):
         listed_manifest(utterances, root, num_workers=1)
     manifest = listed_manifest(utterances[:2], root, num_workers=1)
@@ -152,7 +151,7 @@ def test_files_of_another_ending_are_found_and_missing_ones_all_named(lists):
     assert list(manifest["num_samples"]) == [32000, 32000]
 
 
-def test_drawn_lists_can_be_read_back(lists, tmp_path):
+def test_drawn_lists_can_be_read_back(lists: Path, tmp_path: Path) -> None:
     rows = [(f"u{k}", f"s{k % 5}", "F", "train", f"s{k % 5}/u{k}.wav", 16000, 64000) for k in range(20)]
     manifest = pd.DataFrame(rows, columns=["utterance_id", "speaker_id", "sex", "split", "path", "sample_rate", "num_samples"])
     settings = _plan(splits=["train"], lists="drawn", num_mixtures={"train": 30}, limit=20)
@@ -164,7 +163,7 @@ def test_drawn_lists_can_be_read_back(lists, tmp_path):
     assert set(utterances["path"]) <= set(manifest["path"])
 
 
-def test_hours_limit_a_plan():
+def test_hours_limit_a_plan() -> None:
     rows = [(f"u{k}", "s", "", "train", "p", 8000, 8000 * (k + 1)) for k in range(10)]
     manifest = pd.DataFrame(rows, columns=["utterance_id", "speaker_id", "sex", "split", "path", "sample_rate", "num_samples"])
     plan = pd.DataFrame(
