@@ -30,6 +30,14 @@ Force = Annotated[
     list[str] | None,
     typer.Option("--force", metavar="STAGE", help="Run this stage again, and all that depend on it. Can be repeated."),
 ]
+Full = Annotated[
+    bool,
+    typer.Option(
+        "--full",
+        help="Read every corpus file again, even if its size and time stamps are as before. Takes as long as reading the corpus: "
+        "2 s of processor time per GB, so 12 s for train-clean-100 and 35 s for WHAM! noise, or what the disk needs.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Only print what would be done.")]
 
 
@@ -73,13 +81,14 @@ def check(
     corpora: Corpora = None,
     corpus: NamedCorpora = None,
     jobs: Jobs = None,
+    full: Full = False,
 ) -> None:
     """Check a recipe, its corpora and the disk space, and estimate the time it takes; nothing is written."""
     from pipeline.recipe.reading import load_recipe
     from pipeline.stages import preflight
 
     given = options(work, corpora, corpus, num_workers=jobs)
-    for line in preflight.findings(load_recipe(recipe, overrides or []), given):
+    for line in preflight.findings(load_recipe(recipe, overrides or []), given, full=full):
         typer.echo(line)
 
 

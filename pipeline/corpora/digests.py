@@ -34,6 +34,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.compute.workers import chunked, map_parallel
+from pipeline.corpora.manifests import some_of
 from pipeline.errors import WorkError
 from pipeline.files import written_whole
 
@@ -65,7 +66,8 @@ def content_digests(root: Path, paths: Sequence[str], *, num_workers: int | None
     stamps = {path: _stamp(root / path) for path in paths}
     cache = _cache_path(root) if sum(stamp[0] for stamp in stamps.values() if stamp) >= CACHED_FROM_BYTES else None
     known = _read_cache(cache)
-    digests = {} if fresh else {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
+    valid = {path: known[path][1] for path in paths if path in known and known[path][0] == stamps[path]}
+    digests = {} if fresh else dict(valid)
     unread = [path for path in paths if path not in digests and stamps[path]]
     pieces = chunked(unread, FILES_PER_CHUNK)
     results = map_parallel(
@@ -77,6 +79,8 @@ def content_digests(root: Path, paths: Sequence[str], *, num_workers: int | None
     finally:
         if cache and any(path in digests for path in unread):
             _write_cache(cache, known, stamps, digests)
+    if decayed := sorted(path for path, sha256 in valid.items() if digests[path] != sha256):
+        logger.warning("%s: %d files hold other bytes under the same time stamps: %s", root, len(decayed), some_of(decayed, 10))
     return {path: digests.get(path, MISSING) for path in paths}
 
 

@@ -12,12 +12,14 @@ import pandas as pd
 from pipeline import corpora
 from pipeline.compute.options import Options
 from pipeline.corpora import manifests, synthetic, wham_noise
+from pipeline.corpora.manifests import MAX_EXAMPLES, is_noise, some_of
 from pipeline.errors import CorpusError, PlanError
 from pipeline.mixtures import packing, rendering
 from pipeline.mixtures.footprint import footprint, require_room, written_bytes
 from pipeline.mixtures.plans import build
 from pipeline.mixtures.plans.adapter import Roots
-from pipeline.mixtures.plans.planned import of_splits
+from pipeline.mixtures.plans.planned import needed_rows, of_splits
+from pipeline.mixtures.renderers.base import Inputs
 from pipeline.recipe.schema import Recipe, SyntheticCorpus
 from pipeline.stages.context import Context, settings_of, table_path
 from pipeline.stages.runner import Stage, is_done
@@ -85,6 +87,22 @@ def _corpus_stage(recipe: Recipe, corpus: SyntheticCorpus, options: Options) -> 
     return Stage("corpus", {"synthetic": synthetic.VERSION}, settings, work)
 
 
+def reread(recipe: Recipe, options: Options) -> None:
+    """Read every file of the inputs again and correct what is remembered of their contents; time stamps are not believed.
+
+    Files that hold other bytes than before, under the same time stamps, are logged as warnings.
+    """
+    context, corpus = prepare(recipe, options)
+    inputs, workers = context.inputs, options.num_workers
+    if build.is_published(recipe):
+        build.listed_digests(recipe, inputs, num_workers=workers, fresh=True)
+        return
+    if corpus is None or is_done(corpus, options.work):
+        corpora.listing_digest(recipe.corpus, inputs.speech, num_workers=workers, fresh=True)
+    if inputs.noise is not None:
+        wham_noise.listing_digest(inputs.noise, num_workers=workers, fresh=True)
+
+
 # ------------------------------------------------------------------------------------------------------ manifest and plan
 def plan_stages(context: Context, corpus: Stage | None) -> PlanStages:
     """``scan``, where the plan is drawn from the whole corpus, and ``plan``."""
@@ -103,7 +121,9 @@ def _scan_stage(context: Context, corpus: Stage | None) -> Stage:
     recipe = context.recipe
     settings: dict[str, Any] = {"corpus": settings_of(recipe.corpus), "seed": recipe.seed}
     if corpus is None:
-        settings["listing"] = corpora.listing_digest(recipe.corpus, context.inputs.speech)
+        settings["listing"] = corpora.listing_digest(
+            recipe.corpus, context.inputs.speech, num_workers=context.options.num_workers
+        )
     return Stage("scan", {"manifests": manifests.VERSION}, settings, work, needs=(corpus,) if corpus else ())
 
 
@@ -135,10 +155,16 @@ def _plan_settings(context: Context) -> dict[str, Any]:
     plan = settings_of(recipe.plan)
     if build.is_published(recipe):
         assert inputs.lists is not None
-        lists = build.lists_digest(recipe, inputs.lists)
-        return {"plan": plan, "corpus": settings_of(recipe.corpus), "with_noise": recipe.mix.with_noise, "lists": lists}
+        return {
+            "plan": plan,
+            "corpus": settings_of(recipe.corpus),
+            "with_noise": recipe.mix.with_noise,
+            "lists": build.lists_digest(recipe, inputs.lists),
+            "listing": build.listed_digests(recipe, inputs, num_workers=context.options.num_workers),
+        }
     if build.needs_audio(recipe):
-        noise = None if inputs.noise is None else wham_noise.listing_digest(inputs.noise)
+        workers = context.options.num_workers
+        noise = None if inputs.noise is None else wham_noise.listing_digest(inputs.noise, num_workers=workers)
         return {"plan": plan, "seed": recipe.seed, "channel": recipe.corpus.channel, "noise": noise}
     return {"plan": plan, "seed": recipe.seed}
 
@@ -184,7 +210,7 @@ def mix_stage(context: Context, plans: PlanStages) -> Stage:
                 f"mix.splits = {recipe.mix.splits}: the plan has mixtures of {recipe.plan.splits} only; name one of these"
             )
         inputs = build.inputs_of(recipe, context.inputs)
-        rendering.check_inputs(plan, manifest, inputs, num_workers=workers)
+        _check_inputs(context, plan, manifest, inputs)
         require_room(folder, footprint(plan, manifest, recipe.mix).disk_bytes - written_bytes(folder))
         rendering.render(plan, manifest, inputs, folder, num_workers=workers)
 
@@ -195,6 +221,33 @@ def mix_stage(context: Context, plans: PlanStages) -> Stage:
 def _planned(context: Context, plans: PlanStages, splits: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The plan of some splits, and the manifest of its files."""
     return of_splits(context.table(plans.plan_stage, PLAN), splits), context.table(plans.manifest_stage, MANIFEST)
+
+
+def _check_inputs(context: Context, plan: pd.DataFrame, manifest: pd.DataFrame, inputs: Inputs) -> None:
+    """Check every file that a plan needs, before anything is written: by its header, and that it has not changed."""
+    rendering.check_inputs(plan, manifest, inputs, num_workers=context.options.num_workers)
+    needed = needed_rows(plan, manifest, with_noise=context.recipe.mix.with_noise)
+    _require_unchanged(context, manifest[manifest["utterance_id"].isin(needed["utterance_id"])])
+
+
+def _require_unchanged(context: Context, manifest: pd.DataFrame) -> None:
+    """Refuse files that changed since they were planned: what is written already would be of another corpus than the rest.
+
+    Raises:
+        CorpusError: one line for every corpus, with the files.
+    """
+    noise, workers = is_noise(manifest), context.options.num_workers
+    findings = []
+    for rows, root in ((manifest[~noise], context.inputs.speech), (manifest[noise], context.inputs.noise)):
+        if root is not None and (changed := corpora.changed_files(rows, root, num_workers=workers)):
+            is_generated = isinstance(context.recipe.corpus, SyntheticCorpus) and root == context.inputs.speech
+            findings.append(
+                f"{root}: {len(changed):,} of {len(rows):,} files have changed since the mixtures were planned "
+                f"({some_of(changed, MAX_EXAMPLES)}); restore them, or run the command again "
+                + ("with --force corpus to generate the speech again" if is_generated else "to plan what is there now")
+            )
+    if findings:
+        raise CorpusError("\n".join(findings))
 
 
 # ------------------------------------------------------------------------------------------- what training reads, packed
@@ -218,7 +271,7 @@ def _pack_valid(context: Context, plans: PlanStages) -> Stage:
     def work(folder: Path) -> None:
         plan, manifest = _planned(context, plans, ["valid"])
         inputs = build.inputs_of(recipe, context.inputs)
-        rendering.check_inputs(plan, manifest, inputs, num_workers=workers)
+        _check_inputs(context, plan, manifest, inputs)
         packing.pack_planned(plan, manifest, inputs, "valid", folder / SHARD, num_workers=workers)
 
     # Whatever mix writes to disk (splits, further variants), validation reads the first variant of split valid.
@@ -251,6 +304,7 @@ def _pack_utterances(context: Context, manifest_stage: Stage) -> Stage:
     def work(folder: Path) -> None:
         manifest, workers = context.table(manifest_stage, MANIFEST), context.options.num_workers
         speech = context.inputs.speech
+        _require_unchanged(context, manifest[(manifest["split"] == "train") & ~is_noise(manifest)])
         packing.pack_utterances(manifest, speech, "train", recipe.mix, folder / SHARD, num_workers=workers, **measured)
 
     settings = {"sample_rate": recipe.mix.sample_rate, **measured}
@@ -264,6 +318,7 @@ def _pack_noise(context: Context, manifest_stage: Stage) -> Stage:
     def work(folder: Path) -> None:
         assert context.inputs.noise is not None
         manifest, workers = context.table(manifest_stage, MANIFEST), context.options.num_workers
+        _require_unchanged(context, manifest[(manifest["split"] == "train") & is_noise(manifest)])
         packing.pack_noise(manifest, context.inputs.noise, "train", mix, folder / SHARD, num_workers=workers)
 
     settings = {"sample_rate": mix.sample_rate}

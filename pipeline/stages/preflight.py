@@ -23,8 +23,13 @@ PASSES = 3
 """For estimates: what a forward and a backward pass cost together, in forward passes."""
 
 
-def findings(recipe: Recipe, options: Options) -> Iterator[str]:
+def findings(recipe: Recipe, options: Options, *, full: bool = False) -> Iterator[str]:
     """What the recipe needs and costs, line by line: ``corpus    train: 4 utterances, …``.
+
+    Args:
+        recipe: what would be run.
+        options: where things lie.
+        full: read the inputs again instead of believing the time stamps of files whose content is known.
 
     Raises:
         TasnetError: whatever would stop the run at its start: every missing input, every unreadable file.
@@ -32,6 +37,8 @@ def findings(recipe: Recipe, options: Options) -> Iterator[str]:
     yield _line("recipe", f"{recipe.name}: systems {', '.join(recipe.systems)}; seed {recipe.seed}")
     yield from (_line("MISSING", finding) for finding in recipe.missing_for_training)
     yield from _about_training(recipe, options)
+    if full:
+        data.reread(recipe, options)
     stages = graph.build_stages(recipe, options)
     scan = next((stage for stage in stages if stage.name == "scan"), None)
     if isinstance(recipe.corpus, SyntheticCorpus) and scan and not runner.is_done(scan, options.work):

@@ -127,3 +127,16 @@ def test_missing_files_and_tables_count(root: Path) -> None:
 
 def test_a_manifest_without_digests_says_nothing(root: Path) -> None:
     assert changed_files(pd.DataFrame({"path": PATHS}), root) == []
+
+
+def test_a_full_reading_names_what_time_stamps_do_not_show(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    content_digests(root, PATHS, num_workers=1)
+    stamps = {path: digests._stamp(root / path) for path in PATHS}
+    (root / PATHS[1]).write_bytes(b"decayed")
+    monkeypatch.setattr(digests, "_stamp", lambda path: stamps[path.relative_to(root).as_posix()])
+    before = digest_files(root, PATHS, num_workers=1)
+    assert digest_files(root, PATHS, num_workers=1, fresh=True) != before
+    assert f"{root}: 1 files hold other bytes under the same time stamps: {PATHS[1]}" in caplog.text
+    assert content_digests(root, PATHS, num_workers=1)[PATHS[1]] == hashlib.sha256(b"decayed").hexdigest()

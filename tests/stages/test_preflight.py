@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import corpora
 from pipeline.compute.options import Options
 from pipeline.errors import CorpusError
 from pipeline.recipe.reading import parse_recipe
@@ -66,3 +67,18 @@ def test_longer_trainings_are_estimated_in_larger_units(options: Options) -> Non
 def test_a_missing_corpus_is_an_error() -> None:
     with pytest.raises(CorpusError, match="--corpus folder=DIR"):
         list(preflight.findings(recipe(), Options(device="cpu")))
+
+
+def test_a_full_check_reads_the_corpus_again(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    digest = corpora.listing_digest
+
+    def recorded(*arguments: Any, fresh: bool = False, **settings: Any) -> str:
+        asked.append(fresh)
+        return digest(*arguments, fresh=fresh, **settings)
+
+    monkeypatch.setattr(corpora, "listing_digest", recorded)
+    list(preflight.findings(recipe(), options))
+    assert not any(asked)
+    list(preflight.findings(recipe(), options, full=True))
+    assert sum(asked) == 1

@@ -6,7 +6,7 @@ A new kind is a table in ``recipe.schema``, a subclass of :class:`Adapter` in a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -21,6 +21,8 @@ Settings = TypeVar("Settings", RandomPlan, Wsj0MixPlan, LibriMixPlan, WhamPlan)
 """The recipe's ``[plan]`` table of a kind."""
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 """A plan (``tables.PLAN``) and the manifest of all the files it names."""
+Listed = Sequence[tuple[pd.DataFrame, Path]]
+"""Files that lists name (``utterance_id, speaker_id, sex, split, path``), and the corpus they lie in."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,11 @@ class Adapter(Generic[Settings]):
         """The file names of the published lists that the recipe reads."""
         return ()
 
-    def read_lists(self, plan: Settings, recipe: Recipe, roots: Roots, *, num_workers: int | None = None) -> Tables:
-        """Read the published lists and the headers of the files they name.
+    def read_lists(self, plan: Settings, recipe: Recipe, roots: Roots) -> tuple[pd.DataFrame, Listed]:
+        """Read the published lists, and no audio: the plan (``tables.PLAN``) and its files, speech before noise.
 
         Raises:
             PlanError: a list is missing or malformed.
-            AudioError: one line for every listed file that is missing or unreadable.
         """
         raise NotImplementedError
 

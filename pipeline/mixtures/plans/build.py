@@ -8,16 +8,18 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.corpora.digests import digest_files
 from pipeline.errors import PlanError
 from pipeline.mixtures.dynamic import NoiseRule
 from pipeline.mixtures.plans.adapter import Adapter, Roots, Tables
 from pipeline.mixtures.plans.drawn import RandomDataset
 from pipeline.mixtures.plans.librimix import LibriMixDataset
-from pipeline.mixtures.plans.published import find_list
+from pipeline.mixtures.plans.planned import first_hours
+from pipeline.mixtures.plans.published import find_list, listed_manifests, listed_paths
 from pipeline.mixtures.plans.wham import WhamDataset
 from pipeline.mixtures.plans.wsj0mix import Wsj0MixDataset
 from pipeline.mixtures.renderers.base import Inputs
-from pipeline.recipe.schema import Recipe
+from pipeline.recipe.schema import LibriMixPlan, Recipe, Wsj0MixPlan
 
 ADAPTERS: dict[str, Adapter[Any]] = {
     "librimix": LibriMixDataset(),
@@ -113,9 +115,27 @@ def read_published(recipe: Recipe, roots: Roots, *, num_workers: int | None = No
 
     Raises:
         PlanError: a list is missing or malformed.
-        AudioError: one line for every listed file that is missing or unreadable.
+        AudioError: the listed files that are missing, by folder, and one line for every unreadable one.
     """
-    return _adapter(recipe).read_lists(recipe.plan, recipe, roots, num_workers=num_workers)
+    assert isinstance(recipe.plan, Wsj0MixPlan | LibriMixPlan), "no other kind has published lists"
+    plan, listed = _adapter(recipe).read_lists(recipe.plan, recipe, roots)
+    manifest = listed_manifests(listed, num_workers=num_workers)
+    return first_hours(plan, manifest, recipe.plan.limit_hours), manifest
+
+
+def listed_digests(recipe: Recipe, roots: Roots, *, num_workers: int | None = None, fresh: bool = False) -> dict[str, str]:
+    """A digest over the contents of the files that the published lists name, for ``speech`` and, where it is used, ``noise``.
+
+    Files that are missing count as missing. See :mod:`pipeline.corpora.digests` for what is read and what is remembered.
+
+    Raises:
+        PlanError: a list is missing or malformed.
+    """
+    _, listed = _adapter(recipe).read_lists(recipe.plan, recipe, roots)
+    return {
+        name: digest_files(root, listed_paths(utterances, root), num_workers=num_workers, fresh=fresh)
+        for name, (utterances, root) in zip(("speech", "noise"), listed, strict=False)
+    }
 
 
 def check_levels(recipe: Recipe, manifest: pd.DataFrame, roots: Roots, *, num_workers: int | None = None) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline.errors import AudioError
 from pipeline.mixtures.plans import librimix_drawn, librimix_lists
-from pipeline.mixtures.plans.adapter import Adapter, Roots, Tables
+from pipeline.mixtures.plans.adapter import Adapter, Listed, Roots
 from pipeline.mixtures.plans.planned import NOISE, first_hours
-from pipeline.mixtures.plans.published import listed_manifest
 from pipeline.mixtures.renderers.librimix import LibriMixRenderer
 from pipeline.recipe.schema import LibriMixPlan, LibriSpeechCorpus, Recipe
 
@@ -51,18 +49,14 @@ class LibriMixDataset(Adapter[LibriMixPlan]):
         subsets = [subset for split in plan.splits for subset in _librispeech(recipe).subsets.of(split)]
         return [librimix_lists.list_name(plan.num_sources, subset) for subset in subsets]
 
-    def read_lists(self, plan: LibriMixPlan, recipe: Recipe, roots: Roots, *, num_workers: int | None = None) -> Tables:
+    def read_lists(self, plan: LibriMixPlan, recipe: Recipe, roots: Roots) -> tuple[pd.DataFrame, Listed]:
         """See :func:`librimix_lists.read_lists`; clean mixtures never touch the noise corpus, which need not be there."""
         assert roots.lists is not None
         table, speech, noises = librimix_lists.read_lists(roots.lists, plan, _librispeech(recipe).subsets.of)
-        listed = [(speech, roots.speech)]
-        if recipe.mix.with_noise:
-            assert roots.noise is not None
-            listed.append((noises, roots.noise))
-        else:
-            table = table[table["source"] != NOISE].reset_index(drop=True)
-        manifest = _all_manifests(listed, num_workers)
-        return first_hours(table, manifest, plan.limit_hours), manifest
+        if not recipe.mix.with_noise:
+            return table[table["source"] != NOISE].reset_index(drop=True), [(speech, roots.speech)]
+        assert roots.noise is not None
+        return table, [(speech, roots.speech), (noises, roots.noise)]
 
     def write_lists(self, plan: pd.DataFrame, manifest: pd.DataFrame, folder: Path) -> None:
         """See :func:`librimix_lists.write_lists`."""
@@ -72,20 +66,3 @@ class LibriMixDataset(Adapter[LibriMixPlan]):
 def _librispeech(recipe: Recipe) -> LibriSpeechCorpus:
     assert isinstance(recipe.corpus, LibriSpeechCorpus), "the recipe allows published lists for no other corpus"
     return recipe.corpus
-
-
-def _all_manifests(listed: Sequence[tuple[pd.DataFrame, Path]], num_workers: int | None) -> pd.DataFrame:
-    """The manifest of the files listed of several corpora.
-
-    Raises:
-        AudioError: one line for every file that is missing, of all of them.
-    """
-    manifests, findings = [], []
-    for files, root in listed:
-        try:
-            manifests.append(listed_manifest(files, root, num_workers=num_workers))
-        except AudioError as error:
-            findings.append(str(error))
-    if findings:
-        raise AudioError("\n".join(findings))
-    return pd.concat(manifests, ignore_index=True)

@@ -164,6 +164,23 @@ def listed_manifest(utterances: pd.DataFrame, root: Path, *, num_workers: int | 
     return utterances.drop(columns="path").join(facts)[[column.name for column in MANIFEST.columns]]
 
 
+def listed_manifests(listed: Sequence[tuple[pd.DataFrame, Path]], *, num_workers: int | None = None) -> pd.DataFrame:
+    """One manifest of the files that lists name in several corpora: see :func:`listed_manifest`.
+
+    Raises:
+        AudioError: what is missing or unreadable, of all of them.
+    """
+    manifests, findings = [], []
+    for utterances, root in listed:
+        try:
+            manifests.append(listed_manifest(utterances, root, num_workers=num_workers))
+        except AudioError as error:
+            findings.append(str(error))
+    if findings:
+        raise AudioError("\n".join(findings))
+    return pd.concat(manifests, ignore_index=True)
+
+
 def listed_paths(utterances: pd.DataFrame, root: Path) -> list[str]:
     """The files that lists name as they are called in the corpus: what ``corpora.digest_files`` takes, missing ones included."""
     return [_with_any_ending(root, path) for path in utterances["path"]]

@@ -24,14 +24,13 @@ from pipeline.compute.workers import chunked, map_parallel
 from pipeline.corpora.wsj0 import MERL_SPLITS
 from pipeline.errors import AudioError, PlanError
 from pipeline.files import written_whole
-from pipeline.mixtures.plans.adapter import Adapter, Roots, Tables
+from pipeline.mixtures.plans.adapter import Adapter, Listed, Roots
 from pipeline.mixtures.plans.drawn import draw_plan, mixture_name
 from pipeline.mixtures.plans.planned import NOISE, first_hours
 from pipeline.mixtures.plans.published import (
     ListedNames,
     check_listed_path,
     find_list,
-    listed_manifest,
     read_lines,
     read_number,
     unique_rows,
@@ -67,12 +66,11 @@ class Wsj0MixDataset(Adapter[Wsj0MixPlan]):
         """One list for every split."""
         return [list_name(plan.num_sources, split) for split in plan.splits]
 
-    def read_lists(self, plan: Wsj0MixPlan, recipe: Recipe, roots: Roots, *, num_workers: int | None = None) -> Tables:
+    def read_lists(self, plan: Wsj0MixPlan, recipe: Recipe, roots: Roots) -> tuple[pd.DataFrame, Listed]:
         """See :func:`read_lists`."""
         assert roots.lists is not None
         table, speech = read_lists(roots.lists, plan)
-        manifest = listed_manifest(speech, roots.speech, num_workers=num_workers)
-        return first_hours(table, manifest, plan.limit_hours), manifest
+        return table, [(speech, roots.speech)]
 
     def check_levels(self, recipe: Recipe, manifest: pd.DataFrame, roots: Roots, *, num_workers: int | None = None) -> None:
         """Compare the speech with the levels MERL measured, where their tables are beside the lists."""
