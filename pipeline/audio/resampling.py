@@ -6,7 +6,6 @@ from functools import lru_cache
 from math import gcd
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from scipy.signal import firwin, resample_poly
 
@@ -22,52 +21,22 @@ def resample(samples: npt.NDArray[Any], old_rate: int, new_rate: int) -> npt.NDA
         new_rate: Hz wanted.
 
     Returns:
-        [ceil(time * new_rate / old_rate)], bit by bit what ``scipy.signal.resample_poly`` gives.
+        [ceil(time * new_rate / old_rate)].
     """
     if old_rate == new_rate:
         return samples
     divisor = gcd(old_rate, new_rate)
     up, down = new_rate // divisor, old_rate // divisor
-    if up == 1 and samples.dtype == np.float32 and _decimation_is_exact(down):
-        return _decimated(samples, _filter(1, down, "float32"))
-    # The filter is scipy's own default, designed once.
+    # The filter is resample_poly's own default, designed once instead of at every call.
     resampled: npt.NDArray[Any] = resample_poly(samples, up, down, window=_filter(up, down, samples.dtype.name))
     return resampled
 
 
 @lru_cache(maxsize=32)
 def _filter(up: int, down: int, dtype: str) -> Any:
-    """The low-pass [tap] that resample_poly designs where none is given."""
+    """The low-pass [tap] that ``resample_poly`` designs where none is given."""
     longer = max(up, down)
     return firwin(2 * _HALF_TAPS * longer + 1, 1 / longer, window=("kaiser", 5.0)).astype(dtype)
-
-
-def _decimated(samples: npt.NDArray[Any], taps: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Filter and keep every ``factor``-th sample, all outputs at once, tap after tap in resample_poly's order.
-
-    In float32 this takes less than half of its time.
-    """
-    half = len(taps) // 2
-    factor = half // _HALF_TAPS
-    length = -(-len(samples) // factor)
-    padded = np.zeros((length + len(taps) // factor + 1) * factor, dtype=samples.dtype)
-    padded[half : half + len(samples)] = samples
-    phases = np.ascontiguousarray(padded.reshape(-1, factor).T)
-    total = np.zeros(length, dtype=samples.dtype)
-    product = np.empty_like(total)
-    for k, tap in enumerate(taps[::-1]):
-        delay, phase = divmod(k, factor)
-        np.multiply(phases[phase, delay : delay + length], tap, out=product)
-        total += product
-    return total
-
-
-@lru_cache
-def _decimation_is_exact(factor: int) -> bool:
-    """Whether this machine adds and multiplies in numpy as it does in scipy, tried out; some fuse the two in compiled code."""
-    noise = np.random.default_rng(0).standard_normal(8192).astype(np.float32)
-    taps = _filter(1, factor, "float32")
-    return np.array_equal(_decimated(noise, taps), resample_poly(noise, 1, factor, window=taps))
 
 
 def deciding_length(num_resampled: int, old_rate: int, new_rate: int) -> int:
