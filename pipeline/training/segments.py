@@ -1,7 +1,7 @@
 """Training segments, drawn by (seed, epoch, index), so that nothing else decides what the network sees.
 
 A ``Segments`` object answers "which samples are segment ``index`` of epoch ``epoch``?" without memory of earlier questions. Any
-number of threads, processes or resumed runs therefore sees the same sequence, and a segment can be made again from its number.
+number of threads, processes or resumed runs therefore sees the same sequence, and a segment can be recomputed from its number.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class DynamicSegments:
         first_only: the first speaker alone is heard, as in ``mix_single``.
 
     Raises:
-        DatasetError: the bank lacks an utterance that may be drawn.
+        DatasetError: an utterance that may be drawn is missing in the bank.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class DynamicSegments:
         missing = [name for utterances in sampler.utterances for name in utterances if name not in self._places]
         if missing:
             raise DatasetError(
-                f"{bank.path}: lacks {len(missing)} utterances of the plan ({missing[0]}, …); remove it and run again"
+                f"{bank.path}: {len(missing)} utterances of the plan are missing ({missing[0]}, …); delete it and run again"
             )
 
     def __len__(self) -> int:

@@ -52,6 +52,22 @@ def test_offset_of_ten_thousand_deviations(kind: str) -> None:
     assert error < 2e-3  # a float32 near 1000 is itself only known to 6e-5, that is 6e-4 deviations
 
 
+def test_a_mean_that_float32_cannot_hold() -> None:
+    """Frames of 4096, 4097 and 4097: the mean is 4096 2/3, the variance 2/9, and neither loses a digit."""
+    x = torch.tensor([4096.0, 4097.0, 4097.0])[None, :, None].expand(1, 3, 2)
+    expected = torch.tensor([-2.0, 1.0, 1.0])[None, :, None].expand(1, 3, 2) / 2**0.5
+    torch.testing.assert_close(GlobalLayerNorm(2)(x), expected, rtol=1e-6, atol=0)
+
+
+def test_a_ramp_has_a_closed_form() -> None:
+    """Of 0, 1, …, k the mean is k / 2 and the variance k (k + 2) / 12, so the last frame comes out as √(3 k / (k + 2))."""
+    k = torch.arange(2000, dtype=torch.float64)
+    x = k[None, :, None].expand(1, 2000, 2).float()
+    expected = torch.sqrt(3 * k / (k + 2)).float()
+    y = CumulativeLayerNorm(2)(x)[0]
+    torch.testing.assert_close(y, expected[:, None].expand(2000, 2), rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_keeps_statistics_wide(kind: str, dtype: torch.dtype) -> None:

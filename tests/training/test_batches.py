@@ -133,9 +133,9 @@ def test_speed_changes_pitch_and_stays_within_its_range(dynamic: DynamicSegments
     assert len(frequencies) > 10
 
 
-def test_a_bank_that_lacks_an_utterance_is_refused(dynamic: DynamicSegments, tmp_path: Path) -> None:
+def test_a_bank_with_missing_utterances_is_refused(dynamic: DynamicSegments, tmp_path: Path) -> None:
     write_shard(tmp_path / "empty.shard", [], sample_rate=RATE, dtype="float32")
-    with pytest.raises(DatasetError, match=r"empty\.shard: lacks 8 utterances"):
+    with pytest.raises(DatasetError, match=r"empty\.shard: 8 utterances of the plan are missing"):
         DynamicSegments(Shard(tmp_path / "empty.shard"), dynamic._sampler, mode="min", num_samples=10, num_segments=1)
 
 

@@ -37,6 +37,22 @@ def test_closed_form() -> None:
         assert pairwise_si_snr(estimate[None, None], reference[None, None]).item() == pytest.approx(20.0, abs=1e-4)
 
 
+def test_float32_signals_are_compared_in_float64() -> None:
+    """An error of a ten-thousandth the amplitude: in float32 its energy drowns in the rounding of the signal's."""
+    reference, error = orthogonal(2, 500).float()
+    score = pairwise_si_snr((reference + 1e-4 * error)[None, None], reference[None, None])
+    assert score.item() == pytest.approx(80.0, abs=0.05)
+
+
+def test_values_at_the_ends_of_the_scale() -> None:
+    """±120 dB for the reference itself and for what is orthogonal to it, 0 dB for silence on either side."""
+    reference, other = orthogonal(2, 500)
+    silence = torch.zeros(500, dtype=torch.float64)
+    estimates, references = torch.stack([reference, other, silence])[None], torch.stack([reference, silence])[None]
+    expected = torch.tensor([[120.0, 0.0], [-120.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(pairwise_si_snr(estimates, references)[0], expected, rtol=0, atol=1e-2)
+
+
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**31))
 @settings(max_examples=25, deadline=None)
 def test_every_pair_follows_the_definition(num_estimates: int, num_references: int, seed: int) -> None:
