@@ -7,7 +7,7 @@ in each and which split it belongs to. ``scan`` adds the headers and checks the 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +20,7 @@ from pipeline.corpora.digests import digest_files as digest_files
 from pipeline.corpora.listing import describe_other_audio, read_headers
 from pipeline.corpora.manifests import check_manifest, make_manifest
 from pipeline.errors import CorpusError
-from pipeline.recipe.schema import Corpus
+from pipeline.recipe.schema import SPLITS, Corpus
 
 logger = logging.getLogger("pipeline")
 
@@ -75,13 +75,16 @@ def _unwrapped(name: str, root: Path) -> Path:
     return inner[0] if inner and name in ("librispeech", "wsj0", "wham_noise") else root
 
 
-def scan(corpus: Corpus, root: Path, *, seed: int, num_workers: int | None = None) -> pd.DataFrame:
+def scan(
+    corpus: Corpus, root: Path, *, seed: int, splits: Collection[str] = SPLITS, num_workers: int | None = None
+) -> pd.DataFrame:
     """Make the manifest of a corpus from its listing, its tables, and the headers and digests of its files.
 
     Args:
         corpus: the recipe's ``[corpus]`` table.
         root: the corpus folder.
         seed: of the recipe; it decides splits where the corpus itself does not.
+        splits: those that mixtures are asked for; the corpus may lack the others.
         num_workers: processes reading headers; the result does not depend on it.
 
     Returns:
@@ -91,14 +94,14 @@ def scan(corpus: Corpus, root: Path, *, seed: int, num_workers: int | None = Non
         CorpusError: one line per finding, each naming a file or table and the mend.
     """
     adapter = ADAPTERS[corpus.kind]
-    utterances = adapter.utterances(corpus, root, seed=seed)
+    utterances = adapter.utterances(corpus, root, seed=seed, splits=splits)
     headers = read_headers(root, [u.path for u in utterances], channel=corpus.channel, num_workers=num_workers)
     digests = content_digests(root, [u.path for u in utterances], num_workers=num_workers)
     manifest = make_manifest(utterances, headers, digests)
     others = describe_other_audio(root, adapter.ENDINGS, below=_folders(manifest))
     if others:
         logger.warning("%s: %s audio files are used%s", root, f"{len(manifest):,}", others)
-    check_manifest(manifest, origin=str(root), shared_splits=adapter.SHARED_SPLITS)
+    check_manifest(manifest, origin=str(root), splits=splits, shared_splits=adapter.SHARED_SPLITS)
     return manifest
 
 
@@ -107,12 +110,14 @@ def _folders(manifest: pd.DataFrame) -> list[str]:
     return sorted({path.partition("/")[0] for path in manifest["path"] if "/" in path})
 
 
-def listing_digest(corpus: Corpus, root: Path, *, num_workers: int | None = None, fresh: bool = False) -> str:
+def listing_digest(
+    corpus: Corpus, root: Path, *, splits: Collection[str] = SPLITS, num_workers: int | None = None, fresh: bool = False
+) -> str:
     """SHA-256 over what a corpus folder holds: relative paths and contents of its audio and of its tables.
 
     It changes when a file is added, removed, renamed or holds anything else. Contents are read once and remembered; ``fresh``
     reads them again: see :mod:`pipeline.corpora.digests`, and its ``digest_files`` for the files that published lists name.
     """
     adapter = ADAPTERS[corpus.kind]
-    paths = [file.path for file in adapter.files(corpus, root)]
+    paths = [file.path for file in adapter.files(corpus, root, splits=splits)]
     return digest_files(root, paths, adapter.metadata_files(corpus), num_workers=num_workers, fresh=fresh)

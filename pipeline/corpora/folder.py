@@ -47,8 +47,8 @@ METADATA_TABLE = Schema(
 logger = logging.getLogger("pipeline")
 
 
-def files(corpus: FolderCorpus, root: Path) -> list[ListedFile]:
-    """The audio files of the corpus."""
+def files(corpus: FolderCorpus, root: Path, *, splits: Collection[str] = SPLITS) -> list[ListedFile]:
+    """The audio files of the corpus, of all splits."""
     return list_files(root, ENDINGS)
 
 
@@ -57,13 +57,16 @@ def metadata_files(corpus: FolderCorpus) -> list[str]:
     return [METADATA]
 
 
-def utterances(corpus: FolderCorpus, root: Path, *, seed: int, extra_columns: Collection[str] = ()) -> list[Utterance]:
+def utterances(
+    corpus: FolderCorpus, root: Path, *, seed: int, splits: Collection[str] = SPLITS, extra_columns: Collection[str] = ()
+) -> list[Utterance]:
     """Every recording with its speaker, sex and split.
 
     Args:
         corpus: the recipe's table.
         root: the corpus.
         seed: of the recipe.
+        splits: those that mixtures are asked for; speakers too few for all splits are split among these alone.
         extra_columns: of ``metadata.csv``, which are there for other readers; any others are said not to be used.
 
     Raises:
@@ -75,7 +78,7 @@ def utterances(corpus: FolderCorpus, root: Path, *, seed: int, extra_columns: Co
         raise CorpusError(f"{root}: holds no audio ({', '.join(ENDINGS)}); expected {root}/SPEAKER/anything.flac{others}")
     table = _table(root, paths, extra_columns)
     if "split" not in table.columns:
-        table["split"] = table["speaker_id"].map(_split_speakers(corpus, root, set(table["speaker_id"]), seed))
+        table["split"] = table["speaker_id"].map(_split_speakers(corpus, root, set(table["speaker_id"]), seed, splits))
     return [
         Utterance(row["utterance_id"], row["speaker_id"], _sex(row.get("sex", "")), row["split"], row["path"])
         for row in table.to_dict("records")
@@ -156,20 +159,33 @@ def _sex(text: str) -> str:
     return letter if letter in ("F", "M") else ""
 
 
-def _split_speakers(corpus: FolderCorpus, root: Path, speakers: set[str], seed: int) -> dict[str, str]:
-    """Split speakers by the recipe's shares, at least two each; the draw is keyed by seed and name, so it ignores order."""
-    least = MIN_SPEAKERS * len(SPLITS)
-    if len(speakers) < least:
-        raise CorpusError(
-            f"{root}: {len(speakers)} speakers are too few to split; it takes at least {least} "
-            f"({MIN_SPEAKERS} for each of {', '.join(SPLITS)})"
-        )
+def _split_speakers(corpus: FolderCorpus, root: Path, speakers: set[str], seed: int, splits: Collection[str]) -> dict[str, str]:
+    """Split speakers by the recipe's shares, at least two each; the draw is keyed by seed and name, so it ignores order.
+
+    Enough speakers are split the same for all recipes, whatever splits they ask for; fewer, among those asked for.
+    """
+    if len(speakers) < MIN_SPEAKERS * len(SPLITS):
+        return _split_few(root, speakers, seed, [split for split in SPLITS if split in splits])
     num_valid, num_test = _held_out(len(speakers), corpus.valid_share, corpus.test_share)
     order = keyed_order(speakers, seed, "split")
     counts = {"valid": num_valid, "test": num_test, "train": len(order) - num_valid - num_test}
     logger.info("%s: no split given; speakers split by seed %d: %s", root, seed, ", ".join(f"{counts[s]} {s}" for s in SPLITS))
     names = [split for split, count in counts.items() for _ in range(count)]
     return dict(zip(order, names, strict=True))
+
+
+def _split_few(root: Path, speakers: set[str], seed: int, splits: Sequence[str]) -> dict[str, str]:
+    """Two speakers for each split, and what is left for the first."""
+    least = MIN_SPEAKERS * len(splits)
+    if len(speakers) < least:
+        raise CorpusError(
+            f"{root}: {len(speakers)} speakers are too few to split; it takes at least {least} "
+            f"({MIN_SPEAKERS} for each of {', '.join(splits)})"
+        )
+    names = [split for split in splits for _ in range(MIN_SPEAKERS)] + [splits[0]] * (len(speakers) - least)
+    counts = ", ".join(f"{names.count(split)} {split}" for split in splits)
+    logger.info("%s: no split given; speakers split by seed %d among the splits asked for: %s", root, seed, counts)
+    return dict(zip(keyed_order(speakers, seed, "split"), names, strict=True))
 
 
 def _held_out(num_speakers: int, valid_share: float, test_share: float) -> tuple[int, int]:

@@ -14,6 +14,7 @@ The recipe's ``corpus.subsets`` says which subsets make up each split. The publi
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.corpora.listing import ListedFile, list_files
@@ -29,9 +30,9 @@ SHARED_SPLITS: tuple[str, ...] = ()
 logger = logging.getLogger("pipeline")
 
 
-def files(corpus: LibriSpeechCorpus, root: Path) -> list[ListedFile]:
-    """The audio files of the subsets in use."""
-    subsets = {subset for split in SPLITS for subset in corpus.subsets.of(split)}
+def files(corpus: LibriSpeechCorpus, root: Path, *, splits: Collection[str] = SPLITS) -> list[ListedFile]:
+    """The audio files of the subsets that make up ``splits``."""
+    subsets = {subset for split in splits for subset in corpus.subsets.of(split)}
     _check_subsets(root, subsets)
     return [file for subset in sorted(subsets) for file in list_files(root, ENDINGS, below=subset)]
 
@@ -41,15 +42,15 @@ def metadata_files(corpus: LibriSpeechCorpus) -> list[str]:
     return [SPEAKERS]
 
 
-def utterances(corpus: LibriSpeechCorpus, root: Path, *, seed: int) -> list[Utterance]:
-    """Every recording of the subsets in use; the seed plays no part.
+def utterances(corpus: LibriSpeechCorpus, root: Path, *, seed: int, splits: Collection[str] = SPLITS) -> list[Utterance]:
+    """Every recording of the subsets that make up ``splits``; the seed plays no part.
 
     Raises:
         CorpusError: a subset is missing, holds no audio, or is asked for twice.
     """
-    split_of = _split_of_subsets(corpus)
+    split_of = {subset: split for subset, split in _split_of_subsets(corpus).items() if split in splits}
     sex_of = read_speakers(root / SPEAKERS)
-    listed = [Path(file.path) for file in files(corpus, root)]
+    listed = [Path(file.path) for file in files(corpus, root, splits=splits)]
     found = {path.parts[0] for path in listed}
     raise_findings(f"{root / subset}: holds no audio ({', '.join(ENDINGS)})" for subset in sorted(set(split_of) - found))
     return [

@@ -88,24 +88,27 @@ def make_manifest(utterances: Sequence[Utterance], headers: Sequence[Header], di
     )
 
 
-def check_manifest(manifest: pd.DataFrame, *, origin: str, shared_splits: Collection[str] = ()) -> None:
+def check_manifest(
+    manifest: pd.DataFrame, *, origin: str, splits: Collection[str] = SPLITS, shared_splits: Collection[str] = ()
+) -> None:
     """Raise CorpusError with every finding unless mixtures can be drawn from the manifest.
 
     Args:
         manifest: a table of ``tables.MANIFEST``.
         origin: names the corpus in the messages.
+        splits: those that mixtures are asked for; others may have too few speakers.
         shared_splits: splits that may have speakers (never utterances) in common; WSJ0-2mix shares train and valid.
 
     Raises:
         CorpusError: no rows; ids that repeat or cannot be part of a file name; paths out of the corpus; splits that do not exist
-            or have fewer than two speakers; speakers in two splits; files without samples.
+            or, of those asked for, have fewer than two speakers; speakers in two splits; files without samples.
     """
     if manifest.empty:
         raise CorpusError(f"{origin}: holds no utterances")
     checks = (_bad_ids, _repeated_ids, _bad_paths, _bad_splits, _empty_files)
     findings = [finding for check in checks for finding in check(manifest)]
     findings += _leaking_speakers(manifest, shared_splits)
-    findings += _too_few_speakers(manifest)
+    findings += _too_few_speakers(manifest, splits)
     raise_findings(f"{origin}: {finding}" for finding in findings)
 
 
@@ -198,12 +201,12 @@ def _leaking_speakers(manifest: pd.DataFrame, shared_splits: Collection[str]) ->
             yield f"speaker {speaker_id} is in the splits {', '.join(sorted(splits))}; a speaker belongs to one split"
 
 
-def _too_few_speakers(manifest: pd.DataFrame) -> Iterator[str]:
+def _too_few_speakers(manifest: pd.DataFrame, splits: Collection[str]) -> Iterator[str]:
     speakers = manifest["speaker_id"].unique()
     if len(speakers) == 1:
         yield f"all {len(manifest)} utterances are of one speaker ({speakers[0]}); a mixture needs two or more"
         return
-    for split in SPLITS:
+    for split in splits:
         num_speakers = manifest.loc[manifest["split"] == split, "speaker_id"].nunique()
         if num_speakers < MIN_SPEAKERS:
             yield f"split {split} has {num_speakers} speaker{'s' * (num_speakers != 1)}; a mixture needs at least {MIN_SPEAKERS}"

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import count
@@ -96,7 +97,7 @@ class Speaker:
     voice: Voice
 
 
-def files(corpus: SyntheticCorpus, root: Path) -> list[ListedFile]:
+def files(corpus: SyntheticCorpus, root: Path, *, splits: Collection[str] = SPLITS) -> list[ListedFile]:
     """The audio files of the corpus."""
     return folder.files(_AS_FOLDER, root)
 
@@ -106,7 +107,7 @@ def metadata_files(corpus: SyntheticCorpus) -> list[str]:
     return [folder.METADATA]
 
 
-def utterances(corpus: SyntheticCorpus, root: Path, *, seed: int) -> list[Utterance]:
+def utterances(corpus: SyntheticCorpus, root: Path, *, seed: int, splits: Collection[str] = SPLITS) -> list[Utterance]:
     """Every recording, as ``metadata.csv`` lists it.
 
     Raises:
@@ -114,7 +115,7 @@ def utterances(corpus: SyntheticCorpus, root: Path, *, seed: int) -> list[Uttera
     """
     if not (root / folder.METADATA).is_file():
         raise CorpusError(f"{root}: holds no complete synthetic corpus; generate it first (`tasnet run RECIPE corpus`)")
-    return folder.utterances(_AS_FOLDER, root, seed=seed, extra_columns=VOICE_COLUMNS)
+    return folder.utterances(_AS_FOLDER, root, seed=seed, splits=splits, extra_columns=VOICE_COLUMNS)
 
 
 def generate(corpus: SyntheticCorpus, root: Path, *, seed: int, num_workers: int | None = None) -> None:

@@ -17,6 +17,7 @@ seed and name, one in ten each for valid and test.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -36,7 +37,7 @@ CHANNEL = 0
 logger = logging.getLogger("pipeline")
 
 
-def scan(root: Path, *, seed: int, num_workers: int | None = None) -> pd.DataFrame:
+def scan(root: Path, *, seed: int, splits: Sequence[str] = SPLITS, num_workers: int | None = None) -> pd.DataFrame:
     """Make a manifest of noise clips: as of utterances (``tables.MANIFEST``), with empty ``speaker_id`` and ``sex``.
 
     A clip's ``utterance_id`` is its path without the ending, ``/`` written as ``-``, or the whole path where two clips would be
@@ -45,16 +46,17 @@ def scan(root: Path, *, seed: int, num_workers: int | None = None) -> pd.DataFra
     Args:
         root: the noise corpus.
         seed: splits the clips of a corpus that has no split folders.
+        splits: those that noise is asked for; the corpus may lack the others.
         num_workers: processes reading headers.
 
     Raises:
         CorpusError: no clips, fewer than one for each split, or files that cannot be read (one line each).
     """
     paths = [file.path for file in files(root)]
-    if len(paths) < len(SPLITS):
+    if not paths or (len(paths) < len(splits) and not _is_published(root)):
         raise CorpusError(f"{root}: holds {len(paths)} noise clips ({', '.join(ENDINGS)}); one for each split is the least")
-    splits = _published_splits(paths) if _is_published(root) else _drawn_splits(root, paths, seed)
-    clips = [Utterance(clip_id, "", "", splits[path], path) for clip_id, path in zip(_clip_ids(paths), paths, strict=True)]
+    split_of = _published_splits(paths) if _is_published(root) else _drawn_splits(root, paths, seed, splits)
+    clips = [Utterance(clip_id, "", "", split_of[path], path) for clip_id, path in zip(_clip_ids(paths), paths, strict=True)]
     if others := describe_other_audio(root, ENDINGS):
         logger.warning("%s: %s noise clips are used%s", root, f"{len(clips):,}", others)
     headers = read_headers(root, paths, channel=CHANNEL, num_workers=num_workers)
@@ -87,8 +89,10 @@ def _published_splits(paths: list[str]) -> dict[str, str]:
     return {path: SPLIT_OF_FOLDER[path.split("/")[0]] for path in paths}
 
 
-def _drawn_splits(root: Path, paths: list[str], seed: int) -> dict[str, str]:
-    """One clip in ten, at least one, for valid and for test."""
+def _drawn_splits(root: Path, paths: list[str], seed: int, splits: Sequence[str]) -> dict[str, str]:
+    """One clip in ten, at least one, for valid and for test; too few for all splits, one for each of those asked for."""
+    if len(paths) < len(SPLITS):
+        return {path: splits[number % len(splits)] for number, path in enumerate(keyed_order(paths, seed, "noise-split"))}
     held_out = max(1, round(len(paths) * HELD_OUT_SHARE))
     order = keyed_order(paths, seed, "noise-split")
     logger.info("%s: no folders tr, cv, tt; %d noise clips split by seed %d", root, len(paths), seed)

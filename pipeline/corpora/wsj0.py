@@ -19,12 +19,13 @@ a rule keyed by seed and utterance: 29 % of every speaker's utterances are valid
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.corpora.listing import ListedFile, list_files
 from pipeline.corpora.manifests import Utterance, keyed_order, raise_findings, some_of
 from pipeline.errors import CorpusError
-from pipeline.recipe.schema import Wsj0Corpus
+from pipeline.recipe.schema import SPLITS, Wsj0Corpus
 
 FOLDER_NAMES = ("wsj0", "WSJ0")
 ENDINGS = (".wav", ".flac", ".wv1")
@@ -37,13 +38,13 @@ MERL_SPLITS = {"train": "tr", "valid": "cv", "test": "tt"}
 """What MERL's lists and trees of WSJ0-mix, and WHAM! after them, call the splits."""
 
 
-def files(corpus: Wsj0Corpus, root: Path) -> list[ListedFile]:
-    """The audio files of the three folders.
+def files(corpus: Wsj0Corpus, root: Path, *, splits: Collection[str] = SPLITS) -> list[ListedFile]:
+    """The audio files of the folders that ``splits`` are made of.
 
     Raises:
         CorpusError: a folder is missing, or holds the far-field channel.
     """
-    folders = (TRAIN_FOLDER, *TEST_FOLDERS)
+    folders = _folders(splits)
     raise_findings(
         f"{root / folder}: no such folder; WSJ0 (LDC93S6A) belongs there as {folder}/SPEAKER/UTTERANCE.wav"
         for folder in folders
@@ -64,22 +65,27 @@ def metadata_files(corpus: Wsj0Corpus) -> list[str]:
     return [SPEAKERS]
 
 
-def utterances(corpus: Wsj0Corpus, root: Path, *, seed: int) -> list[Utterance]:
-    """Every recording of the three folders.
+def utterances(corpus: Wsj0Corpus, root: Path, *, seed: int, splits: Collection[str] = SPLITS) -> list[Utterance]:
+    """Every recording of the folders that ``splits`` are made of.
 
     Raises:
         CorpusError: as :func:`files`, and where a folder holds no audio.
     """
-    listed = [Path(file.path) for file in files(corpus, root)]
+    listed = [Path(file.path) for file in files(corpus, root, splits=splits)]
     raise_findings(f"{root / path}: expected FOLDER/SPEAKER/{path.name}" for path in listed if len(path.parts) != 3)
     found = {path.parts[0] for path in listed}
-    raise_findings(f"{root / name}: holds no audio" for name in (TRAIN_FOLDER, *TEST_FOLDERS) if name not in found)
+    raise_findings(f"{root / name}: holds no audio" for name in _folders(splits) if name not in found)
     valid = _valid_utterances([path for path in listed if path.parts[0] == TRAIN_FOLDER], seed)
     sex_of = _read_speakers(root / SPEAKERS)
     return [
         Utterance(path.stem, path.parts[1], sex_of.get(path.parts[1].lower(), ""), _split_of(path, valid), path.as_posix())
         for path in listed
     ]
+
+
+def _folders(splits: Collection[str]) -> list[str]:
+    """The folders that splits are made of; train and valid share theirs."""
+    return [TRAIN_FOLDER] * bool({"train", "valid"} & set(splits)) + [*TEST_FOLDERS] * ("test" in splits)
 
 
 def _split_of(path: Path, valid: set[str]) -> str:

@@ -453,6 +453,12 @@ class Recipe(_Table):
         found = [] if "valid" in self.plan.splits else ["plan: training needs validation mixtures; add the split 'valid'"]
         return found + [f"systems.{name}: {line}" for name, system in self.systems.items() for line in self._missing_for(system)]
 
+    @property
+    def speech_splits(self) -> list[str]:
+        """The splits that speech is needed for: those of the plan, and ``train`` where dynamic mixing draws from it."""
+        needed = {*self.plan.splits} if self.missing_for_training else {*self.plan.splits, "train"}
+        return [split for split in SPLITS if split in needed]
+
     def _missing_for(self, system: System) -> Iterator[str]:
         if system.train.mixing == "static":
             for key, splits in (("the plan's splits", self.plan.splits), ("mix.splits", self.mix.splits)):

@@ -20,7 +20,7 @@ from pipeline.mixtures.plans import build
 from pipeline.mixtures.plans.adapter import Roots
 from pipeline.mixtures.plans.planned import needed_rows, of_splits
 from pipeline.mixtures.renderers.base import Inputs
-from pipeline.recipe.schema import Recipe, SyntheticCorpus
+from pipeline.recipe.schema import SPLITS, Recipe, SyntheticCorpus
 from pipeline.stages.context import Context, settings_of, table_path
 from pipeline.stages.runner import Stage, is_done
 from pipeline.tables import MANIFEST, MIXTURES, PLAN, write_table
@@ -120,16 +120,18 @@ def _scan_stage(context: Context, corpus: Stage | None) -> Stage:
 
     recipe = context.recipe
     settings: dict[str, Any] = {"corpus": settings_of(recipe.corpus), "seed": recipe.seed}
+    if recipe.speech_splits != list(SPLITS):
+        settings["splits"] = recipe.speech_splits
     if corpus is None:
         settings["listing"] = corpora.listing_digest(
-            recipe.corpus, context.inputs.speech, num_workers=context.options.num_workers
+            recipe.corpus, context.inputs.speech, splits=recipe.speech_splits, num_workers=context.options.num_workers
         )
     return Stage("scan", {"manifests": manifests.VERSION}, settings, work, needs=(corpus,) if corpus else ())
 
 
 def _scan(context: Context) -> pd.DataFrame:
     recipe, workers = context.recipe, context.options.num_workers
-    return corpora.scan(recipe.corpus, context.inputs.speech, seed=recipe.seed, num_workers=workers)
+    return corpora.scan(recipe.corpus, context.inputs.speech, seed=recipe.seed, splits=recipe.speech_splits, num_workers=workers)
 
 
 def _plan_stage(context: Context, scan: Stage | None) -> Stage:
@@ -181,7 +183,11 @@ def _make_plan(context: Context, speech: pd.DataFrame | None) -> tuple[pd.DataFr
         return build.read_published(recipe, inputs, num_workers=workers)
     if not build.needs_audio(recipe):
         return build.draw(recipe, speech), speech
-    noises = None if inputs.noise is None else wham_noise.scan(inputs.noise, seed=recipe.seed, num_workers=workers)
+    noises = (
+        None
+        if inputs.noise is None
+        else wham_noise.scan(inputs.noise, seed=recipe.seed, splits=recipe.plan.splits, num_workers=workers)
+    )
     return build.draw_with_audio(recipe, speech, inputs, noises=noises, num_workers=workers)
 
 

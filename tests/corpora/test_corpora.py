@@ -4,6 +4,7 @@ import logging
 import random
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -194,6 +195,37 @@ def test_too_few_speakers(tmp_path):
     assert "3 speakers are too few to split; it takes at least 6 (2 for each of train, valid, test)" in message_of(
         FOLDER, tmp_path
     )
+    assert "3 speakers are too few to split; it takes at least 4 (2 for each of valid, test)" in message_of(
+        FOLDER, tmp_path, splits=["valid", "test"]
+    )
+
+
+def test_a_small_corpus_is_split_among_the_splits_asked_for(tmp_path: Path) -> None:
+    for speaker in "abcde":
+        put(tmp_path / speaker / "1.wav")
+    only_test = corpora.scan(FOLDER, tmp_path, seed=0, splits=["test"], num_workers=1)
+    assert describe_splits(only_test) == {"test": set("abcde")}
+    two = describe_splits(corpora.scan(FOLDER, tmp_path, seed=0, splits=["valid", "test"], num_workers=1))
+    assert {split: len(speakers) for split, speakers in two.items()} == {"valid": 3, "test": 2}
+
+
+def test_enough_speakers_are_split_alike_whatever_is_asked_for(speech: Path) -> None:
+    whole = describe_splits(corpora.scan(FOLDER, speech, seed=0, num_workers=1))
+    assert describe_splits(corpora.scan(FOLDER, speech, seed=0, splits=["test"], num_workers=1)) == whole
+
+
+def test_only_the_splits_asked_for_have_to_be_there(libri: Path, wsj: Path) -> None:
+    for folder_name in ("train-clean-100", "dev-clean"):
+        shutil.rmtree(libri / folder_name)
+    manifest = corpora.scan(LibriSpeechCorpus(kind="librispeech"), libri, seed=0, splits=["test"], num_workers=1)
+    assert describe_splits(manifest) == {"test": {"61", "121"}}
+    first = corpora.listing_digest(LibriSpeechCorpus(kind="librispeech"), libri, splits=["test"])
+    put(libri / "dev-clean" / "84" / "7" / "84-7-0001.flac")
+    assert corpora.listing_digest(LibriSpeechCorpus(kind="librispeech"), libri, splits=["test"]) == first
+    shutil.rmtree(wsj / "si_tr_s")
+    manifest = corpora.scan(Wsj0Corpus(kind="wsj0"), wsj, seed=0, splits=["test"], num_workers=1)
+    assert describe_splits(manifest) == {"test": {"050", "440"}}
+    assert "si_tr_s: no such folder" in message_of(Wsj0Corpus(kind="wsj0"), wsj, splits=["valid", "test"])
 
 
 def test_two_files_with_one_id(speech):

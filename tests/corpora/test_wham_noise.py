@@ -65,3 +65,12 @@ def test_clips_that_would_be_called_alike(tmp_path: Path) -> None:
         put(tmp_path / name)
     manifest = wham_noise.scan(tmp_path, seed=0, num_workers=1)
     assert sorted(manifest["utterance_id"]) == ["a-y.wav", "a/y.wav", "x.flac", "x.wav", "z"]
+
+
+def test_only_the_splits_asked_for_need_noise(tmp_path: Path) -> None:
+    put(tmp_path / "a.wav")
+    assert list(wham_noise.scan(tmp_path, seed=0, splits=["test"], num_workers=1)["split"]) == ["test"]
+    with pytest.raises(CorpusError, match="holds 1 noise clips"):
+        wham_noise.scan(tmp_path, seed=0, splits=["valid", "test"], num_workers=1)
+    put(tmp_path / "published" / "tt" / "a.wav")
+    assert list(wham_noise.scan(tmp_path / "published", seed=0, num_workers=1)["split"]) == ["test"]

@@ -118,3 +118,14 @@ def test_noise_of_any_length_and_name(speech: Path, tmp_path: Path, kind: str) -
     assert run.mixtures["split"].value_counts().to_dict() == COUNTS
     for path in run.mixtures["noise_path"]:
         assert read_audio(run.folders["mix"] / path)[0].any()
+
+
+@pytest.mark.parametrize("kind", ["random", "wsj0mix", "librimix"])
+def test_a_corpus_of_two_speakers_makes_a_test_set(tmp_path: Path, kind: str) -> None:
+    small = write_voices(tmp_path / "small", speakers=2, takes=2)
+    plan: dict[str, Any] = {"kind": kind, "num_mixtures": {"test": 1}, "min_seconds": 1.0}
+    if kind != "random":
+        plan |= {"lists": "drawn", "splits": ["test"]}
+    run = _run(tmp_path, plan, folder=small)
+    assert set(run.plan["split"]) == {"test"}
+    assert list(run.plan["source"]) == ["s1", "s2"]
