@@ -98,7 +98,7 @@ def reread(recipe: Recipe, options: Options) -> None:
         build.listed_digests(recipe, inputs, num_workers=workers, fresh=True)
         return
     if corpus is None or is_done(corpus, options.work):
-        corpora.listing_digest(recipe.corpus, inputs.speech, num_workers=workers, fresh=True)
+        corpora.listing_digest(recipe.corpus, inputs.speech, splits=recipe.speech_splits, num_workers=workers, fresh=True)
     if inputs.noise is not None:
         wham_noise.listing_digest(inputs.noise, num_workers=workers, fresh=True)
 
