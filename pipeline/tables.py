@@ -49,6 +49,37 @@ class Schema:
         return [c.name for c in self.columns if not c.optional]
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A metric of score tables: how it is called, what its numbers mean, and which differences matter."""
+
+    column: str
+    label: str
+    unit: str
+    """``dB``, or empty for a number without a unit."""
+    lowest: float
+    highest: float
+    margin: float
+    """Differences below this are ties."""
+
+
+_NO_LIMIT = float("inf")
+
+SCORE_METRICS = (
+    Metric("si_snri_db", "SI-SNRi", "dB", -_NO_LIMIT, _NO_LIMIT, 0.1),
+    Metric("sdri_db", "SDRi", "dB", -_NO_LIMIT, _NO_LIMIT, 0.1),
+    Metric("si_snr_db", "SI-SNR", "dB", -_NO_LIMIT, _NO_LIMIT, 0.1),
+    Metric("sdr_db", "SDR", "dB", -_NO_LIMIT, _NO_LIMIT, 0.1),
+    Metric("sir_db", "SIR", "dB", -_NO_LIMIT, _NO_LIMIT, 0.1),
+    Metric("sar_db", "SAR", "dB", -_NO_LIMIT, _NO_LIMIT, 0.1),
+    Metric("sa_sdr_db", "SA-SDR", "dB", -_NO_LIMIT, _NO_LIMIT, 0.1),
+    Metric("stoi", "STOI", "", -1.0, 1.0, 0.005),
+    Metric("estoi", "ESTOI", "", -1.0, 1.0, 0.005),
+    Metric("pesq", "PESQ", "", 1.0, 4.65, 0.05),
+)
+"""The metrics of ``scores.csv``, higher is better in all. STOI and ESTOI are correlations; PESQ is MOS-LQO of P.862.1 or .2."""
+
+
 MANIFEST = Schema(
     "manifest",
     (

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import ScoreError
-from pipeline.reports import health, means, sentences, statistics
+from pipeline.reports import health, matching, means, sentences, statistics
 from pipeline.reports.analysis import Analysis, Context, Facts, analyse, check_sources, of_system
 from pipeline.reports.failures import outcomes
 from pipeline.reports.formatting import LABELS, count_of, interval, number, percent, plural, signed
@@ -75,7 +75,10 @@ def compare(
 
     Raises:
         ScoreError: see ``gate``.
+        TableError: the tables have no mixture or no metric in common.
     """
+    matching.check_mixtures({"A": scores_a, "B": scores_b})
+    matching.check_metrics({"A": scores_a, "B": scores_b})
     parts, tripped = [], False
     for name, one, other in _matched(scores_a, scores_b):
         first, second = (f"{name} (A)", f"{name} (B)") if " against " not in name else name.split(" against ")[::-1]

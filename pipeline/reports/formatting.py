@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-LABELS = {"si_snri_db": "SI-SNRi", "sdri_db": "SDRi", "si_snr_db": "SI-SNR", "sdr_db": "SDR", "sir_db": "SIR", "sar_db": "SAR"}
-LABELS |= {"sa_sdr_db": "SA-SDR", "stoi": "STOI", "estoi": "ESTOI", "pesq": "PESQ"}
+from pipeline.tables import SCORE_METRICS
+
+LABELS = {metric.column: metric.label for metric in SCORE_METRICS}
 NOTHING = "–"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import TableError
+from pipeline.reports.matching import check_mixtures
 from pipeline.reports.means import METRICS, WHOLE_MIXTURE
 from pipeline.tables import SCORES, read_table
 
@@ -50,9 +51,11 @@ def read_scores(paths: Sequence[Path], *, repeats: bool = False) -> pd.DataFrame
             ``NAME@2``, … in their order.
 
     Raises:
-        TableError: a file cannot be read, has no column for the mixture or for any metric, or has a row twice.
+        TableError: a file cannot be read, has no column for the mixture or for any metric, has a row twice, or
+            shares no mixture with the other files.
     """
     tables = [_read_one(path) for path in paths]
+    check_mixtures({str(path): table for path, table in zip(paths, tables, strict=True)})
     if repeats:
         tables = _numbered(tables)
     scores = pd.concat(tables, ignore_index=True)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,11 @@ from pipeline.compute.locks import locked
 from pipeline.errors import ScoreError, WorkError
 from pipeline.scoring import scoring
 from pipeline.scoring.metrics import sdr, si_snr
-from pipeline.scoring.mixture import Row, Settings
+from pipeline.scoring.mixture import Extra, Row, Settings
 from pipeline.scoring.oracles import oracle
 from pipeline.scoring.scoring import score, score_dataset, score_folders, score_tasks
 from pipeline.scoring.tasks import Task, dataset_tasks, with_oracles
-from pipeline.tables import SCORES, check_table
+from pipeline.tables import SCORE_METRICS, SCORES, check_table
 from tests.scoring.cases import RATE, separated, write_dataset
 from tests.waiting import process, wait_until
 
@@ -36,6 +36,15 @@ def test_columns_come_in_the_promised_order() -> None:
     promised = ["source", "estimate", "si_snr_db", "si_snri_db", "sdr_db", "sdri_db", "status"]
     assert list(scores.columns[: len(promised)]) == promised
     check_table(scores.assign(system="a", mixture_id="m"), SCORES, origin="scores")
+
+
+def test_every_metric_has_a_scale() -> None:
+    """All of ``tables.SCORES`` that grows with quality, and all that can be requested."""
+    requested = {column.name for column in SCORES.columns if column.name.removesuffix("_db") in get_args(Extra)}
+    assert len(requested) == len(get_args(Extra))
+    assert {metric.column for metric in SCORE_METRICS} == {"si_snr_db", "si_snri_db", "sdr_db", "sdri_db"} | requested
+    assert all((metric.unit == "dB") == metric.column.endswith("_db") for metric in SCORE_METRICS)
+    assert all(metric.lowest < metric.highest and metric.margin > 0 for metric in SCORE_METRICS)
 
 
 def test_values_are_those_of_the_metrics() -> None:
