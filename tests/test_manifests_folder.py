@@ -1,5 +1,7 @@
 """The folder manifests/: its README says what the schemas say, and the demo's tables are what the code makes."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 
@@ -7,13 +9,13 @@ import pytest
 
 from pipeline import tables
 from pipeline.audio.headers import read_header
-from pipeline.corpora import synthetic
+from pipeline.corpora import changed_files, synthetic
 from pipeline.corpora.fetching import load_sources
 from pipeline.corpora.folder import METADATA_TABLE
 from pipeline.mixtures.plans.drawn import draw_plan
 from pipeline.mixtures.rendering import FILES
 from pipeline.recipe.reading import load_recipe
-from pipeline.recipe.schema import SyntheticCorpus
+from pipeline.recipe.schema import RandomPlan, SyntheticCorpus
 from pipeline.scoring.mixture import STATUSES
 from pipeline.separation.offline import TIMING
 
@@ -24,14 +26,14 @@ SCHEMAS |= {"`files.csv`": FILES, "`timing.csv`": TIMING}
 SCHEMAS["What a corpus may bring: `metadata.csv`"] = METADATA_TABLE
 
 
-def section(title):
+def section(title: str) -> str:
     found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, flags=re.MULTILINE | re.DOTALL)
     assert found, f"manifests/README.md has no section {title!r}"
     return found.group(1)
 
 
 @pytest.mark.parametrize("title", SCHEMAS)
-def test_every_column_is_described_as_in_its_schema(title):
+def test_every_column_is_described_as_in_its_schema(title: str) -> None:
     expected = [
         f"| `{column.name}` | {column.kind}{', may be absent' * column.optional} | {column.meaning} |"
         for column in SCHEMAS[title].columns
@@ -40,22 +42,22 @@ def test_every_column_is_described_as_in_its_schema(title):
     assert described == expected
 
 
-def test_every_status_is_described():
+def test_every_status_is_described() -> None:
     cells = [line.split("|")[1] for line in section("The statuses of `scores.csv`").splitlines() if line.startswith("| `")]
     described = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell) if name != "status"]
     assert described == list(STATUSES)
 
 
-def test_every_schema_is_described():
+def test_every_schema_is_described() -> None:
     schemas = {value.name for value in vars(tables).values() if isinstance(value, tables.Schema)}
     assert schemas <= {schema.name for schema in SCHEMAS.values()}
 
 
-def test_fetch_names_in_the_text_exist():
+def test_fetch_names_in_the_text_exist() -> None:
     assert set(re.findall(r"`tasnet fetch ([^`]+)`", README)) <= set(load_sources())
 
 
-def test_the_demo_manifest_is_what_scanning_makes(tmp_path):
+def test_the_demo_manifest_is_what_scanning_makes(tmp_path: Path) -> None:
     """Of a few speakers: all of them would take a while."""
     pytest.importorskip("espeakng_loader", reason="the extra `demo` is not installed: no synthetic voices")
     recipe = load_recipe(MANIFESTS.parent / "recipes" / "demo.toml")
@@ -69,12 +71,14 @@ def test_the_demo_manifest_is_what_scanning_makes(tmp_path):
         expected = committed[committed["speaker_id"] == speaker.speaker_id]
         headers = [read_header(tmp_path / path) for path in expected["path"]]
         assert [header.num_samples for header in headers] == list(expected["num_samples"])
+        assert not changed_files(expected, tmp_path, num_workers=1)
         assert set(expected["split"]) == {speaker.split}
         assert len(list((tmp_path / speaker.speaker_id).iterdir())) == len(expected)
 
 
-def test_the_demo_plan_is_what_planning_makes(tmp_path):
+def test_the_demo_plan_is_what_planning_makes(tmp_path: Path) -> None:
     recipe = load_recipe(MANIFESTS.parent / "recipes" / "demo.toml")
+    assert isinstance(recipe.plan, RandomPlan)
     manifest = tables.read_table(MANIFESTS / "manifest.csv", tables.MANIFEST)
     tables.write_table(draw_plan(manifest, recipe.plan, seed=recipe.seed), tmp_path / "plan.csv", tables.PLAN)
     assert (tmp_path / "plan.csv").read_bytes() == (MANIFESTS / "plan.csv").read_bytes()

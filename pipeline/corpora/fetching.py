@@ -1,12 +1,13 @@
 """Downloads of public corpora and lists: resumable, checksummed, safely unpacked. The only door to pooch.
 
-What exists is written in ``manifests/sources.toml``. A file is fetched into ``.downloads`` of the target folder, where an
+``manifests/sources.toml`` says what can be fetched. A file is fetched into ``.downloads`` of the target folder, where an
 interrupted download continues; it is checked, unpacked beside its place, and only then moved there. Archives may hold files and
 folders only, none outside the target, and no more bytes than their source says. Nothing that is fetched is ever executed.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -34,7 +35,7 @@ MEBIBYTE = 2**20
 CHUNK_BYTES = MEBIBYTE
 TIMEOUT_SECONDS = 60
 MAX_VAIN_ATTEMPTS = 5
-"""Attempts in a row that bring no byte before a download is given up."""
+"""A download is given up after this many attempts in a row that bring no byte."""
 DEFAULT_MAX_UNPACKED_BYTES = 10**9
 
 logger = logging.getLogger("pipeline")
@@ -65,7 +66,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus or list that can be fetched, or that says where it is to be had."""
+    """A corpus or list that can be fetched, or that says where to get it."""
 
     name: str
     title: str
@@ -103,7 +104,7 @@ def _source(name: str, facts: dict[str, Any]) -> Source:
 
 
 def fetch(name: str, target: Path, *, mirror: str | None = None, sources: dict[str, Source] | None = None) -> Path:
-    """Download a source into a corpora folder; what is there already is not fetched again.
+    """Download a source into a corpora folder, unless all of its files are there.
 
     Args:
         name: of a source.
@@ -115,21 +116,32 @@ def fetch(name: str, target: Path, *, mirror: str | None = None, sources: dict[s
         The folder with the files.
 
     Raises:
-        CorpusError: no such source; a licensed one, with what to do; the server fails or serves something else than was
-            published; an archive holds what it must not.
-        WorkError: the folder cannot be written, or the disk has no room.
+        CorpusError: no such source; a licensed one, with what to do; the server fails, or sends something else than was
+            published; an archive is unsafe.
+        WorkError: the folder cannot be written, or the disk is full.
     """
     source = _named(name, load_sources() if sources is None else sources)
     folder, record = target / source.folder, target / ".downloads" / f"{name}.fetched"
     if record.is_file():
-        logger.info("%s: fetched already; remove %s to fetch it again", name, record)
-        return folder
+        missing = _missing_files(record, folder)
+        if not missing:
+            logger.info("%s: fetched already; remove %s to fetch it again", name, record)
+            return folder
+        logger.warning("%s: %s files are gone from %s (%s); fetching it again", name, len(missing), folder, some_of(missing))
     downloads = target / ".downloads"
-    for file in source.files:
-        _fetch_file(file, folder, downloads, mirror, source.max_unpacked_bytes)
+    placed = [_fetch_file(file, folder, downloads, mirror, source.max_unpacked_bytes) for file in source.files]
     with written_whole(record) as temporary:
-        temporary.write_text("".join(f"{file.url} {file.known_hash or '-'}\n" for file in source.files), encoding="utf-8")
+        temporary.write_text(json.dumps([path for paths in placed for path in paths], indent=0), encoding="utf-8")
     return folder
+
+
+def _missing_files(record: Path, folder: Path) -> list[str]:
+    """Files that were fetched and are no longer there; all of them where the record does not say which."""
+    try:
+        paths = [str(path) for path in json.loads(record.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError):
+        paths = []
+    return [path for path in paths or ["."] if not (folder / path).exists()]
 
 
 def _named(name: str, sources: dict[str, Source]) -> Source:
@@ -141,35 +153,35 @@ def _named(name: str, sources: dict[str, Source]) -> Source:
     return source
 
 
-def _fetch_file(file: RemoteFile, folder: Path, downloads: Path, mirror: str | None, max_unpacked_bytes: int) -> None:
-    """Bring one file to its place; the downloaded archive is removed once it is unpacked."""
+def _fetch_file(file: RemoteFile, folder: Path, downloads: Path, mirror: str | None, max_unpacked_bytes: int) -> list[str]:
+    """Bring one file to its place, and remove the downloaded archive once it is unpacked. Returns what is there now."""
     if not file.unpack and (folder / file.path).is_file() and _is_right(folder / file.path, file):
-        return
+        return [file.path]
     with _written_in(folder):
         folder.mkdir(parents=True, exist_ok=True)
         downloads.mkdir(parents=True, exist_ok=True)
         local = _in_mirror(Path(mirror), file.name) if mirror and Path(mirror).is_dir() else None
         packed = _checked(local, file) if local else _download(file, downloads, mirror)
         if file.unpack:
-            unpack(packed, folder, staging=downloads / f"{file.name}.unpacked", max_bytes=max_unpacked_bytes, keep=file.keep)
+            placed = unpack(
+                packed, folder, staging=downloads / f"{file.name}.unpacked", max_bytes=max_unpacked_bytes, keep=file.keep
+            )
         else:
-            _place(packed, folder / file.path)
+            with written_whole(folder / file.path) as temporary:
+                shutil.copyfile(packed, temporary)
+            placed = [file.path]
         if local is None:
             packed.unlink()
+    return placed
 
 
 @contextmanager
 def _written_in(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a missing right into one line."""
+    """Turn a full disk or missing permissions into a one-line error."""
     try:
         yield
     except OSError as error:
         raise WorkError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from error
-
-
-def _place(file: Path, final: Path) -> None:
-    with written_whole(final) as temporary:
-        shutil.copyfile(file, temporary)
 
 
 def _in_mirror(mirror: Path, name: str) -> Path:
@@ -217,7 +229,7 @@ def _download(file: RemoteFile, downloads: Path, mirror: str | None) -> Path:
 def _resume(url: str, output_file: str, _pooch: object, *, part: Path, num_bytes: int | None) -> None:
     """Pooch's downloader: continue ``part`` until it is whole, then hand it over.
 
-    A connection that breaks is taken up where it broke, as long as every few attempts bring something.
+    A download whose connection breaks is resumed there, as long as one of a few attempts brings something.
     """
     vain = 0
     while True:
@@ -248,7 +260,7 @@ def _receive(url: str, part: Path, num_bytes: int | None) -> None:
             return
         if error.code == 416:
             part.unlink()
-            raise ConnectionError("the partial download does not fit; starting again") from error
+            raise ConnectionError("the partial download is longer than the file; starting again") from error
         raise
     with response:
         start = _size(part) if response.status == 206 else 0

@@ -17,6 +17,7 @@ Without ``utterance_id`` an utterance is called by its path: ``ann/day-1/07.wav`
 from __future__ import annotations
 
 import logging
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -94,8 +95,12 @@ def _table(root: Path, paths: Sequence[str], extra_columns: Collection[str]) -> 
     unused = [name for name in listed.columns if METADATA_TABLE.kind_of(name) is None and name not in extra_columns]
     if unused:
         logger.info("%s: the columns %s are not used", root / METADATA, ", ".join(map(repr, unused)))
+    listed["speaker_id"] = listed["speaker_id"].map(_composed)
     if "path" not in listed.columns:
         return _join_speakers(root, _by_folder(root, paths), listed)
+    # A table and a disk may write one name in two Unicode forms; the file is called as the disk says.
+    on_disk = {_composed(path): path for path in paths}
+    listed["path"] = [on_disk.get(_composed(path), path) for path in listed["path"]]
     _match(root, "file", set(paths), list(listed["path"]))
     if "utterance_id" not in listed.columns:
         listed["utterance_id"] = [_id_of(path) for path in listed["path"]]
@@ -122,12 +127,17 @@ def _by_folder(root: Path, paths: Sequence[str]) -> pd.DataFrame:
             f"{root}: {len(loose)} audio files lie outside any speaker's folder ({some_of(loose)}); "
             f"put them into one folder per speaker, or list them with their speakers in {METADATA}"
         )
-    rows = [{"path": path, "speaker_id": path.split("/")[0], "utterance_id": _id_of(path)} for path in paths]
+    rows = [{"path": path, "speaker_id": _composed(path.split("/")[0]), "utterance_id": _id_of(path)} for path in paths]
     return pd.DataFrame(rows, dtype="str")
 
 
 def _id_of(path: str) -> str:
-    return path.rpartition(".")[0].replace("/", "-")
+    return _composed(path.rpartition(".")[0].replace("/", "-"))
+
+
+def _composed(name: str) -> str:
+    """The name in Unicode's composed form; macOS and some archives write ``ë`` as two characters."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _join_speakers(root: Path, by_folder: pd.DataFrame, speakers: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""Archives from elsewhere, unpacked so that they can do no harm.
+"""Unpacks archives that nobody has vouched for.
 
-Only files and folders come out, under the target, with the permissions of new files; links, devices, absolute paths, ``..`` and
-more bytes than allowed refuse the whole archive before anything reaches its place.
+Only files and folders are unpacked, below the target, with the permissions of new files. An archive with links, devices, absolute
+paths, ``..`` or more bytes than allowed is refused as a whole, before anything reaches the target.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Member:
     content: IO[bytes]
 
 
-def unpack(archive: Path, target: Path, *, staging: Path, max_bytes: int, keep: Mapping[str, str] | None = None) -> None:
+def unpack(archive: Path, target: Path, *, staging: Path, max_bytes: int, keep: Mapping[str, str] | None = None) -> list[str]:
     """Unpack a ``.tar``, ``.tar.gz`` or ``.zip`` into a folder, all of it or nothing.
 
     Args:
@@ -44,17 +44,20 @@ def unpack(archive: Path, target: Path, *, staging: Path, max_bytes: int, keep: 
         target: where its content goes; files of the same name there are replaced.
         staging: a folder on the same disk to unpack into first; emptied before and removed after.
         max_bytes: bound on the sum of the files' sizes.
-        keep: keep only these files, without their folders: name to SHA-256, which is compared.
+        keep: keep only these files, without their folders: SHA-256 by name, which is checked.
+
+    Returns:
+        The paths of the files, relative to the target.
 
     Raises:
-        CorpusError: the archive is damaged, or holds what it must not; the target is untouched.
+        CorpusError: the archive is damaged or unsafe; the target is untouched.
     """
     shutil.rmtree(staging, ignore_errors=True)
     try:
         _unpack_all(archive, staging, max_bytes, keep)
         if keep:
             _check_kept(archive, staging, keep)
-        _move_files(staging, target)
+        return _move_files(staging, target)
     except _DAMAGE as error:
         raise CorpusError(f"{archive}: is damaged or no archive ({error}); fetch it again") from error
     finally:
@@ -101,7 +104,7 @@ def _zip_members(archive: Path) -> Iterator[Member]:
 
 
 def _safe_path(archive: Path, name: str) -> PurePosixPath:
-    """The member's path, if it stays below the folder it is unpacked into on any system."""
+    """The member's path, if on every system it stays below the folder it is unpacked into."""
     path = PurePosixPath(name)
     windows = PureWindowsPath(name)
     if path.is_absolute() or windows.drive or windows.root or ".." in path.parts or ".." in windows.parts or "\0" in name:
@@ -124,15 +127,15 @@ def _write(member: Member, path: Path) -> None:
 def _check_kept(archive: Path, staging: Path, keep: Mapping[str, str]) -> None:
     missing = [name for name in keep if not (staging / name).is_file()]
     if missing:
-        raise CorpusError(f"{archive}: lacks {some_of(missing, limit=len(missing))}; it is not the published archive")
+        raise CorpusError(f"{archive}: {some_of(missing, limit=len(missing))} is missing, so it is not the published archive")
     wrong = [name for name, sha256 in keep.items() if hashlib.sha256((staging / name).read_bytes()).hexdigest() != sha256]
     if wrong:
-        raise CorpusError(f"{archive}: its {some_of(wrong, limit=len(wrong))} is not the published file (the checksum differs)")
+        raise CorpusError(f"{archive}: {some_of(wrong, limit=len(wrong))} in it is not the published file (the checksum differs)")
 
 
-def _move_files(staging: Path, target: Path) -> None:
-    for path in sorted(staging.rglob("*")):
-        if path.is_file():
-            final = target / path.relative_to(staging)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(final)
+def _move_files(staging: Path, target: Path) -> list[str]:
+    paths = [path.relative_to(staging) for path in sorted(staging.rglob("*")) if path.is_file()]
+    for path in paths:
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (staging / path).replace(target / path)
+    return [path.as_posix() for path in paths]

@@ -23,7 +23,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.corpora.listing import ListedFile, list_files
-from pipeline.corpora.manifests import Utterance, keyed_order, raise_findings, some_of
+from pipeline.corpora.manifests import MAX_EXAMPLES, Utterance, keyed_order, raise_findings, some_of
 from pipeline.errors import CorpusError
 from pipeline.recipe.schema import SPLITS, Wsj0Corpus
 
@@ -46,7 +46,8 @@ def files(corpus: Wsj0Corpus, root: Path, *, splits: Collection[str] = SPLITS) -
     """
     folders = _folders(splits)
     raise_findings(
-        f"{root / folder}: no such folder; WSJ0 (LDC93S6A) belongs there as {folder}/SPEAKER/UTTERANCE.wav"
+        f"{root / folder}: no such folder; merge the folders wsj0 of all discs of WSJ0 (LDC93S6A) into {root}, so that it holds "
+        f"{folder}/SPEAKER/UTTERANCE.wav"
         for folder in folders
         if not (root / folder).is_dir()
     )
@@ -72,7 +73,11 @@ def utterances(corpus: Wsj0Corpus, root: Path, *, seed: int, splits: Collection[
         CorpusError: as :func:`files`, and where a folder holds no audio.
     """
     listed = [Path(file.path) for file in files(corpus, root, splits=splits)]
-    raise_findings(f"{root / path}: expected FOLDER/SPEAKER/{path.name}" for path in listed if len(path.parts) != 3)
+    misplaced = [path.as_posix() for path in listed if len(path.parts) != 3]
+    if misplaced:
+        raise CorpusError(
+            f"{root}: {len(misplaced):,} files are not in FOLDER/SPEAKER/ ({some_of(misplaced, MAX_EXAMPLES)}); move them there"
+        )
     found = {path.parts[0] for path in listed}
     raise_findings(f"{root / name}: holds no audio" for name in _folders(splits) if name not in found)
     valid = _valid_utterances([path for path in listed if path.parts[0] == TRAIN_FOLDER], seed)

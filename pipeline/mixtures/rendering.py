@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -23,6 +23,7 @@ from pipeline.audio.files import choose_channel, write_audio
 from pipeline.audio.headers import read_header
 from pipeline.compute.journal import Entry, Journal, Record, read_records
 from pipeline.compute.workers import chunked, map_parallel
+from pipeline.corpora.manifests import describe_missing
 from pipeline.errors import AudioError, DatasetError, PlanError
 from pipeline.files import remove_temporaries
 from pipeline.mixtures.plans.build import ADAPTERS
@@ -65,20 +66,21 @@ def check_inputs(plan: pd.DataFrame, manifest: pd.DataFrame, inputs: Inputs, *, 
 
     Raises:
         PlanError: the plan names utterances that the manifest does not have, or noise without a noise corpus.
-        AudioError: one line for every file that is missing, unreadable, empty, of several channels with none chosen, below the
-            mixtures' sample rate, or of another length than the manifest says.
+        AudioError: the files that are missing, by folder; one line for every file that is unreadable, empty, of several channels
+            with none chosen, below the mixtures' sample rate, or of another length than the manifest says.
     """
     _require_noise_root(inputs)
     rows = _files_to_check(needed_rows(plan, manifest, with_noise=inputs.mix.with_noise), manifest, inputs)
     check = partial(_header_findings, max(variant.sample_rate for variant in inputs.mix.variants))
-    chunks = map_parallel(check, chunked(rows, _HEADER_CHUNK), num_workers=num_workers, description="check inputs", size=len)
-    findings = [finding for chunk in chunks for finding in chunk]
+    there = [row for row in rows if (row[0] / row[1]).exists()]
+    chunks = map_parallel(check, chunked(there, _HEADER_CHUNK), num_workers=num_workers, description="check inputs", size=len)
+    findings = [*_missing_findings(rows, set(there)), *(finding for chunk in chunks for finding in chunk)]
     if findings:
         raise AudioError("\n".join(findings))
 
 
-FileToCheck = tuple[Path, int, int | None]
-"""Its path, its length by the manifest, and the channel to use."""
+FileToCheck = tuple[Path, str, int, int | None]
+"""Its corpus, its path there, its length by the manifest, and the channel to use."""
 
 
 def _require_noise_root(inputs: Inputs) -> None:
@@ -97,15 +99,22 @@ def _files_to_check(plan: pd.DataFrame, manifest: pd.DataFrame, inputs: Inputs) 
     files = []
     for name, path, num_samples in needed[["utterance_id", "path", "num_samples"]].itertuples(index=False):
         root, channel = noise if is_noise[name] else speech
-        files.append((root / path, num_samples, channel))
+        files.append((root, path, num_samples, channel))
     return files
+
+
+def _missing_findings(rows: Sequence[FileToCheck], there: set[FileToCheck]) -> Iterator[str]:
+    for root in dict.fromkeys(row[0] for row in rows):
+        here = [row for row in rows if row[0] == root]
+        if missing := [path for _, path, *_ in (row for row in here if row not in there)]:
+            yield describe_missing(root, missing, len(here))
 
 
 def _header_findings(sample_rate: int, rows: Sequence[FileToCheck]) -> list[str]:
     findings = []
-    for path, num_samples, channel in rows:
+    for root, path, num_samples, channel in rows:
         try:
-            _check_header(path, sample_rate, channel, num_samples)
+            _check_header(root / path, sample_rate, channel, num_samples)
         except AudioError as error:
             findings.append(str(error))
     return findings
@@ -119,7 +128,10 @@ def _check_header(path: Path, sample_rate: int, channel: int | None, num_samples
             f"{path}: its sample rate of {header.sample_rate} Hz is below the mixtures' {sample_rate} Hz; lower mix.sample_rate"
         )
     if header.num_samples != num_samples:
-        raise AudioError(f"{path}: has {header.num_samples} samples, and the manifest says {num_samples}; scan the corpus again")
+        raise AudioError(
+            f"{path}: has {header.num_samples} samples, and the manifest says {num_samples}; "
+            "restore the file, or run the recipe again"
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- rendering

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import stat
 import tarfile
 import threading
@@ -99,7 +100,34 @@ def test_a_plain_file(server, tmp_path):
     assert len(server.requests) == 1
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(server, tmp_path):
+@pytest.mark.parametrize("gone", ["things/top/a.txt", "things/top", "things"])
+def test_what_was_deleted_is_fetched_again(server, tmp_path, caplog, gone):
+    server.files["thing.zip"] = zip_of(**{"top/a.txt": b"A", "b.txt": b"B"})
+    source = source_of(server, "thing.zip", unpack=True)
+    folder = fetch("thing", tmp_path, sources=source)
+    (tmp_path / "things" / "own.txt").write_text("not fetched")
+    fetch("thing", tmp_path, sources=source)
+    assert len(server.requests) == 1
+    path = tmp_path / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    fetch("thing", tmp_path, sources=source)
+    assert "files are gone" in caplog.text
+    assert len(server.requests) == 2
+    assert (folder / "top" / "a.txt").read_bytes() == b"A"
+
+
+def test_a_record_of_an_earlier_version_says_only_that_it_was_fetched(server, tmp_path):
+    server.files["thing.bin"] = CONTENT
+    folder = fetch("thing", tmp_path, sources=source_of(server))
+    (tmp_path / ".downloads" / "thing.fetched").write_text(f"{server.url}/thing.bin -\n")
+    fetch("thing", tmp_path, sources=source_of(server))
+    assert len(server.requests) == 1
+    shutil.rmtree(folder)
+    fetch("thing", tmp_path, sources=source_of(server))
+    assert len(server.requests) == 2
+
+
+def test_a_download_whose_connection_breaks_is_resumed(server, tmp_path):
     server.files["thing.bin"] = CONTENT
     server.cut_after = 300_000
     folder = fetch("thing", tmp_path, sources=source_of(server, num_bytes=len(CONTENT)))
@@ -332,9 +360,9 @@ def test_kept_members_are_checked(tmp_path):
     places = {"staging": tmp_path / "staging", "max_bytes": 1000}
     unpack(tmp_path / "x", tmp_path / "target", keep={"list.txt": hashlib.sha256(b"rows").hexdigest()}, **places)
     assert left_in(tmp_path / "target") == ["list.txt"]
-    with pytest.raises(CorpusError, match=r"its list.txt is not the published file"):
+    with pytest.raises(CorpusError, match=r"list.txt in it is not the published file"):
         unpack(tmp_path / "x", tmp_path / "target", keep={"list.txt": "0" * 64}, **places)
-    with pytest.raises(CorpusError, match=r"lacks other.txt"):
+    with pytest.raises(CorpusError, match=r"other.txt is missing"):
         unpack(tmp_path / "x", tmp_path / "target", keep={"other.txt": "0" * 64}, **places)
 
 
