@@ -18,6 +18,8 @@ from tests.nursery import nursery
 from tests.voices import write_voices
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.xdist_group("whole run")
+
 RUN = ("run", "tiny.toml", "--corpus", "folder=speech", "--device", "cpu", "-j", "1")
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +18,77 @@ import pytest
 from pipeline.compute import locks
 from pipeline.compute.locks import held_by_worker, locked, workers_lock
 from pipeline.errors import WorkError
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from pipeline.compute.locks import locked
-with locked(Path(sys.argv[1])):
-    Path(sys.argv[2]).touch()
-    time.sleep(float(sys.argv[3]))
-"""
-
-# A run with a worker, made by a fork or started afresh, that goes on for a while after the run has been killed.
-ORPHANED = """
+# What the programs do once they hold a lock: make the file ``sign``, and take it away when there is a file ``release``.
+HOLD = """
 import os, subprocess, sys, time
 from pathlib import Path
 from pipeline.compute.locks import WorkersLock, held_by_worker, locked, workers_lock
+
 folder, sign, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+
+def hold():
+    sign.touch()
+    deadline = time.monotonic() + 200
+    while not sign.with_name("release").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    sign.unlink()
+"""
+
+HOLDER = (
+    HOLD
+    + """
+with locked(folder):
+    hold()
+"""
+)
+
+# A run with a worker, made by a fork or started afresh, that goes on for a while after the run has been killed.
+ORPHANED = (
+    HOLD
+    + """
 if kind == "worker":
     with held_by_worker(WorkersLock(folder, sys.argv[4])):
-        sign.touch()
-        time.sleep(1.5)
-        sign.unlink()
+        hold()
     sys.exit()
 with locked(folder):
     if kind == "fork" and os.fork() == 0:
-        sign.touch()
-        time.sleep(1.5)
-        sign.unlink()
+        hold()
         os._exit(0)
     if kind == "fresh":
         subprocess.Popen([sys.executable, __file__, str(folder), str(sign), "worker", workers_lock().signature])
-    time.sleep(60)
+    time.sleep(200)
 """
+)
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Iterator[Path]:
+    """The file that ends the programs; it is there after the test at the latest."""
+    yield tmp_path / "release"
+    (tmp_path / "release").touch()
+
+
+class Releasing(logging.Handler):
+    """Ends the programs as soon as somebody says that it waits for them."""
+
+    def __init__(self, release: Path) -> None:
+        super().__init__()
+        self.release = release
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.release.touch()
+
+
+@pytest.fixture
+def released_by_the_message(release: Path) -> Iterator[None]:
+    handler = Releasing(release)
+    logging.getLogger("pipeline").addHandler(handler)
+    yield
+    logging.getLogger("pipeline").removeHandler(handler)
 
 
 def started(program: str, place: Path, *arguments: object) -> subprocess.Popen[bytes]:
@@ -59,51 +96,55 @@ def started(program: str, place: Path, *arguments: object) -> subprocess.Popen[b
     (place / "program.py").write_text(program)
     command: list[Any] = [sys.executable, place / "program.py", place / "stage", place / "sign", *map(str, arguments)]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    wait_until((place / "sign").exists, seen=process.poll)
+    wait_until((place / "sign").exists, running=process)
     return process
 
 
+@pytest.mark.usefixtures("released_by_the_message")
 def test_a_run_says_whom_it_waits_for_and_starts_once_the_other_has_ended(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    holder = started(HOLDER, tmp_path, 1.0)
+    holder = started(HOLDER, tmp_path, "run")
     with caplog.at_level(logging.INFO, logger="pipeline"), locked(tmp_path / "stage"):
         pass
-    assert holder.wait(60) == 0
+    assert holder.wait(PATIENCE_SECONDS) == 0
     assert len(caplog.messages) == 1
     assert f"process {holder.pid} on {socket.gethostname()}, since 20" in caplog.messages[0]
 
 
+@pytest.mark.usefixtures("release")
 def test_a_lock_that_stays_held_is_a_one_line_error(tmp_path: Path) -> None:
-    holder = started(HOLDER, tmp_path, 60)
+    holder = started(HOLDER, tmp_path, "run")
     with (
         pytest.raises(WorkError, match=f"process {holder.pid} on .* wait for it to end and run the same command again"),
         locked(tmp_path / "stage", patience_seconds=0.2),
     ):
         pass
     holder.kill()
-    holder.wait(60)
-    with locked(tmp_path / "stage", patience_seconds=5):
+    holder.wait(PATIENCE_SECONDS)
+    with locked(tmp_path / "stage", patience_seconds=60):
         pass
 
 
+@pytest.mark.usefixtures("released_by_the_message")
 @pytest.mark.parametrize("kind", ["fork", "fresh"])
 def test_nobody_writes_beside_a_worker_of_a_run_that_was_killed(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = started(ORPHANED, tmp_path, kind)
     os.kill(run.pid, signal.SIGKILL)
-    run.wait(60)
+    run.wait(PATIENCE_SECONDS)
     assert (tmp_path / "sign").exists()  # the worker is still there
     with caplog.at_level(logging.INFO, logger="pipeline"), locked(tmp_path / "stage"):
         assert not (tmp_path / "sign").exists()
     assert caplog.messages == ["waiting for the workers of a killed run to end"]
 
 
+@pytest.mark.usefixtures("release")
 def test_a_worker_that_stays_is_a_one_line_error(tmp_path: Path) -> None:
     run = started(ORPHANED, tmp_path, "fork")
     os.kill(run.pid, signal.SIGKILL)
-    run.wait(60)
+    run.wait(PATIENCE_SECONDS)
     with (
         pytest.raises(WorkError, match="workers of a killed run are still writing; end them"),
         locked(tmp_path / "stage", patience_seconds=0.1),

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.compute.workers import map_parallel
 from pipeline.errors import WorkError
-from tests.waiting import process, wait_until
+from tests.waiting import PATIENCE_SECONDS, process, wait_until
 
 PROGRAM = """
 import os, pathlib, sys, threading, time
@@ -30,7 +30,7 @@ if __name__ == "__main__":
     if sys.argv[2] == "joblib":
         threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
     assert can_fork() == (sys.argv[2] == "forks")
-    list(map_parallel(work, range(10_000), num_workers=2))
+    list(map_parallel(work, range(100_000), num_workers=2))
 """
 
 
@@ -85,7 +85,7 @@ def test_ctrl_c_is_for_the_master_alone(tmp_path: Path, route: str) -> None:
     """The keyboard interrupts the whole group; only the master says so, and nobody stays."""
     with working(tmp_path, route) as (running, workers):
         os.killpg(running.pid, signal.SIGINT)
-        said = running.communicate(timeout=60)[1]
+        said = running.communicate(timeout=PATIENCE_SECONDS)[1]
         assert running.returncode == -signal.SIGINT
         assert said.splitlines()[-1] == "KeyboardInterrupt", said
         assert said.count("KeyboardInterrupt") == 1
@@ -113,7 +113,7 @@ def test_after_a_failure_nothing_more_is_begun_and_earlier_results_are_kept(tmp_
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_closing_the_results_early_is_quiet(num_workers: int, capfd: pytest.CaptureFixture[str]) -> None:
-    results = map_parallel(abs, range(10_000), num_workers=num_workers)
+    results = map_parallel(abs, range(100_000), num_workers=num_workers)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     results.close()  # type: ignore[attr-defined]
     assert list(map_parallel(abs, range(-3, 0), num_workers=num_workers)) == [3, 2, 1]

@@ -149,7 +149,8 @@ def train_here(folder: Path, device: str, compile_: str, small: bool, die_after:
 
     Training.step = step_and_die  # type: ignore[method-assign]
     length = 1600 if small else 8000
-    settings = Train(batch_size=8, epochs=3, segment_seconds=length / 8000, optimiser="muon", ema_decay=0.9, clip_norm=5.0)
+    epochs = 2 if small else 3
+    settings = Train(batch_size=8, epochs=epochs, segment_seconds=length / 8000, optimiser="muon", ema_decay=0.9, clip_norm=5.0)
     system = System(model=Model(**(TOY if small else SIZE)), train=settings)
     options = Options(device=device, compile=compile_, checkpoint_steps=1)  # type: ignore[arg-type]
     train(system, TrainingSets(Tones(64, length), Tones(5, length)), folder, seed=1, options=options)

@@ -20,6 +20,8 @@ from tests.nursery import nursery
 from tests.voices import write_voices
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.xdist_group("kills")
+
 NUM_KILLS = 20
 RECIPE = """
 name = "kills"

@@ -5,7 +5,8 @@ import re
 import signal
 import sys
 import textwrap
-import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pipeline.training.losses import pit_loss
 from pipeline.training.segments import Segment
 from pipeline.training.state import load_state
 from tests.training.trainings import EVERYTHING, QUIET, SETS, TINY, Tones, assert_same_training, spoken, system
-from tests.waiting import process, wait_until
+from tests.waiting import PATIENCE_SECONDS, process, wait_until
 
 
 class Killed(BaseException):
@@ -59,6 +60,19 @@ VARIANTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a variant's training, which is trained when it is first asked for."""
+    root = tmp_path_factory.mktemp("undisturbed")
+
+    @cache
+    def trained(variant: str) -> Path:
+        train(system(**VARIANTS[variant]), SETS, root / variant, seed=1, options=QUIET)
+        return root / variant
+
+    return trained
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
     ("where", "calls", "before"),
@@ -72,17 +86,23 @@ VARIANTS = {
     ],
 )
 def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, where: str, calls: int, before: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: Callable[[str], Path],
+    variant: str,
+    where: str,
+    calls: int,
+    before: bool,
 ) -> None:
     settings = system(**VARIANTS[variant])
     options = Options(device="cpu", compile="off", num_loaders=1, checkpoint_minutes=0)
-    train(settings, SETS, tmp_path / "whole", seed=1, options=QUIET)
+    whole = undisturbed(variant)
     with monkeypatch.context() as patch:
         killed_after(patch, where, calls, before=before)
         with pytest.raises(Killed):
             train(settings, SETS, tmp_path / "killed", seed=1, options=options)
     train(settings, SETS, tmp_path / "killed", seed=1, options=options)
-    assert_same_training(tmp_path / "whole", tmp_path / "killed")
+    assert_same_training(whole, tmp_path / "killed")
 
 
 SCRIPT = """
@@ -95,17 +115,25 @@ SCRIPT = """
 """
 
 
-def killed_once_there_is(folder: Path, number: signal.Signals, seconds: float) -> int:
-    """Start a training, send it a signal some time after the first state it keeps, and return its exit code."""
+def killed_after_states(folder: Path, number: signal.Signals, states: int) -> int:
+    """Start a training, send it a signal once it has kept so many states, and return its exit code."""
     path = folder / "last.safetensors"
-    earlier = path.stat().st_mtime_ns if path.exists() else 0
+
+    def changed() -> bool:
+        """Whether there is another state than those seen before."""
+        if not path.exists() or path.stat().st_mtime_ns in seen:
+            return False
+        seen.add(path.stat().st_mtime_ns)
+        return True
+
+    seen = {path.stat().st_mtime_ns} if path.exists() else set()
     script = textwrap.dedent(SCRIPT).format(speech=str(folder.parent), folder=str(folder))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     with process([sys.executable, "-c", script], env=environment) as child:
-        wait_until(lambda: path.exists() and path.stat().st_mtime_ns != earlier, running=child, seconds=200)
-        time.sleep(seconds)
+        for _ in range(states):
+            wait_until(changed, running=child)
         child.send_signal(number)
-        return child.wait(100)
+        return child.wait(PATIENCE_SECONDS)
 
 
 @pytest.mark.slow
@@ -113,8 +141,8 @@ def test_kill_9_again_and_again_and_sigterm_of_a_real_process_lose_nothing(tmp_p
     """With all that has a state or draws at random: averaged weights, plateau, dynamic mixing, speed perturbation."""
     train(EVERYTHING, spoken(tmp_path), tmp_path / "whole", seed=1, options=QUIET)
     reached = [(0, 0)]
-    for number, seconds in [(signal.SIGKILL, 0.13), (signal.SIGKILL, 0.02), (signal.SIGTERM, 0.0)]:
-        code = killed_once_there_is(tmp_path / "killed", number, seconds)
+    for number, states in [(signal.SIGKILL, 5), (signal.SIGKILL, 2), (signal.SIGTERM, 1)]:
+        code = killed_after_states(tmp_path / "killed", number, states)
         assert code == (-number if number == signal.SIGKILL else 128 + number)
         progress = load_state(tmp_path / "killed" / "last.safetensors")["progress"]
         reached.append((progress["epoch"], progress["step"]))

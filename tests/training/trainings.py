@@ -75,7 +75,7 @@ def system(**changes: object) -> System:
 
 
 EVERYTHING = system(
-    epochs=50, ema_decay=0.9, schedule="plateau", plateau_epochs=1, learning_rate=0.05, mixing="dynamic", speed_percent=10
+    epochs=20, ema_decay=0.9, schedule="plateau", plateau_epochs=1, learning_rate=0.05, mixing="dynamic", speed_percent=10
 )
 
 
