@@ -103,10 +103,16 @@ def torchrun(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(words, running.returncode, stdout, stderr)
 
 
+@pytest.fixture(scope="module")
+def two(place: Path) -> subprocess.CompletedProcess[str]:
+    """Two processes' run: an odd batch in micro-batches, so that they have different numbers of parts."""
+    return torchrun(*TASNET, *arguments("two"), "train", "--micro-batch", "1", cwd=place)
+
+
 @pytest.mark.slow
-def test_a_recipe_run_by_two_processes_is_run_once_and_trained_by_both(place: Path) -> None:
-    """An odd batch in micro-batches, so that the processes have different numbers of parts."""
-    two = torchrun(*TASNET, *arguments("two"), "train", "--micro-batch", "1", cwd=place)
+def test_a_recipe_run_by_two_processes_is_run_once_and_trained_by_both(
+    place: Path, two: subprocess.CompletedProcess[str]
+) -> None:
     assert two.returncode == 0, two.stderr
     tasnet(*arguments("one"), "train", cwd=place, check=True)
     assert two.stdout.count("train:causal: ") == two.stderr.count("train:causal: two") == two.stderr.count("mix: two") == 1
@@ -116,6 +122,11 @@ def test_a_recipe_run_by_two_processes_is_run_once_and_trained_by_both(place: Pa
             torch.testing.assert_close(states[1]["model"][key], weight, rtol=1e-2, atol=1e-3, msg=f"{name} {key}")
         one, other = ([[row["train_loss_db"], row["valid_loss_db"]] for row in s["progress"]["history"]] for s in states)
         np.testing.assert_allclose(other, one, rtol=5e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two")
+def test_what_two_processes_have_done_is_not_done_again(place: Path) -> None:
     again = torchrun(*TASNET, *arguments("two"), "train", cwd=place)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("train:causal: done already") == 1

@@ -75,12 +75,12 @@ def release(tmp_path: Path) -> Iterator[Path]:
 class Releasing(logging.Handler):
     """Ends the programs as soon as somebody says that it waits for them."""
 
-    def __init__(self, release: Path) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.release = release
+        self.path = path
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.release.touch()
+        self.path.touch()
 
 
 @pytest.fixture

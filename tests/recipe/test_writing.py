@@ -49,13 +49,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shown")
 
 
+@settings(max_examples=20)
 @given(raw=recipes(complete=True))
 def test_a_recipe_with_every_optional_key_reads_back_the_same(folder: Path, raw: dict[str, Any]) -> None:
     recipe = parse_recipe(raw)
     assert_same(read_back(recipe, folder), recipe)
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(raw=recipes(complete=False))
 def test_a_recipe_with_any_optional_keys_reads_back_the_same(folder: Path, raw: dict[str, Any]) -> None:
     recipe = parse_recipe(raw)
