@@ -245,11 +245,14 @@ import pandas as pd
 from pipeline.mixtures import rendering
 from tests.mixtures.small_corpus import inputs_of
 
-plan, manifest, root, out, num_workers = sys.argv[1:]
+plan, manifest, root, out, num_workers, num_done = sys.argv[1:]
+journal = Path(out, "journal.jsonl")
 rendering._CHUNK, write = 1, rendering.write_audio
 
 def slowly(*arguments):
-    time.sleep(0.03)
+    # A little beyond the kill it waits for it, however long that takes to come.
+    beyond = journal.exists() and len(journal.read_text().splitlines()) > int(num_done) + 2
+    time.sleep(100 if beyond else 0.03)
     return write(*arguments)
 
 rendering.write_audio = slowly
@@ -271,7 +274,7 @@ def test_killed_again_and_again_it_keeps_what_is_done_and_ends_with_the_same_byt
     arguments = [tmp_path / "plan.pkl", tmp_path / "manifest.pkl", root, out, num_workers]
     for num_done in kills:
         running = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *map(str, arguments)],
+            [sys.executable, "-c", PROGRAM, *map(str, [*arguments, num_done])],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             cwd=Path(__file__).parents[2],
             start_new_session=True,
