@@ -68,12 +68,8 @@ def _changes_of_outputs(model: Network) -> Iterator[tuple[int, Tensor]]:
     with torch.inference_mode():
         before = probe(signal)
         for position in range(start, start + hop):
-            after = probe(_changed_from(position, signal, other))
+            after = probe(torch.cat([signal[:, :position], other[:, position:]], dim=-1))
             yield position, ((after - before).abs() / before.abs().amax()).flatten(0, -2).amax(0)
-
-
-def _changed_from(position: int, signal: Tensor, other: Tensor) -> Tensor:
-    return torch.cat([signal[..., :position], other[..., position:]], dim=-1)
 
 
 def describe_model(model: Network) -> dict[str, Any]:

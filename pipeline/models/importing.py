@@ -1,7 +1,7 @@
-"""Conv-TasNets that others have trained: torchaudio's and Asteroid's weights under our names, read without running any code.
+"""Import Conv-TasNets trained with torchaudio or Asteroid: their weights under our names, read without running any code.
 
-All three networks are one function. Asteroid takes frames from the first sample on, ours and torchaudio's from half a window
-before it; so ours gives what Asteroid gives for the mixture with L/2 zeros before and after it.
+All three networks compute the same function. Asteroid's first frame starts at the first sample, ours and torchaudio's half a
+window earlier; so our output equals Asteroid's for the mixture with L/2 zeros before and after it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pipeline.recipe.schema import Model
 Weights = Mapping[str, Tensor]
 
 THEIR_EPS = 1e-8
-"""Of the first norm in both toolkits: with it very quiet mixtures get other masks, as they did in training."""
+"""Epsilon of the first norm in both toolkits; it changes the masks of very quiet mixtures, in training and here."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a toolkit calls the parts of the network."""
+    """The names that a toolkit gives to the parts of the network."""
 
     encoder: str
     decoder: str
@@ -79,20 +79,20 @@ LAYOUTS = {
 
 
 def import_model(path: str | Path, origin: str, *, given: Mapping[str, Any] | None = None) -> ConvTasNet:
-    """Build our network of a published checkpoint.
+    """Build our network from a published checkpoint.
 
     Args:
         path: the state dict of torchaudio's ``ConvTasNet``, as its bundle downloads it; or of Asteroid's ``ConvTasNet`` what its
-            ``serialize`` returns. What Lightning saves of either will do too, with the settings given.
+            ``serialize`` returns. Lightning checkpoints of either work too, if the settings are given.
         origin: ``asteroid`` or ``torchaudio``.
-        given: what the file does not say, or says wrongly: fields of a recipe's ``[model]``, and ``sample_rate``.
+        given: settings that the file does not hold, or holds wrongly: fields of a recipe's ``[model]``, and ``sample_rate``.
 
     Raises:
-        CheckpointError: the file is missing, is something else, holds a network that ours cannot be, or leaves settings open.
+        CheckpointError: the file is missing, is no checkpoint, holds a network unlike ours, or leaves settings open.
     """
     path = Path(path)
     if origin not in LAYOUTS:
-        raise CheckpointError(f"{origin}: no such origin; there are {', '.join(LAYOUTS)}")
+        raise CheckpointError(f"{origin}: unknown toolkit; choose {', '.join(LAYOUTS)}")
     content = _read(path)
     try:
         return _network(content, origin, dict(given or {}))
@@ -113,9 +113,9 @@ def _read(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: is no checkpoint, or more than weights and plain values; it is not loaded") from None
+        raise CheckpointError(f"{path}: not a checkpoint, or more than weights and plain values; it is not loaded") from None
     except (RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
-        raise CheckpointError(f"{path}: is no checkpoint, or damaged ({first_line(error)})") from None
+        raise CheckpointError(f"{path}: is not a checkpoint, or is damaged ({first_line(error)})") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds no weights")
     return content
@@ -129,7 +129,7 @@ def _network(content: Mapping[str, Any], origin: str, given: dict[str, Any]) -> 
     facts["num_repeats"] = given.get("num_repeats", _num_blocks(weights, layout) // facts["blocks_per_repeat"])
     missing = [name for name in ("mask", "norm", "sample_rate") if facts.get(name) is None]
     if missing:
-        raise ModelError(f"the file does not say {', '.join(missing)}; say it: --set {missing[0]}=…")
+        raise ModelError(f"the file does not hold {', '.join(missing)}; give it with --set {missing[0]}=…")
     sample_rate = facts.pop("sample_rate")
     settings = Model.model_validate(facts)
     num_sources = weights[f"{layout.output}.weight"].shape[0] // settings.num_filters
@@ -137,7 +137,7 @@ def _network(content: Mapping[str, Any], origin: str, given: dict[str, Any]) -> 
     if settings.blocks_per_repeat * settings.num_repeats != _num_blocks(weights, layout):
         raise ModelError(
             f"it has {_num_blocks(weights, layout)} blocks, not {settings.num_repeats} times {settings.blocks_per_repeat}; "
-            "say how many a repeat has: --set blocks_per_repeat=…"
+            "give the number per repeat with --set blocks_per_repeat=…"
         )
     model.load_state_dict(dict(_renamed(weights, layout, settings)))
     return model.eval()
@@ -145,15 +145,15 @@ def _network(content: Mapping[str, Any], origin: str, given: dict[str, Any]) -> 
 
 # ---------------------------------------------------------------------------------------------------------------- settings
 _ASTEROIDS_NORMS = {"gLN": "global", "cgLN": "cumulative", "cLN": "frame"}
-"""Its cLN is of each frame, its cgLN the paper's cumulative one."""
+"""Asteroid's cLN is a norm per frame; its cgLN is the paper's cumulative one."""
 _ASTEROIDS_ENCODERS = {None: "linear", "linear": "linear", "relu": "relu"}
 
 
 def _said_by_asteroid(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the arguments of its network say, where the file holds them.
+    """The settings in the arguments of its network, if the file holds them.
 
     Raises:
-        ModelError: an argument that our network has no counterpart of.
+        ModelError: an argument that our network has no counterpart for.
     """
     name, arguments = content.get("model_name", "ConvTasNet"), content.get("model_args")
     if arguments is None:
@@ -161,14 +161,14 @@ def _said_by_asteroid(content: Mapping[str, Any]) -> dict[str, Any]:
     filters, norm, encoder = (arguments.get(key) for key in ("fb_name", "norm_type", "encoder_activation"))
     wrong = [
         (name != "ConvTasNet", f"it is a {name}"),
-        (filters not in (None, "free", "FreeFB"), f"its filters are of the kind {filters!r}, not free"),
+        (filters not in (None, "free", "FreeFB"), f"its filterbank is {filters!r}, not free"),
         (norm is not None and norm not in _ASTEROIDS_NORMS, f"its norm {norm!r} is none of {', '.join(_ASTEROIDS_NORMS)}"),
         (encoder not in _ASTEROIDS_ENCODERS, f"its encoder's activation {encoder!r} is neither linear nor relu"),
         (2 * arguments.get("stride", 8) != arguments.get("kernel_size", 16), "its windows do not overlap by half"),
         (arguments.get("out_chan") not in (None, arguments.get("in_chan")), "its masks have another size than its frames"),
     ]
     if any(is_wrong for is_wrong, _ in wrong):
-        raise ModelError("; ".join(words for is_wrong, words in wrong if is_wrong) + ": our network cannot be that")
+        raise ModelError("; ".join(words for is_wrong, words in wrong if is_wrong) + ": our network has no counterpart")
     facts = {
         "mask": arguments.get("mask_act", "sigmoid"),
         "norm": _ASTEROIDS_NORMS[norm or "gLN"],
@@ -179,11 +179,11 @@ def _said_by_asteroid(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shapes(weights: Weights, layout: Layout) -> dict[str, Any]:
-    """What the weights' names and shapes say; 8 blocks a repeat, as everywhere, unless somebody says otherwise."""
+    """The settings that names and shapes of the weights imply; 8 blocks per repeat, the default everywhere."""
     num_filters, _, filter_length = weights[layout.encoder].shape
     block = f"{layout.blocks}.0"
     if f"{block}.{layout.skip}.weight" not in weights:
-        raise ModelError("it makes its masks of the residual path, without skip connections: our network cannot be that")
+        raise ModelError("it computes masks from the residual path, without skip connections: our network has no counterpart")
     causal = f"{block}.{layout.hidden}.3.0.weight" in weights  # followed by a cut, within a pair
     hidden_channels, _, kernel_size = weights[f"{block}.{_depthwise(layout, causal)}.weight"].shape
     return {
@@ -211,8 +211,7 @@ def _depthwise(layout: Layout, causal: bool) -> str:
 def _renamed(weights: Weights, layout: Layout, settings: Model) -> Iterator[tuple[str, Tensor]]:
     """Every weight under our name and in our shape.
 
-    The constant in our first norm is smaller than theirs. Frames as much quieter, and basis signals as much louder, make the
-    same network of it.
+    The epsilon of our first norm is smaller than theirs. Scaling the encoder down and the decoder up by its root makes up for it.
     """
     scale = math.sqrt(INPUT_EPS / THEIR_EPS)
     yield "encoder.filters.weight", weights[layout.encoder][:, 0] * scale

@@ -1,6 +1,25 @@
-"""Separation: a trained network applied to mixtures."""
+"""Separation: a trained network applied to one signal, to files, or to a whole dataset.
+
+Stages read ``VERSION`` before any torch is needed, so the public names are imported when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.separation.offline import cpu_real_time_factor as cpu_real_time_factor
+    from pipeline.separation.offline import real_time_factor as real_time_factor
+    from pipeline.separation.offline import separate as separate
+    from pipeline.separation.offline import separate_dataset as separate_dataset
+    from pipeline.separation.offline import separate_files as separate_files
 
 VERSION = 1
-"""Raise it when the same model would give other estimates or facts.
+"""Raise it when the same model would give other estimates or facts."""
 
-Stages read it before any torch is needed: this file must not import torch."""
+_NAMES = ("cpu_real_time_factor", "real_time_factor", "separate", "separate_dataset", "separate_files")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.offline"), name)

@@ -44,7 +44,7 @@ def separate(model: Network, mixture: npt.NDArray[Any] | Tensor, *, sample_rate:
     """Separate one mixture.
 
     Args:
-        model: a trained network, on whatever device it lies.
+        model: a trained network, on any device.
         mixture: ``[time]``, at least one sample.
         sample_rate: Hz, which must be the model's; see :func:`pipeline.audio.resampling.resample` for others.
 
@@ -67,12 +67,12 @@ def separate(model: Network, mixture: npt.NDArray[Any] | Tensor, *, sample_rate:
 def _check(model: Network, mixture: Tensor, sample_rate: int) -> None:
     if sample_rate != model.sample_rate:
         raise AudioError(
-            f"the mixture has {sample_rate} Hz and the model was trained at {model.sample_rate} Hz; resample the mixture first"
+            f"the mixture is at {sample_rate} Hz and the model was trained at {model.sample_rate} Hz; resample the mixture first"
         )
     if mixture.ndim != 1 or not mixture.numel():
-        raise AudioError(f"a mixture is one channel of one or more samples, [time]; this one is {list(mixture.shape)}")
+        raise AudioError(f"a mixture must be one channel of at least one sample, [time]; this one is {list(mixture.shape)}")
     if not mixture.isfinite().all():
-        raise AudioError("the mixture holds samples that are no numbers (NaN or infinite)")
+        raise AudioError("the mixture contains samples that are not numbers (NaN or infinite)")
 
 
 def _levelled(estimates: Tensor, mixture: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def separate_dataset(
 ) -> pd.DataFrame:
     """Separate every mixture of a split into ``out_dir/s1/MIXTURE_ID.wav``, ``out_dir/s2/…`` (32-bit float wav).
 
-    Mixtures whose estimates are all there are skipped, so an interrupted call is continued by the same call.
+    Mixtures whose estimates all exist are skipped, so calling it again after an interruption finishes the rest.
 
     Args:
         model: a trained network.
@@ -150,14 +150,14 @@ def real_time_factor(timing: pd.DataFrame) -> float:
 
 
 def cpu_real_time_factor(model: Network, timing: pd.DataFrame) -> float:
-    """Seconds of computing on the CPU per second of audio: that of the timing, or of a copy where the model lies elsewhere."""
+    """Seconds of computing on the CPU per second of audio: from the timing, or from a copy if the model is on another device."""
     if next(model.parameters()).device.type == "cpu":
         return real_time_factor(timing)
     return timed_on_cpu(copy.deepcopy(model).to("cpu"))
 
 
 def timed_on_cpu(model: Network, *, seconds: float = 4.0) -> float:
-    """The real-time factor of a model on the CPU, from noise of ``seconds``: once to warm up, and once for the figure."""
+    """The real-time factor of a model on the CPU, on noise of ``seconds``: one run to warm up, one that is timed."""
     noise = torch.randn(round(seconds * model.sample_rate), generator=torch.Generator().manual_seed(0))
     separate(model, noise, sample_rate=model.sample_rate)
     start = time.perf_counter()
@@ -166,7 +166,7 @@ def timed_on_cpu(model: Network, *, seconds: float = 4.0) -> float:
 
 
 def _finished_rows(model: Network, mixtures: pd.DataFrame, out_dir: Path) -> dict[str, dict[str, Any]]:
-    """Rows of the timing table left by an earlier call, of mixtures whose estimates are all there."""
+    """Rows of the timing table of an earlier call, for mixtures whose estimates all exist."""
     if not (out_dir / TIMING_FILE).exists():
         return {}
     timing = read_table(out_dir / TIMING_FILE, TIMING)

@@ -1,4 +1,4 @@
-"""How fast a system trains and separates on the device at hand, with noise for speech: no corpus is needed."""
+"""How fast a system trains and separates on this device, measured on noise, so no corpus is needed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from pipeline.compute.options import Options
 from pipeline.models import build_model, describe_model
 from pipeline.recipe.schema import System
 from pipeline.training.batches import Batch
+from pipeline.training.compiling import Compiled
 from pipeline.training.interruptions import Interruptions
 from pipeline.training.loop import Training, TrainingSets
 from pipeline.training.segments import Samples, Segment
 
 MATRIX_SIZE = 2048
-"""Side of the square matrices whose product sets the peak that steps are compared with."""
+"""Rows and columns of the matrices whose product gives the peak rate that training steps are compared with."""
 
 
 @dataclass(frozen=True)
 class TrainBenchmark:
-    """What training costs: forward, loss, backward and optimiser step, as the real training runs them."""
+    """What a training step costs: forward, loss, backward and optimiser, exactly as a training runs them."""
 
     seconds_per_step: float
     """Median, after the warm-up."""
@@ -39,9 +40,9 @@ class TrainBenchmark:
     peak_memory_gib: float
     """Of the device on CUDA, of the whole process elsewhere."""
     gflops_per_second: float
-    """Of the network's own products: three times the forward pass, two operations per multiply-accumulate."""
+    """Matrix products of the network alone: three times the forward pass, two operations per multiply-accumulate."""
     gemm_gflops_per_second: float
-    """Of a large matrix product on this device, in the same arithmetic: the peak."""
+    """A large matrix product on this device, in the same precision: the peak."""
     share_of_gemm_peak: float
     batch_size: int
     segment_seconds: float
@@ -86,14 +87,13 @@ def benchmark_training(
         num_sources: sources in every mixture, at ``sample_rate`` Hz.
         batch_size: in place of the recipe's.
         num_steps: after the first one.
-        options: device, compile and micro-batch; ``compile="auto"`` compiles wherever the tools are there.
+        options: device, compile and micro-batch; ``compile="auto"`` compiles as for a long training.
     """
     training = training_on_noise(system, num_sources, sample_rate, batch_size, options or Options())
     noise = Noise(num_sources, round(system.train.segment_seconds * sample_rate))
     batch = noise.batch(training.settings.batch_size).to(training.device)
     network = training.network()
-    with devices.float32_products(system.train.precision, training.device):
-        seconds = _timed(lambda: training.step(network, batch), num_steps + 1, training.device)
+    seconds = _step_seconds(training, network, batch, num_steps + 1)
     median = statistics.median(seconds[1:])
     facts = describe_model(training.model)
     # Two operations per multiply-accumulate; the backward pass costs twice the forward pass.
@@ -129,6 +129,11 @@ def training_on_noise(system: System, num_sources: int, sample_rate: int, batch_
     return Training(model, system, TrainingSets(noise, noise), Path(os.devnull), {}, options, Group(), Interruptions())
 
 
+def _step_seconds(training: Training, network: Compiled, batch: Batch, num_steps: int) -> list[float]:
+    with devices.float32_products(training.settings.precision, training.device):
+        return _timed(lambda: training.step(network, batch), num_steps, training.device)
+
+
 def _precision_name(training: Training) -> str:
     """``float32``, ``tf32`` or ``bfloat16``: what ``auto`` became on this device."""
     is_tf32 = training.settings.precision == "tf32" and training.device.type == "cuda"
@@ -147,7 +152,7 @@ def benchmark_inference(
     """Time the separation of one mixture of noise after another, as ``tasnet separate`` runs it.
 
     Args:
-        system: its architecture counts.
+        system: only its architecture is used.
         num_sources: sources in every mixture.
         sample_rate: Hz.
         mixture_seconds: length of the mixture.
@@ -175,7 +180,7 @@ def benchmark_inference(
 
 
 class Noise:
-    """Mixtures of white noise, all alike: segments and whole mixtures for timing."""
+    """One mixture of white noise, as segments and as a whole, to time steps on."""
 
     def __init__(self, num_sources: int, num_samples: int) -> None:
         self._sources = np.random.default_rng(0).standard_normal((num_sources, num_samples)).astype(np.float32)
@@ -204,7 +209,7 @@ class Noise:
 
 
 def gemm_gflops_per_second(device: torch.device, precision: devices.Precision, *, num_products: int = 10) -> float:
-    """The best rate of a large square matrix product, 10⁹ operations per second."""
+    """The fastest of several large square matrix products, in 10⁹ operations per second."""
     dtype = devices.choose_precision(precision, device)
     left, right = (torch.randn(MATRIX_SIZE, MATRIX_SIZE, device=device).to(dtype) for _ in range(2))
     with devices.float32_products(precision, device):
@@ -213,7 +218,7 @@ def gemm_gflops_per_second(device: torch.device, precision: devices.Precision, *
 
 
 def _timed(work: Callable[[], Any], times: int, device: torch.device) -> list[float]:
-    """Seconds of every repetition, the device's own work included."""
+    """Seconds of every repetition, until the device has finished."""
     seconds = []
     for _ in range(times):
         devices.synchronise(device)

@@ -49,7 +49,7 @@ def choose_compile(choice: Compile, device: torch.device, *, num_steps: int) -> 
 
 
 def _missing_tool(device: torch.device) -> str:
-    """What torch.compile lacks on this machine; empty when nothing."""
+    """What torch.compile needs and this machine does not have; empty where nothing is missing."""
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++", "c++")):
         return "there is no C++ compiler (g++ or clang++)"
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
@@ -96,15 +96,14 @@ class Compiled:
         """
         try:
             result = work()
+            self.compiled = self.enabled
+            return result
         except Exception as error:
             if not (self.enabled and _is_from_compiling(error)):
                 raise
             if self.strict:
                 raise ModelError(f"--compile on: torch cannot compile here ({first_line(error)}); use --compile off") from error
             logger.warning("training is not compiled and takes about twice as long: %s", first_line(error))
-        else:
-            self.compiled = self.enabled
-            return result
         undo()
         self.enabled = self.compiled = False
         self._ready = None

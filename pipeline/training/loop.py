@@ -86,9 +86,8 @@ def train(
     """
     options = options or Options()
     devices.prepare(device := devices.choose_device(options.device))
-    products = devices.float32_products(system.train.precision, device)
     # The first weights depend on the seed alone, not on the device or on who called; the caller's random state stays as it was.
-    with joined(device) as group, noted_interruptions() as interruptions, products, torch.random.fork_rng(devices=[]):
+    with joined(device) as group, noted_interruptions() as interruptions, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(system.model, num_sources=num_sources, sample_rate=sample_rate)
         data = {"seed": seed, "num_sources": num_sources, "sample_rate": sample_rate, "num_segments": len(sets.train)}
@@ -176,6 +175,7 @@ class Training:
         with (
             progress_bar(description, self.num_steps * segments, done=self.steps_done * segments) as advance,
             events as write_events,
+            devices.float32_products(self.settings.precision, self.device),
         ):
             while not self.finished:
                 self._train_epoch(network, advance)
@@ -195,16 +195,16 @@ class Training:
     def _train_epoch(self, network: compiling.Compiled, advance: Advance) -> None:
         """The steps of this epoch that are left."""
         timer = Timer(self.options.checkpoint_minutes * 60)
+        save_steps = self.options.checkpoint_steps or self.num_steps + 1
         for batch in self._batches():
             self.step(network, batch.to(self.device))
             advance(self.settings.batch_size)
-            if not self.warm:
-                self._end_warmup(timer)
+            self._count_warmup(timer)
             if timer.refresh_is_due():
                 self._fetch_sums()
                 advance(0, self.progress.note(self.settings.epochs))
             self._agree()
-            if self.interruptions.any or timer.saving_is_due() or self._save_step_is_due():
+            if self.interruptions.any or timer.saving_is_due() or self.progress.step % save_steps == 0:
                 self.progress.training_seconds += timer.lap()
                 self.save()
                 self.interruptions.raise_if_stopped()
@@ -230,9 +230,6 @@ class Training:
             stop, save = self.group.all_reduce_max(stop), self.group.all_reduce_max(save)
         self.interruptions.stop = signal.Signals(stop) if stop else None
         self.interruptions.save = bool(save)
-
-    def _save_step_is_due(self) -> bool:
-        return self.options.checkpoint_steps is not None and self.progress.step % self.options.checkpoint_steps == 0
 
     def step(self, network: compiling.Compiled, batch: Batch) -> None:
         """One step of the optimiser; nothing in it waits for the device.
@@ -261,8 +258,10 @@ class Training:
             decay = min(self.settings.ema_decay, (1 + self.steps_done) / (10 + self.steps_done))
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
 
-    def _end_warmup(self, timer: Timer) -> None:
-        """Count the first step of this process, in which everything is compiled, by itself."""
+    def _count_warmup(self, timer: Timer) -> None:
+        """Time the first step of this process by itself: the network is compiled in it."""
+        if self.warm:
+            return
         devices.synchronise(self.device)
         seconds = timer.lap()
         self.progress.warmup_seconds += seconds

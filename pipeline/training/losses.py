@@ -1,7 +1,7 @@
 """The training loss: negative SI-SNR under the best assignment of estimates to references.
 
 The pairwise matrix comes first and the permutation second: the matrix needs one inner product per pair, which is a small matrix
-product over time, so nothing of the size ``[batch, estimate, reference, time]`` is ever made.
+product over time, so no tensor of size ``[batch, estimate, reference, time]`` is ever allocated.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from torch import Tensor
 CAP = 1e-12
 """Share of an estimate's energy added to target and error alike: values stay within ±120 dB, whatever the level."""
 SILENCE = 1e-8
-"""A reference below this share of its mixture's strongest one (-80 dB) is silent and takes no part."""
+"""A reference with less than this share of the energy of its mixture's strongest one (-80 dB) is silent and left out."""
 ENUMERATED_SOURCES = 3
-"""Up to so many sources every permutation is scored, on the device and without waiting for it; beyond, by assignment."""
+"""Up to this many sources every permutation is scored, on the device and without waiting for it; with more, the Hungarian
+algorithm runs on the host."""
 
 
 def pairwise_si_snr(estimates: Tensor, references: Tensor, num_samples: Tensor | None = None) -> Tensor:
@@ -30,7 +31,7 @@ def pairwise_si_snr(estimates: Tensor, references: Tensor, num_samples: Tensor |
     Args:
         estimates: ``[batch, estimate, time]``.
         references: ``[batch, reference, time]``.
-        num_samples: ``[batch]`` true lengths; what lies beyond is ignored. By default everything counts.
+        num_samples: ``[batch]`` true lengths; samples beyond them are ignored. By default all samples count.
 
     Returns:
         ``[batch, estimate, reference]`` in dB.
@@ -60,7 +61,7 @@ def pit_loss(estimates: Tensor, references: Tensor, num_samples: Tensor | None =
     Args:
         estimates: ``[batch, source, time]``.
         references: ``[batch, source, time]``.
-        num_samples: ``[batch]`` true lengths, by default all of it.
+        num_samples: ``[batch]`` true lengths; by default all samples count.
 
     Returns:
         The loss in dB (scalar), and the permutation ``[batch, reference]``: the index of the estimate that each reference got,
@@ -82,7 +83,7 @@ def best_permutation(scores: Tensor) -> Tensor:
         scores: ``[batch, estimate, reference]``, square.
 
     Returns:
-        ``[batch, reference]``: the estimate of each reference. Of equal assignments the first in lexical order.
+        ``[batch, reference]``: the estimate of each reference; on a tie the first permutation in lexical order.
     """
     scores = scores.detach()
     if scores.shape[1] > ENUMERATED_SOURCES:

@@ -1,6 +1,6 @@
-"""A whole packed dataset in a device's memory: training batches are gathered there, and only their places cross from the host.
+"""A whole packed dataset in a device's memory: batches are gathered there, and the host sends only the positions of segments.
 
-The places are those that :class:`pipeline.training.segments.StaticSegments` draws, so the samples are equal bit by bit.
+The positions are those that :class:`pipeline.training.segments.StaticSegments` draws, so every sample is the same bit for bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ResidentSegments:
 
     Args:
         segments: which cuts of which mixtures.
-        device: where the samples shall lie.
+        device: holds all samples.
     """
 
     def __init__(self, segments: StaticSegments, device: torch.device) -> None:
@@ -69,7 +69,7 @@ def _copied(shard: Shard, device: torch.device) -> Tensor:
 
 
 def resident(segments: object, device: torch.device) -> ResidentSegments | None:
-    """The segments on a CUDA device, where they are cuts of one packed file that takes less than half of its free memory."""
+    """The segments on a CUDA device, if they are cuts of one packed file that fits into half of its free memory; else None."""
     if device.type != "cuda" or not isinstance(segments, StaticSegments):
         return None
     free, _ = torch.cuda.mem_get_info(device)

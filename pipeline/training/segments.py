@@ -116,8 +116,8 @@ class DynamicSegments:
     """New mixtures by the plan's rules, each mixed when it is asked for from a random cut of every utterance.
 
     Levels are those of the whole utterances, as in a rendered mixture, and of whole clips of noise. Where the plan lets speakers
-    overlap in part, cuts are just so long that they fill a segment when they overlap by the plan's ratio: every speaker is heard
-    in every segment.
+    overlap in part, cuts are shortened so that together, overlapping by the plan's ratio, they fill one segment: every speaker
+    is heard in every segment.
 
     Args:
         bank: utterances at the mixtures' sample rate, one row each, with the facts ``level_db`` (dB or LUFS) and ``peak``, and
@@ -203,7 +203,7 @@ class DynamicSegments:
         return [round(begin * self._bank.sample_rate) for begin in begin_times(seconds, draw.overlap, draw.order)]
 
     def _cut(self, place: int, num_samples: int, keyed: Random) -> Utterance:
-        """As much of an utterance as is asked for, from a random place and at a random speed."""
+        """Up to ``num_samples`` samples of an utterance, from a random place and at a random speed."""
         speed = 100 + (keyed.randint(-self._speed_percent, self._speed_percent) if self._speed_percent else 0)
         wanted = -(-num_samples * speed // 100)
         length = int(self._bank.num_samples[place])

@@ -82,7 +82,7 @@ def test_the_command_makes_a_model_that_separates(tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "separated" / "talk_s2.wav").frames == 3000
     wrong = tasnet(*words[:3], "--set", "blocks_per_repeat=3", cwd=tmp_path)
     assert wrong.returncode == 2
-    said = "it has 8 blocks, not 2 times 3; say how many a repeat has: --set blocks_per_repeat=…"
+    said = "it has 8 blocks, not 2 times 3; give the number per repeat with --set blocks_per_repeat=…"
     assert wrong.stderr == f"tasnet: theirs.pt: {said}\n"
 
 
@@ -195,7 +195,7 @@ def test_asteroids_weights_alone_need_the_settings_they_do_not_show(tmp_path: Pa
     theirs = unlike_new(Asteroids("cgLN", "relu", causal=True))
     torch.save({"state_dict": {f"model.{k}": v for k, v in theirs.state_dict().items()}}, tmp_path / "theirs.ckpt")
     with pytest.raises(
-        CheckpointError, match=r"theirs\.ckpt: the file does not say mask, norm, sample_rate; say it: --set mask=…"
+        CheckpointError, match=r"theirs\.ckpt: the file does not hold mask, norm, sample_rate; give it with --set mask=…"
     ):
         import_model(tmp_path / "theirs.ckpt", "asteroid")
     given = {"mask": "relu", "norm": "cumulative", "sample_rate": 8000, "blocks_per_repeat": 3}
@@ -208,7 +208,7 @@ def test_asteroids_weights_alone_need_the_settings_they_do_not_show(tmp_path: Pa
     ("said", "words"),
     [
         ({"norm_type": "BN"}, "its norm 'BN' is none of gLN, cgLN, cLN"),
-        ({"fb_name": "STFTFB"}, "its filters are of the kind 'STFTFB', not free"),
+        ({"fb_name": "STFTFB"}, "its filterbank is 'STFTFB', not free"),
         ({"encoder_activation": "prelu"}, "its encoder's activation 'prelu'"),
         ({"stride": 4}, "its windows do not overlap by half"),
         ({"model_name": "DPRNNTasNet"}, "it is a DPRNNTasNet"),
@@ -257,7 +257,7 @@ def test_other_files_are_named(tmp_path: Path, content: Any) -> None:
         with pytest.raises(CheckpointError, match=r"other\.pt: ") as caught:
             import_model(path, origin)
         assert "\n" not in str(caught.value)
-    with pytest.raises(CheckpointError, match="there are torchaudio, asteroid"):
+    with pytest.raises(CheckpointError, match="unknown toolkit; choose torchaudio, asteroid"):
         import_model(path, "somebody")
 
 

@@ -60,7 +60,11 @@ def test_equal_estimates_share_the_mixture() -> None:
 
 
 def test_what_cannot_be_separated() -> None:
-    for mixture, words in ((np.zeros(0), "samples"), (np.zeros((2, 5)), "one channel"), (np.array([0.0, np.nan]), "NaN")):
+    for mixture, words in (
+        (np.zeros(0), "at least one sample"),
+        (np.zeros((2, 5)), "one channel"),
+        (np.array([0.0, np.nan]), "NaN"),
+    ):
         with pytest.raises(AudioError, match=words):
             separate(tiny(), mixture, sample_rate=8000)
     with pytest.raises(AudioError, match="16000 Hz"):

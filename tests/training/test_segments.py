@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.mixtures.shards import Shard, Signal, write_shard
-from pipeline.training.segments import DynamicSegments, PackedMixtures, StaticSegments, _noise_cut
+from pipeline.training.segments import DynamicSegments, PackedMixtures, StaticSegments, _noise_cut, padded
 from tests.training.trainings import RATE, Noisy
 
 LENGTHS = [12, 7, 10]
@@ -41,6 +41,13 @@ def test_padding_follows_the_sound(static: Callable[[int], StaticSegments]) -> N
         assert segment.num_samples == stop - start == min(10, LENGTHS[chosen])
         for row in (segment.mixture, *segment.sources):
             np.testing.assert_array_equal(row, expected)
+
+
+@pytest.mark.parametrize("length", [8, 9, 10])
+def test_a_segment_has_its_length(length: int) -> None:
+    segment = padded(np.ones(length, np.float32), np.ones((2, length), np.float32), 10)
+    assert (segment.mixture.shape, segment.sources.shape, segment.num_samples) == ((10,), (2, 10), length)
+    assert (segment.mixture.sum(), segment.sources.sum()) == (length, 2 * length)
 
 
 def test_a_seed_stands_for_its_draws(static: Callable[[int], StaticSegments]) -> None:
