@@ -108,7 +108,7 @@ def _read_merl(path: Path) -> Iterator[Mixture]:
 
 def _read_librimix(path: Path) -> Iterator[Mixture]:
     rows = read_rows(path, ["mixture_ID", "source_1_path"])
-    columns = _path_columns(rows[0][1]) if rows else []
+    columns = _path_columns(rows[0][1])
     speakers = _speakers(path, columns)
     names = ListedNames()
     for origin, row in rows:

@@ -86,7 +86,7 @@ def _read(path: Path, plan: LibriMixPlan) -> list[tuple[str, dict[str, str]]]:
     numbers = range(1, plan.num_sources + 1)
     needed = ["mixture_ID", *(f"source_{k}_{what}" for k in numbers for what in ("path", "gain"))]
     rows = read_rows(path, needed, limit=plan.limit)
-    if len({"noise_path", "noise_gain"} & set(rows[0][1] if rows else ())) == 1:
+    if len({"noise_path", "noise_gain"} & set(rows[0][1])) == 1:
         raise PlanError(f"{path}: has one of the columns noise_path and noise_gain; it needs both or neither")
     return rows
 

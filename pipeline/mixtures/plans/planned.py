@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import pandas as pd
@@ -84,7 +85,7 @@ def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: 
         raise PlanError("the plan has speech that begins before its mixture; only noise may have a negative start_seconds")
     facts = manifest.set_index("utterance_id")[["speaker_id", "sex", "path", "sample_rate", "num_samples"]]
     joined = needed_rows(plan, manifest, with_noise=with_noise).join(facts, on="utterance_id")
-    mixtures = [_planned(list(rows)) for _, rows in groupby(joined.itertuples(index=False), _place)]
+    mixtures = [_planned(list(rows)) for _, rows in groupby(joined.itertuples(index=False), attrgetter("split", "mixture_id"))]
     without_noise = [mixture.mixture_id for mixture in mixtures if with_noise and mixture.noise is None]
     if without_noise:
         raise PlanError(
@@ -111,10 +112,6 @@ def needed_rows(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: bool)
             f"the manifest does not have {len(unknown)} utterances of the plan ({', '.join(unknown[:5])}); draw the plan again"
         )
     return rows
-
-
-def _place(row: Any) -> tuple[str, str]:
-    return row.split, row.mixture_id
 
 
 def _planned(rows: Sequence[Any]) -> PlannedMixture:

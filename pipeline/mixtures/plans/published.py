@@ -67,7 +67,7 @@ def read_rows(path: Path, needed: Sequence[str], *, limit: int | None = None) ->
         limit: rows to read; None for all.
 
     Raises:
-        PlanError: as :func:`read_lines`; a column is missing, or a row has more or fewer cells than there are columns.
+        PlanError: as :func:`read_lines`; a column is missing, there are no rows, or one has more or fewer cells than there are columns.
     """
     lines = csv.reader(read_lines(path))
     rows = []
@@ -82,6 +82,8 @@ def read_rows(path: Path, needed: Sequence[str], *, limit: int | None = None) ->
             rows.append((origin, dict(zip(columns, cells, strict=True))))
     except csv.Error as error:
         raise PlanError(f"{path}, line {lines.line_num}: cannot be read as CSV ({error})") from error
+    if not rows:
+        raise PlanError(f"{path}: has column names and no rows; fetch or copy the list again")
     return rows
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
@@ -54,7 +55,8 @@ class LibriMixRenderer:
         planned = [source for source in _components_of(mixture) if source.name in raw]
         gained = {source.name: raw[source.name] * float(source.level) for source in planned}
         rendered = Rendered()
-        for rate, variants in groupby(sorted(mix.variants, key=_rate), _rate):
+        rate_of = attrgetter("sample_rate")
+        for rate, variants in groupby(sorted(mix.variants, key=rate_of), rate_of):
             asked = list(variants)
             needed = _num_needed(mixture, asked)
             resampled = {s.name: resample(gained[s.name][: needed[s.name]], s.sample_rate, rate) for s in planned}
@@ -96,10 +98,6 @@ class LibriMixRenderer:
         return extended(samples, num_samples, own_rate)
 
 
-def _rate(variant: Variant) -> int:
-    return variant.sample_rate
-
-
 def _components_of(mixture: PlannedMixture) -> list[PlannedSource]:
     return [*mixture.sources, *([] if mixture.noise is None else [mixture.noise])]
 
@@ -110,7 +108,7 @@ def _num_needed(mixture: PlannedMixture, variants: Sequence[Variant]) -> dict[st
         return {source.name: None for source in _components_of(mixture)}
     shortest = {
         rate: min(resampled_length(source.num_samples, source.sample_rate, rate) for source in mixture.sources)
-        for rate in map(_rate, variants)
+        for rate in {variant.sample_rate for variant in variants}
     }
     return {
         source.name: max(deciding_length(length, source.sample_rate, rate) for rate, length in shortest.items())

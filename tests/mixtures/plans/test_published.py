@@ -28,6 +28,7 @@ BROKEN = [
     (ROWS.encode("utf-16"), "line 1: is not UTF-8 text"),
     (HEADER.encode("utf-16-le"), "line 1: has NUL characters"),
     (ROWS.encode("latin-1"), "line 3: is not UTF-8 text"),
+    (HEADER.encode(), "has column names and no rows"),
     (b"a,b\n1,2\n", "the columns mixture_ID, source_1_path"),
     (ROWS.replace(",1\nZo", ",1,2\nZo").encode(), "line 2: has 6 cells, and the list has 5 columns"),
     (ROWS.replace("t/1/1-1-2.flac,1,", "").encode(), "line 3: has 3 cells"),
