@@ -67,7 +67,7 @@ def read_rows(path: Path, needed: Sequence[str], *, limit: int | None = None) ->
         limit: rows to read; None for all.
 
     Raises:
-        PlanError: as :func:`read_lines`; a column is missing, there are no rows, or one has not as many cells as there are columns.
+        PlanError: as :func:`read_lines`; a column is missing, there are no rows, or one lacks cells or has too many.
     """
     lines = csv.reader(read_lines(path))
     rows = []
