@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -213,8 +214,8 @@ def test_scores_say_the_overlap(audio: Audio, tmp_path: Path) -> None:
     plan, manifest, _ = _drawn("active", audio)
     render(plan, manifest, inputs_of("random", root, Mix(mode="max")), tmp_path, num_workers=1)
     mixtures = read_table(tmp_path / "mixtures.csv", MIXTURES)
-    references = tmp_path / "3speakers/wav8k/max/tt"
-    scores = score_dataset(mixtures, tmp_path, {"oracle": references}, out=tmp_path / "scores.csv", num_workers=1)
+    estimates = shutil.copytree(tmp_path / "3speakers/wav8k/max/tt", tmp_path / "estimates")
+    scores = score_dataset(mixtures, tmp_path, {"oracle": estimates}, out=tmp_path / "scores.csv", num_workers=1)
     assert list(scores["overlap"]) == [ratio for ratio in RATIOS for _ in range(3)]
     assert set(scores["status"]) == {"perfect"}
 
