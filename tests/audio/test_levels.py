@@ -1,5 +1,7 @@
 """Levels against MERL's own active levels, the standards' definitions, and closed forms."""
 
+from __future__ import annotations
+
 import csv
 from collections.abc import Callable
 from math import inf, log10, pi

@@ -1,11 +1,29 @@
 """Mixing: the sum, the lengths, the levels and the peak rules hold for any sources."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import DTypeLike
 
-from pipeline.audio.mixing import PEAK, Utterance, extended, fade_length, fit_length, mix, mix_at_levels, source_gain
+from pipeline.audio.levels import LevelRule
+from pipeline.audio.mixing import (
+    PEAK,
+    Mode,
+    PeakRule,
+    Utterance,
+    extended,
+    fade_length,
+    fit_length,
+    mix,
+    mix_at_levels,
+    source_gain,
+)
 
 lengths = st.lists(st.integers(1, 400), min_size=2, max_size=5)
 gains = st.floats(0.01, 20)
@@ -14,27 +32,29 @@ peak_rules = st.sampled_from(["always", "down"])
 dtypes = st.sampled_from([np.float32, np.float64])
 
 
-def _sources(lengths, dtype, seed=0):
+def _sources(lengths: list[int], dtype: DTypeLike, seed: int = 0) -> list[npt.NDArray[Any]]:
     generator = np.random.default_rng(seed)
     return [generator.uniform(-1, 1, length).astype(dtype) for length in lengths]
 
 
 @given(lengths, gains, modes, peak_rules, dtypes)
-def test_the_mixture_is_the_sum_of_its_sources(lengths, gain, mode, peak_rule, dtype):
+def test_the_mixture_is_the_sum_of_its_sources(
+    lengths: list[int], gain: float, mode: Mode, peak_rule: PeakRule, dtype: DTypeLike
+) -> None:
     mixed = mix(_sources(lengths, dtype), [gain] * len(lengths), mode=mode, peak_rule=peak_rule)
     assert mixed.mixture.dtype == mixed.sources.dtype == dtype
     assert np.allclose(mixed.mixture, mixed.sources.sum(axis=0), rtol=0, atol=8 * np.finfo(dtype).eps * len(lengths))
 
 
 @given(lengths, modes, peak_rules)
-def test_lengths_are_of_the_shortest_or_the_longest(lengths, mode, peak_rule):
+def test_lengths_are_of_the_shortest_or_the_longest(lengths: list[int], mode: Mode, peak_rule: PeakRule) -> None:
     mixed = mix(_sources(lengths, np.float32), [1.0] * len(lengths), mode=mode, peak_rule=peak_rule)
     assert mixed.mixture.shape == ({"min": min, "max": max}[mode](lengths),)
     assert mixed.sources.shape == (len(lengths), len(mixed.mixture))
 
 
 @given(lengths, st.lists(st.integers(0, 300), min_size=5, max_size=5), modes, peak_rules)
-def test_starts_are_silence_before_the_sources(lengths, starts, mode, peak_rule):
+def test_starts_are_silence_before_the_sources(lengths: list[int], starts: list[int], mode: Mode, peak_rule: PeakRule) -> None:
     sources, starts = _sources(lengths, np.float32), starts[: len(lengths)]
     behind_silence = [
         np.concatenate([np.zeros(start, np.float32), source]) for start, source in zip(starts, sources, strict=True)
@@ -47,13 +67,13 @@ def test_starts_are_silence_before_the_sources(lengths, starts, mode, peak_rule)
 
 
 @given(lengths, gains, modes)
-def test_always_means_a_peak_of_exactly_nine_tenths(lengths, gain, mode):
+def test_always_means_a_peak_of_exactly_nine_tenths(lengths: list[int], gain: float, mode: Mode) -> None:
     mixed = mix(_sources(lengths, np.float64), [gain] * len(lengths), mode=mode, peak_rule="always")
     assert max(np.abs(mixed.mixture).max(), np.abs(mixed.sources).max()) == pytest.approx(PEAK, rel=1e-12)
 
 
 @given(lengths, gains, modes)
-def test_down_never_amplifies_and_never_exceeds(lengths, gain, mode):
+def test_down_never_amplifies_and_never_exceeds(lengths: list[int], gain: float, mode: Mode) -> None:
     mixed = mix(_sources(lengths, np.float64), [gain] * len(lengths), mode=mode, peak_rule="down")
     assert mixed.scale <= 1
     assert np.abs(mixed.mixture).max() <= PEAK * (1 + 1e-12)
@@ -61,7 +81,7 @@ def test_down_never_amplifies_and_never_exceeds(lengths, gain, mode):
 
 
 @given(lengths, gains, modes, peak_rules)
-def test_gains_tell_how_the_sources_were_made(lengths, gain, mode, peak_rule):
+def test_gains_tell_how_the_sources_were_made(lengths: list[int], gain: float, mode: Mode, peak_rule: PeakRule) -> None:
     sources = _sources(lengths, np.float64)
     mixed = mix(sources, [gain / (k + 1) for k in range(len(lengths))], mode=mode, peak_rule=peak_rule)
     for source, made, total_gain in zip(sources, mixed.sources, mixed.gains, strict=True):
@@ -70,7 +90,7 @@ def test_gains_tell_how_the_sources_were_made(lengths, gain, mode, peak_rule):
         assert not made[common:].any()
 
 
-def test_sources_are_not_changed_and_silence_stays_silent():
+def test_sources_are_not_changed_and_silence_stays_silent() -> None:
     silence = np.zeros(100, np.float32)
     mixed = mix([silence, silence], [1.0, 1.0], mode="min", peak_rule="always")
     assert mixed.scale == 1
@@ -82,19 +102,19 @@ def test_sources_are_not_changed_and_silence_stays_silent():
 
 
 @given(st.floats(-60, 0), st.floats(-60, 0))
-def test_a_source_gain_bridges_the_levels(target_db, measured_db):
+def test_a_source_gain_bridges_the_levels(target_db: float, measured_db: float) -> None:
     assert 20 * np.log10(source_gain("active", target_db, measured_db, peak=1.0)) == pytest.approx(
         target_db - measured_db, abs=1e-9
     )
 
 
-def test_loudness_keeps_a_source_below_full_scale():
+def test_loudness_keeps_a_source_below_full_scale() -> None:
     assert source_gain("loudness", -20, -40, peak=0.05) == pytest.approx(10)
     assert source_gain("loudness", -20, -40, peak=0.1) == pytest.approx(9)
     assert source_gain("loudness", -20, -40, peak=0.5) * 0.5 == pytest.approx(PEAK)
 
 
-def test_relative_levels_survive_the_peak_rule():
+def test_relative_levels_survive_the_peak_rule() -> None:
     generator = np.random.default_rng(1)
     voices = [Utterance(generator.normal(size=4000).astype(np.float32), level_db=0.0, peak=4.0) for _ in range(2)]
     mixed = mix_at_levels(voices, [2.0, -2.0], rule="active", mode="min")
@@ -103,25 +123,25 @@ def test_relative_levels_survive_the_peak_rule():
 
 
 @pytest.mark.parametrize("rule", ["active", "rms"])
-def test_levels_of_power_are_always_scaled_to_the_peak(rule):
+def test_levels_of_power_are_always_scaled_to_the_peak(rule: LevelRule) -> None:
     quiet = Utterance(np.full(10, 0.01), level_db=-40.0, peak=0.01)
     assert mix_at_levels([quiet, quiet], [-40.0, -40.0], rule=rule, mode="min").mixture.max() == pytest.approx(PEAK)
     assert mix_at_levels([quiet, quiet], [-40.0, -40.0], rule="loudness", mode="min").mixture.max() == pytest.approx(0.02)
 
 
-def test_fit_length_cuts_and_pads():
+def test_fit_length_cuts_and_pads() -> None:
     samples = np.arange(1.0, 6.0)
     assert fit_length(samples, 3).tolist() == [1, 2, 3]
     assert fit_length(samples, 5).tolist() == [1, 2, 3, 4, 5]
     assert fit_length(samples, 7).tolist() == [1, 2, 3, 4, 5, 0, 0]
 
 
-def test_the_fade_is_half_a_second_and_a_sample():
+def test_the_fade_is_half_a_second_and_a_sample() -> None:
     assert fade_length(16000) == 8001
     assert fade_length(11025) == 5513  # 5512.5 rounds to even
 
 
-def test_repeated_noise_joins_with_halves_of_a_hann_window():
+def test_repeated_noise_joins_with_halves_of_a_hann_window() -> None:
     rate, noise = 8, np.arange(1.0, 13.0)
     fade = fade_length(rate)
     rising = np.sin(np.pi / 2 * np.arange(fade) / (fade - 1)) ** 2

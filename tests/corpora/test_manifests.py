@@ -1,7 +1,10 @@
 """Manifests: what must hold of one, and that every finding is told at once."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import pandas as pd
 import pytest
@@ -41,7 +44,7 @@ def sound_corpus() -> list[Utterance]:
     ]
 
 
-def test_a_sound_manifest_passes_and_survives_the_disk(tmp_path):
+def test_a_sound_manifest_passes_and_survives_the_disk(tmp_path: Path) -> None:
     tricky = [Utterance("011", "NA", "", "train", "NA/011.wav"), Utterance("1e5", "null", "M", "train", "null/1e5.wav")]
     manifest = manifest_of(*sound_corpus(), *tricky)
     check_manifest(manifest, origin="here")
@@ -53,7 +56,7 @@ def test_a_sound_manifest_passes_and_survives_the_disk(tmp_path):
 
 
 @given(st.permutations(sound_corpus()))
-def test_order_of_the_listing_does_not_matter(shuffled):
+def test_order_of_the_listing_does_not_matter(shuffled: list[Utterance]) -> None:
     pd.testing.assert_frame_equal(manifest_of(*shuffled), manifest_of(*sound_corpus()))
 
 
@@ -82,20 +85,20 @@ def test_order_of_the_listing_does_not_matter(shuffled):
         (Utterance("x", "s", "", "train", "/x.wav"), "path /x.wav leaves the corpus"),
     ],
 )
-def test_each_fault_is_named(extra, message):
+def test_each_fault_is_named(extra: Utterance, message: str) -> None:
     with pytest.raises(CorpusError) as caught:
         check_manifest(manifest_of(*sound_corpus(), extra), origin="here")
     assert f"here: {message}" in str(caught.value)
 
 
-def test_all_faults_come_at_once():
+def test_all_faults_come_at_once() -> None:
     faulty = [Utterance("train-1", "train1", "", "test", "x.wav"), Utterance("y", "s", "", "dev", "../y.wav")]
     with pytest.raises(CorpusError) as caught:
         check_manifest(manifest_of(*sound_corpus(), *faulty), origin="here")
     assert len(str(caught.value).splitlines()) == 4
 
 
-def test_splits_that_may_share_speakers():
+def test_splits_that_may_share_speakers() -> None:
     shared = Utterance("x", "train1", "", "valid", "x.wav")
     check_manifest(manifest_of(*sound_corpus(), shared), origin="here", shared_splits=("train", "valid"))
     with pytest.raises(CorpusError, match="a speaker belongs to one split"):
@@ -106,7 +109,7 @@ def test_splits_that_may_share_speakers():
         )
 
 
-def test_empty_one_speaker_and_thin_splits():
+def test_empty_one_speaker_and_thin_splits() -> None:
     with pytest.raises(CorpusError, match="here: holds no utterances"):
         check_manifest(manifest_of(), origin="here")
     with pytest.raises(CorpusError, match="all 1 utterances are of one speaker"):
@@ -119,12 +122,12 @@ def test_empty_one_speaker_and_thin_splits():
     ]
 
 
-def test_files_without_samples():
+def test_files_without_samples() -> None:
     with pytest.raises(CorpusError, match=r"train1/a.wav: holds no samples"):
         check_manifest(manifest_of(*sound_corpus(), num_samples=0), origin="here")
 
 
-def test_very_many_findings_are_counted():
+def test_very_many_findings_are_counted() -> None:
     with pytest.raises(CorpusError) as caught:
         raise_findings(f"finding {number}" for number in range(1000))
     lines = str(caught.value).splitlines()
@@ -132,24 +135,24 @@ def test_very_many_findings_are_counted():
     assert lines[-1] == "… and 950 more findings like these"
 
 
-def test_some_of():
+def test_some_of() -> None:
     assert some_of({"c", "a"}) == "a, c"
     assert some_of(list("edcba")) == "a, b, c and 2 more"
 
 
 @given(st.sets(st.text(min_size=1), max_size=20), st.randoms())
-def test_keyed_order_ignores_the_order_given(names, random):
+def test_keyed_order_ignores_the_order_given(names: list[str], random: Random) -> None:
     shuffled = list(names)
     random.shuffle(shuffled)
     assert keyed_order(shuffled, 1, "x") == keyed_order(names, 1, "x")
 
 
-def test_keyed_order_is_what_it_was():
+def test_keyed_order_is_what_it_was() -> None:
     """A golden value: published splits hang on it."""
     assert keyed_order(["ann", "bob", "cy", "dee", "011", "NA"], 0, "split") == ["NA", "dee", "011", "cy", "ann", "bob"]
 
 
-def test_missing_files_are_grouped_by_folder():
+def test_missing_files_are_grouped_by_folder() -> None:
     missing = [f"train-clean-360/{number}/1/{number}-1-0.flac" for number in range(32109)]
     lines = describe_missing(Path("/corpora/LibriSpeech"), missing, 50800).splitlines()
     assert lines[0] == "/corpora/LibriSpeech: no such file for 32,109 of the 50,800 that are needed"

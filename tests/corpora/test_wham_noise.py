@@ -1,5 +1,7 @@
 """The noise corpus: its published tree, and any other folder of clips."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,11 @@ from pipeline.errors import CorpusError
 from pipeline.tables import MANIFEST, check_table
 
 
-def put(path, num_samples=160):
+def put(path: Path, num_samples: int = 160) -> None:
     write_audio(path, np.full(num_samples, 0.01), 16000, "flac" if path.suffix == ".flac" else "pcm16")
 
 
-def test_the_published_tree(tmp_path):
+def test_the_published_tree(tmp_path: Path) -> None:
     for number, folder in enumerate(("tr", "cv", "tt")):
         put(tmp_path / folder / f"011a_0.5_{number}.wav", 100 + number)
     put(tmp_path / "metadata" / "not-a-clip.wav")
@@ -28,7 +30,7 @@ def test_the_published_tree(tmp_path):
     assert set(manifest["speaker_id"]) == set(manifest["sex"]) == {""}
 
 
-def test_another_folder_is_split_by_seed_and_name(tmp_path, caplog):
+def test_another_folder_is_split_by_seed_and_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(30):
         put(tmp_path / f"kind{number % 3}" / f"{number}.flac")
     with caplog.at_level("INFO", logger="pipeline"):
@@ -38,7 +40,7 @@ def test_another_folder_is_split_by_seed_and_name(tmp_path, caplog):
     assert not manifest.equals(wham_noise.scan(tmp_path, seed=1, num_workers=1))
 
 
-def test_faults(tmp_path):
+def test_faults(tmp_path: Path) -> None:
     put(tmp_path / "a.wav")
     with pytest.raises(CorpusError, match="holds 1 noise clips"):
         wham_noise.scan(tmp_path, seed=0)
@@ -51,7 +53,7 @@ def test_faults(tmp_path):
     assert len(str(caught.value).splitlines()) == 2
 
 
-def test_digest(tmp_path):
+def test_digest(tmp_path: Path) -> None:
     put(tmp_path / "tr" / "a.wav")
     first = wham_noise.listing_digest(tmp_path)
     put(tmp_path / "metadata" / "x.wav")
