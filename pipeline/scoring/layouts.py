@@ -65,6 +65,9 @@ MISSING = Path("missing")
 _MOST_NUMBERED = 9
 """With more sources than this a bare number is not the source's."""
 
+_MOST_TRIED = 30
+"""Folders below that are tried for a hint where nothing matches."""
+
 _FIELDS = {"mixture_id": r"(?P<mixture_id>[^/]+)", "source": r"(?P<source>\d{1,2})"}
 
 Match = tuple[dict[str, str], Path]
@@ -216,7 +219,17 @@ def _files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
 
 def _no_match(folder: Path, paths: Sequence[Path], patterns: Sequence[str]) -> ScoreError:
     names = " or ".join(patterns[:3])
-    return ScoreError(f"{folder}: none of its {len(paths)} audio files is named like {names}; give a pattern")
+    advice = "give a pattern"
+    for below in sorted({parent for path in paths for parent in path.parents if folder in parent.parents})[:_MOST_TRIED]:
+        inside = [path for path in paths if below in path.parents]
+        if any(_match(pattern, _fields_of(pattern), below, inside) for pattern in patterns if "/" in pattern):
+            advice = f"give {below}, or a pattern"
+            break
+    return ScoreError(f"{folder}: none of its {len(paths)} audio files is named like {names}; {advice}")
+
+
+def _fields_of(pattern: str) -> list[str]:
+    return re.findall(r"\{(\w+)\}", pattern)
 
 
 def _expression(pattern: str, fields: Sequence[str]) -> re.Pattern[str]:

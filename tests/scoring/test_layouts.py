@@ -98,6 +98,12 @@ def test_a_stray_file_does_not_decide_the_layout(tmp_path: Path) -> None:
     assert list(find_sources(tmp_path)) == ["a", "b"]
 
 
+def test_the_folder_below_that_holds_the_recordings_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "wav8k/min/test/s1/a.wav", "wav8k/min/test/s2/a.wav", "wav8k/min/test/mix_clean/a.wav")
+    with pytest.raises(ScoreError, match=f"; give {tmp_path / 'wav8k/min/test'}, or a pattern"):
+        find_sources(tmp_path, kind="references")
+
+
 def test_two_files_for_one_source_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, "s1/a.wav", "s1/a.flac", "s2/a.wav")
     assert find_sources(tmp_path)["a"] == (tmp_path / "s1/a.flac", tmp_path / "s2/a.wav")
