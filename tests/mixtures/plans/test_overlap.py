@@ -217,7 +217,7 @@ def test_scores_say_the_overlap(audio: Audio, tmp_path: Path) -> None:
     estimates = shutil.copytree(tmp_path / "3speakers/wav8k/max/tt", tmp_path / "estimates")
     scores = score_dataset(mixtures, tmp_path, {"oracle": estimates}, out=tmp_path / "scores.csv", num_workers=1)
     assert list(scores["overlap"]) == [ratio for ratio in RATIOS for _ in range(3)]
-    assert set(scores["status"]) == {"perfect"}
+    assert set(scores["status"]) == {"perfect;identical"}
 
 
 # --------------------------------------------------------------------------------------------------------------- training
