@@ -153,3 +153,18 @@ def test_a_signal_below_the_absolute_gate_is_silence() -> None:
 def test_short_signals_have_a_level(rule: LevelRule, num_samples: int) -> None:
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, num_samples)
     assert -60 < level_db(noise, 8000, rule) < 6
+
+
+@pytest.mark.parametrize(("position", "expected"), [(0, 1601), (4000, 1601), (7999, 1)])
+def test_a_sample_is_held_for_the_hang_over_and_not_before(position: int, expected: int) -> None:
+    """0.2 s at 8 kHz are 1,600 samples after the one that sounds. Below the lowest threshold lies nothing: it counts all."""
+    envelope = np.zeros(8000)
+    envelope[position] = 1.0
+    counts, top = levels._threshold_counts(envelope, 8000)
+    assert top == 2
+    assert list(counts) == [expected] * 19 + [8000]
+
+
+@pytest.mark.parametrize(("margins_db", "expected_db"), [([3.0, 2.0, 1.0], -10.0), ([-3.0, -2.0, -1.0], -30.0)])
+def test_without_a_crossing_the_nearest_end_counts(margins_db: list[float], expected_db: float) -> None:
+    assert levels._level_at_margin(np.array([-10.0, -20.0, -30.0]), np.array(margins_db)) == expected_db
