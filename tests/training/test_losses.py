@@ -85,6 +85,15 @@ def test_true_lengths_ignore_the_padding() -> None:
     torch.testing.assert_close(loss, torch.stack(alone).mean())
 
 
+@pytest.mark.parametrize("length", [0, 1])
+def test_nothing_but_padding_scores_nothing(length: int) -> None:
+    """A single sample is its own mean, so it has no energy left either."""
+    estimates = noise(1, 2, 10).requires_grad_()
+    loss, _ = pit_loss(estimates, noise(1, 2, 10, seed=1), torch.tensor([length]))
+    loss.backward()
+    assert loss.item() == 0.0 and estimates.grad is not None and torch.equal(estimates.grad, torch.zeros(1, 2, 10))
+
+
 @pytest.mark.parametrize("num_sources", [2, 3, 4, 5])
 def test_the_permutation_restores_the_order(num_sources: int) -> None:
     references = noise(1, num_sources, 200)
