@@ -3,6 +3,7 @@
 # make gpu    ten minutes on a GPU: tests, speed, equality with the CPU, a training; PARTS="bench checks" for some of it, BUNDLE for a
 #             bare machine, DEVICE=cpu SMALL=1 to try it without a GPU
 # make gpu-bundle SPEECH=DIR  what a bare GPU machine lacks: wheels, and speech at 8 kHz
+# make picture  the README's picture of the demo's report, by Chromium
 # make format let ruff format and mend what it can
 # make clean  remove the environment and all results
 
@@ -10,10 +11,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test gpu gpu-bundle format clean
+.PHONY: demo test gpu gpu-bundle picture format clean
 
 demo: $(VENV)/.ready-demo
-	$(BIN)/tasnet run recipes/demo.toml
+	$(BIN)/tasnet run demo
 
 test: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
@@ -31,6 +32,12 @@ gpu:
 
 gpu-bundle: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.gpu.bundle $(if $(SPEECH),--speech $(SPEECH))
+
+CHROMIUM ?= chromium
+
+picture: $(VENV)/.ready-demo
+	report=$$($(BIN)/tasnet run demo | sed -n 's/^Report: //p') && $(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars \
+		--window-size=1200,900 --screenshot=docs/report.png "file://$(CURDIR)/$$report"
 
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
