@@ -22,46 +22,52 @@ Also = Annotated[
     list[str] | None,
     typer.Option("--also", metavar="METRIC,…", help="More metrics: sir, sar, sa_sdr, stoi, estoi, pesq.", show_default=False),
 ]
+Estimates = Annotated[
+    list[str],
+    typer.Option(
+        "--estimates", metavar="[SYSTEM=]DIR", help="Estimates: a folder with s1/, s2/ …, or NAME_s1.wav … Can be repeated."
+    ),
+]
+References = Annotated[
+    Path, typer.Option("--references", metavar="DIR", parser=expand_user, help="References: a folder of the same form.")
+]
+Mixtures = Annotated[
+    Path | None,
+    typer.Option(
+        "--mixtures",
+        metavar="DIR",
+        parser=expand_user,
+        help="Mixtures, for the improvements; by default those beside the references.",
+    ),
+]
+Patterns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pattern", metavar="KIND=PATTERN", help="File names, e.g. estimates={mixture_id}_est{source}. Can be repeated."
+    ),
+]
+OracleTable = Annotated[
+    Path | None,
+    typer.Option("--oracles", metavar="FILE", parser=expand_user, help="Also score ideal masks, into this table."),
+]
+Channel = Annotated[
+    int | None,
+    typer.Option("--channel", metavar="N", min=0, help="Score this channel of files with several; 0 is the first."),
+]
 
 
 def score(
-    estimates: Annotated[
-        list[str],
-        typer.Option(
-            "--estimates", metavar="[SYSTEM=]DIR", help="Estimates: a folder with s1/, s2/ …, or NAME_s1.wav … Can be repeated."
-        ),
-    ],
-    references: Annotated[
-        Path, typer.Option("--references", metavar="DIR", parser=expand_user, help="References: a folder of the same form.")
-    ],
-    mixtures: Annotated[
-        Path | None,
-        typer.Option(
-            "--mixtures",
-            metavar="DIR",
-            parser=expand_user,
-            help="Mixtures, for the improvements; by default those beside the references.",
-        ),
-    ] = None,
-    patterns: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--pattern", metavar="KIND=PATTERN", help="File names, e.g. estimates={mixture_id}_est{source}. Can be repeated."
-        ),
-    ] = None,
+    estimates: Estimates,
+    references: References,
+    mixtures: Mixtures = None,
+    patterns: Patterns = None,
     permutation: Annotated[
         str, typer.Option("--permutation", help="Metric that assigns estimates to references: si_snr, or sir as in mir_eval.")
     ] = "si_snr",
     also: Also = None,
     verify: Verify = 0,
-    oracles: Annotated[
-        Path | None,
-        typer.Option("--oracles", metavar="FILE", parser=expand_user, help="Also score ideal masks, into this table."),
-    ] = None,
-    channel: Annotated[
-        int | None,
-        typer.Option("--channel", metavar="N", min=0, help="Score this channel of files with several; 0 is the first."),
-    ] = None,
+    oracles: OracleTable = None,
+    channel: Channel = None,
     resample: Annotated[
         bool, typer.Option("--resample", help="Convert recordings at another sample rate than their reference's.")
     ] = False,
