@@ -180,7 +180,7 @@ def test_packing_refuses_inputs_that_changed(stage: str, changed: str, tmp_path:
 def test_generated_speech_that_changed_is_generated_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its stage is done, so that running the command again would find the same."""
     monkeypatch.setattr(synthetic, "generate", lambda corpus, folder, **settings: write_voices(folder, takes=1))
-    monkeypatch.setattr(synthetic, "utterances", lambda corpus, root, *, seed: voices(root))
+    monkeypatch.setattr(synthetic, "utterances", lambda corpus, root, **settings: voices(root))
     given, options = recipe({"kind": "synthetic"}, DRAWN), Options(work=tmp_path / "work", num_workers=1, device="cpu")
     stages = stages_of(given, options)
     run(stages, ["corpus", "scan", "plan"], options.work)
