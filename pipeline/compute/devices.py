@@ -103,7 +103,7 @@ def prepare(device: torch.device) -> None:
         # Every step asks for the same memory again.
         keep_freed_memory(largest_block=2**30, most_free=2**31 - 1)
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
 
 
 def choose_loaders(num_workers: int | None, device: torch.device) -> int:

@@ -92,8 +92,8 @@ def benchmark_training(
     training = training_on_noise(system, num_sources, sample_rate, batch_size, options or Options())
     noise = Noise(num_sources, round(system.train.segment_seconds * sample_rate))
     batch = noise.batch(training.settings.batch_size).to(training.device)
-    network = training.network()
-    seconds = _step_seconds(training, network, batch, num_steps + 1)
+    loss_of = training.loss_function()
+    seconds = _step_seconds(training, loss_of, batch, num_steps + 1)
     median = statistics.median(seconds[1:])
     facts = describe_model(training.model)
     # Two operations per multiply-accumulate; the backward pass costs twice the forward pass.
@@ -113,7 +113,7 @@ def benchmark_training(
         num_steps=num_steps,
         device=devices.device_name(training.device),
         precision=_precision_name(training),
-        compiled=network.compiled,
+        compiled=loss_of.compiled,
         num_threads=torch.get_num_threads(),
     )
 
@@ -129,9 +129,9 @@ def training_on_noise(system: System, num_sources: int, sample_rate: int, batch_
     return Training(model, system, TrainingSets(noise, noise), Path(os.devnull), {}, options, Group(), Interruptions())
 
 
-def _step_seconds(training: Training, network: Compiled, batch: Batch, num_steps: int) -> list[float]:
+def _step_seconds(training: Training, loss_of: Compiled, batch: Batch, num_steps: int) -> list[float]:
     with devices.float32_products(training.settings.precision, training.device):
-        return _timed(lambda: training.step(network, batch), num_steps, training.device)
+        return _timed(lambda: training.step(loss_of, batch), num_steps, training.device)
 
 
 def _precision_name(training: Training) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -19,38 +19,58 @@ from pipeline.training.losses import pit_loss
 
 
 @dataclass(frozen=True)
+class Loss:
+    """A network's loss on a batch, as one function, so that a compiler sees the network and the loss together.
+
+    Attributes:
+        network: the network; with several processes, the one that exchanges their gradients.
+        precision: dtype of the matrix products.
+    """
+
+    network: Callable[[Tensor], Tensor]
+    precision: torch.dtype
+
+    def compute(self, mixture: Tensor, sources: Tensor, num_samples: Tensor) -> Tensor:
+        """The mean loss, dB, of ``[batch, time]`` mixtures of ``[batch, source, time]`` sources."""
+        with devices.autocast(mixture.device, self.precision):
+            estimates = self.network(mixture)
+        return pit_loss(estimates, sources, num_samples)[0]
+
+
+@dataclass(frozen=True)
 class Gradients:
     """Adds a batch's gradients to those of the parameters.
 
     Attributes:
         batch_size: segments in a batch, over all processes.
         micro_batch: segments of this process that go through the network at once; by default all of them.
-        precision: dtype of the matrix products.
         group: the processes that share a batch.
         shared: with several processes, the network that exchanges their gradients.
     """
 
     batch_size: int
     micro_batch: int | None
-    precision: torch.dtype
     group: Group
     shared: DistributedDataParallel | None
 
-    def add(self, network: Compiled, batch: Batch) -> Tensor:
-        """Forward and back; returns this process's share of the batch's loss, dB, without waiting for the device."""
+    def add(self, loss_of: Compiled, batch: Batch) -> Tensor:
+        """Forward and back; returns this process's share of the batch's loss, dB, without waiting for the device.
+
+        Args:
+            loss_of: :meth:`Loss.compute`.
+            batch: this process's share of a batch.
+        """
         loss = torch.zeros((), device=batch.mixture.device)
         size = self.part_size(batch)
         for first in range(0, len(batch), size):
             # Only the gradients of the last part are exchanged between processes, with all that was added up before.
             is_last = first + size >= len(batch)
             with nullcontext() if is_last or self.shared is None else self.shared.no_sync():
-                loss += self._add_part(network, batch[first : first + size])
+                loss += self._add_part(loss_of, batch[first : first + size])
         return loss
 
-    def _add_part(self, network: Compiled, part: Batch) -> Tensor:
-        with devices.autocast(part.mixture.device, self.precision):
-            estimates = network(part.mixture)
-        mean, _ = pit_loss(estimates, part.sources, part.num_samples)
+    def _add_part(self, loss_of: Compiled, part: Batch) -> Tensor:
+        mean: Tensor = loss_of(part.mixture, part.sources, part.num_samples)
         loss = mean * (len(part) / self.batch_size)
         # Gradients are averaged over processes; the loss is a share of the whole batch's, so they are to be summed.
         (loss * self.group.size).backward()  # type: ignore[no-untyped-call]

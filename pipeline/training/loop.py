@@ -35,7 +35,7 @@ from pipeline.tables import HISTORY, write_table
 from pipeline.training import compiling
 from pipeline.training.batches import Batch, epoch_batches, validation_batches
 from pipeline.training.events import event_file
-from pipeline.training.gradients import Gradients
+from pipeline.training.gradients import Gradients, Loss
 from pipeline.training.interruptions import Interruptions, noted_interruptions
 from pipeline.training.optimisers import Optimiser
 from pipeline.training.resident import resident
@@ -136,7 +136,7 @@ class Training:
         self.on_device = resident(sets.train, self.device)
         self.num_workers = devices.choose_loaders(options.num_loaders, self.device)
         self.shared = DistributedDataParallel(model) if group.size > 1 else None
-        self.gradients = Gradients(self.settings.batch_size, options.micro_batch, self.precision, group, self.shared)
+        self.gradients = Gradients(self.settings.batch_size, options.micro_batch, group, self.shared)
         if self.settings.batch_size < group.size:
             raise ModelError(
                 f"train.batch_size = {self.settings.batch_size} is less than the {group.size} processes that share it"
@@ -168,7 +168,7 @@ class Training:
         """All epochs that are left, with a progress bar where it has a description."""
         if self.finished:
             return
-        network = self.network()
+        loss_of = self.loss_function()
         segments = self.settings.batch_size
         description = description if self.group.first else ""
         events = event_file(self.folder / "events", first_epoch=self.progress.epoch, enabled=self.group.first)
@@ -178,26 +178,27 @@ class Training:
             devices.float32_products(self.settings.precision, self.device),
         ):
             while not self.finished:
-                self._train_epoch(network, advance)
+                self._train_epoch(loss_of, advance)
                 self._close_epoch()
                 advance(0, self.progress.epoch_note(self.settings.epochs), milestone=True)
                 write_events(self.progress.history[-1])
                 self._agree()
                 self.interruptions.raise_if_stopped()
 
-    def network(self) -> compiling.Compiled:
-        """The network as the steps call it: shared between processes, and compiled where that pays."""
+    def loss_function(self) -> compiling.Compiled:
+        """Network and loss as the steps call them: shared between processes, and compiled where that pays."""
         enabled = compiling.choose_compile(self.options.compile, self.device, num_steps=self.num_steps)
         # A graph's gradients are overwritten when it runs again, so nothing can be added to them or exchanged while it does.
         graphs = self.device.type == "cuda" and self.group.size == 1 and self.options.micro_batch is None
-        return compiling.Compiled(self.shared or self.model, enabled, strict=self.options.compile == "on", graphs=graphs)
+        loss = Loss(self.shared or self.model, self.precision)
+        return compiling.Compiled(loss.compute, enabled, strict=self.options.compile == "on", graphs=graphs)
 
-    def _train_epoch(self, network: compiling.Compiled, advance: Advance) -> None:
+    def _train_epoch(self, loss_of: compiling.Compiled, advance: Advance) -> None:
         """The steps of this epoch that are left."""
         timer = Timer(self.options.checkpoint_minutes * 60)
         save_steps = self.options.checkpoint_steps or self.num_steps + 1
         for batch in self._batches():
-            self.step(network, batch.to(self.device))
+            self.step(loss_of, batch.to(self.device))
             advance(self.settings.batch_size)
             self._count_warmup(timer)
             if timer.refresh_is_due():
@@ -231,7 +232,7 @@ class Training:
         self.interruptions.stop = signal.Signals(stop) if stop else None
         self.interruptions.save = bool(save)
 
-    def step(self, network: compiling.Compiled, batch: Batch) -> None:
+    def step(self, loss_of: compiling.Compiled, batch: Batch) -> None:
         """One step of the optimiser; nothing in it waits for the device.
 
         Raises:
@@ -239,7 +240,7 @@ class Training:
         """
         with self.gradients.explaining_memory(batch):
             # Drop the gradients of a failed attempt, so that the next one starts from none.
-            loss = network.with_fallback(lambda: self.gradients.add(network, batch), undo=self.optimiser.zero_grad)
+            loss = loss_of.with_fallback(lambda: self.gradients.add(loss_of, batch), undo=self.optimiser.zero_grad)
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm or math.inf)
             self.optimiser.set_learning_rate(self._learning_rate(self.steps_done))
             self.optimiser.step()

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ ROUNDS = 3
 CONTENDERS = (
     ("ours-graphs", False, 8),
     ("ours-graphs", True, 8),
-    ("ours-graphs", False, 16),
+    ("ours-graphs", False, 32),
+    ("ours-graphs", True, 32),
+    ("ours-graphs-torch", False, 8),
     ("ours-compiled", False, 8),
-    ("ours-eager", False, 4),
+    ("ours-eager", False, 8),
     ("torchaudio-float32", False, 4),
-    ("torchaudio-bfloat16", False, 4),
+    ("torchaudio-bfloat16", False, 8),
     ("torchaudio-compiled", False, 8),
     ("asteroid-like", False, 4),
     ("asteroid-like", True, 4),
@@ -48,8 +51,9 @@ PROFILED = ("ours-graphs", "ours-eager")
 
 # ------------------------------------------------------------------------------------------------------- one contender's steps
 def ours(name: str, causal: bool, batch_size: int, device: torch.device, small: bool) -> Callable[[], None]:
-    """A step as `tasnet run` makes it, by one of its routes."""
+    """A step as `tasnet run` makes it, by one of its routes; `-torch` leaves out our own kernels."""
     from pipeline.compute.options import Options
+    from pipeline.models.kernels import dispatch
     from pipeline.recipe.schema import Model, System, Train
     from pipeline.training.benchmark import Noise, training_on_noise
 
@@ -57,10 +61,15 @@ def ours(name: str, causal: bool, batch_size: int, device: torch.device, small: 
     compiled = name != "ours-eager" and device.type == "cuda"
     options = Options(device=str(device), compile="on" if compiled else "off")
     training = training_on_noise(system, 2, SAMPLE_RATE, batch_size, options)
-    network = training.network()
-    network.graphs = network.graphs and name == "ours-graphs"
+    loss_of = training.loss_function()
+    loss_of.graphs = loss_of.graphs and name.startswith("ours-graphs")
     batch = Noise(2, num_samples(small)).batch(batch_size).to(device)
-    return lambda: training.step(network, batch)
+
+    def step() -> None:
+        with dispatch.definition_only() if name.endswith("-torch") else nullcontext():
+            training.step(loss_of, batch)
+
+    return step
 
 
 def theirs(name: str, causal: bool, batch_size: int, device: torch.device, small: bool) -> Callable[[], None]:

@@ -27,11 +27,12 @@ LIMIT_BYTES = 64 * 2**20
 """What may travel in all to a machine that takes little."""
 
 
-def download(target: Path, python_version: str, platform: str) -> None:
+def download(target: Path, python_version: str, platforms: Sequence[str]) -> None:
     """Wheels of the packages that a bare machine lacks; pydantic names the pydantic-core that fits it."""
     target.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", str(target)]
-    where = ["--only-binary", ":all:", "--python-version", python_version, "--platform", platform, "--implementation", "cp"]
+    where = ["--only-binary", ":all:", "--python-version", python_version, "--implementation", "cp"]
+    where += [part for each in platforms for part in ("--platform", each)]
     # pydantic works with one version of its core only; pip would say so if it were let to look at what the wheels need.
     core = next(need for need in metadata.requires("pydantic") or [] if need.startswith(("pydantic-core", "pydantic_core")))
     both = [f"pydantic=={metadata.version('pydantic')}", core.replace(" ", "")]
@@ -78,9 +79,10 @@ def main() -> None:
     parser.add_argument("--speech", type=Path, help="a folder of speech with a metadata.csv that names the splits")
     parser.add_argument("--out", type=Path, default=Path("work/gpu-bundle"))
     parser.add_argument("--python-version", default="3.12", help="of the GPU machine")
-    parser.add_argument("--platform", default="manylinux2014_x86_64")
+    # soundfile's wheels hold libsndfile only where a platform is named that they were built for.
+    parser.add_argument("--platforms", nargs="+", default=["manylinux_2_28_x86_64", "manylinux2014_x86_64"])
     given = parser.parse_args()
-    download(given.out / "wheels", given.python_version, given.platform)
+    download(given.out / "wheels", given.python_version, given.platforms)
     if given.speech:
         write_speech(given.speech, given.out / "speech")
     root = Path(__file__).parents[2]

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ from torch import Tensor, nn
 
 from pipeline.compute import devices
 from pipeline.models import build_model
+from pipeline.models.kernels import dispatch
 from pipeline.recipe.schema import Model, System, Train
 from pipeline.training.compiling import Compiled
 from pipeline.training.losses import pit_loss
-from tests.gpu.common import TOY, arguments, say, synchronise
+from tests.gpu.common import TOY, arguments, say
 
 SIZE = {
     "num_filters": 128,
@@ -37,7 +39,7 @@ SIZE = {
     "blocks_per_repeat": 4,
     "num_repeats": 2,
 }
-ARITHMETIC = (("float32", "highest", torch.float32), ("tf32", "high", torch.float32), ("bfloat16", "highest", torch.bfloat16))
+ARITHMETIC = {"float32": ("highest", torch.float32), "tf32": ("high", torch.float32), "bfloat16": ("highest", torch.bfloat16)}
 
 
 @dataclass(frozen=True)
@@ -65,34 +67,38 @@ def error(found: Tensor, true: Tensor) -> float:
     return float((found - true).norm() / true.norm().clamp_min(1e-30))
 
 
-def compare(device: torch.device, small: bool) -> None:
-    """Every arithmetic and route against float64."""
-    for causal in (False, True):
-        torch.manual_seed(0)
-        base = build_model(Model(causal=causal, **(TOY if small else SIZE)))
-        sources = 0.1 * torch.randn(3, 2, 1501 if small else 9001)
-        exact = copy.deepcopy(base).double()
-        true = outcome(exact, exact, sources.double(), torch.float32)
-        plain = outcome(base, base, sources, torch.float32)
-        report(causal, "cpu", "float32", "cpu", plain, true)
-        for name, products, precision in ARITHMETIC:
-            torch.set_float32_matmul_precision(products)
-            for route, network, model in routes(base, device):
-                for _ in range(4 if route != "eager" else 1):  # what was recorded must agree when it is replayed
-                    found = outcome(model, network, sources.to(device), precision)
-                report(causal, device.type, name, route, found, true)
-        torch.set_float32_matmul_precision("highest")
+def compare(device: torch.device, small: bool, causal: bool, arithmetic: str) -> None:
+    """Every route, in one arithmetic, against float64."""
+    devices.prepare(device)
+    torch.manual_seed(0)
+    base = build_model(Model(causal=causal, **(TOY if small else SIZE)))
+    sources = 0.1 * torch.randn(3, 2, 1501 if small else 9001)
+    exact = copy.deepcopy(base).double()
+    true = outcome(exact, exact, sources.double(), torch.float32)
+    if arithmetic == "float32":
+        report(causal, "cpu", "float32", "cpu", outcome(base, base, sources, torch.float32), true)
+    products, precision = ARITHMETIC[arithmetic]
+    torch.set_float32_matmul_precision(products)
+    for route, context, network, model in routes(base, device):
+        with context:
+            for _ in range(4 if route != "eager" else 1):  # what was recorded must agree when it is replayed
+                found = outcome(model, network, sources.to(device), precision)
+        report(causal, device.type, arithmetic, route, found, true)
 
 
-def routes(base: nn.Module, device: torch.device) -> Iterator[tuple[str, Callable[[Tensor], Tensor], nn.Module]]:
-    """The ways to run a network on the device, each with a copy of its own."""
+Route = tuple[str, AbstractContextManager[None], Callable[[Tensor], Tensor], nn.Module]
+
+
+def routes(base: nn.Module, device: torch.device) -> Iterator[Route]:
+    """The ways to run a network on the device, each with a copy of its own; `-torch` leaves out our own kernels."""
     kinds = [("eager", False, False)]
     if device.type == "cuda":
-        kinds += [("compiled", True, False), ("graphs", True, True)]
+        kinds += [("eager-torch", False, False), ("compiled", True, False), ("graphs", True, True), ("graphs-torch", True, True)]
     for name, enabled, graphs in kinds:
         torch._dynamo.reset()
         model = copy.deepcopy(base).to(device)
-        yield name, Compiled(model, enabled, strict=True, graphs=graphs), model
+        context = dispatch.definition_only() if name.endswith("-torch") else nullcontext()
+        yield name, context, Compiled(model, enabled, strict=True, graphs=graphs), model
 
 
 def report(causal: bool, device: str, arithmetic: str, route: str, found: Outcome, true: Outcome) -> None:
@@ -184,13 +190,18 @@ def resume(device: str, compile_: str, small: bool, seconds: float) -> None:
     )
 
 
-def start(folder: Path, device: str, compile_: str, small: bool, die_after: int) -> subprocess.Popen[bytes]:
+def start(folder: Path, device: str, compile_: str, small: bool, die_after: int) -> subprocess.Popen[str]:
     """Begin :func:`train_here` in a process of its own."""
-    call = f"train_here(Path({str(folder)!r}), {device!r}, {compile_!r}, {small}, {die_after})"
-    return subprocess.Popen([sys.executable, "-c", f"from pathlib import Path; from tests.gpu.checks import train_here; {call}"])
+    return begin(f"train_here(Path({str(folder)!r}), {device!r}, {compile_!r}, {small}, {die_after})")
 
 
-def exit_code(process: subprocess.Popen[bytes], deadline: float) -> int | None:
+def begin(call: str) -> subprocess.Popen[str]:
+    """Begin a call of a function of this module, in a process of its own that prints where we do."""
+    code = f"import torch; from pathlib import Path; from tests.gpu.checks import *; {call}"
+    return subprocess.Popen([sys.executable, "-c", code], text=True)
+
+
+def exit_code(process: subprocess.Popen[str], deadline: float) -> int | None:
     """None where the process has not ended by the deadline; it is ended then."""
     try:
         return process.wait(max(0.1, deadline - time.monotonic()))
@@ -201,16 +212,20 @@ def exit_code(process: subprocess.Popen[bytes], deadline: float) -> int | None:
 
 
 def main() -> None:
-    """Print a row for every comparison."""
+    """Print a row for every comparison; all of them run at once, as most of their time is a compiler's."""
     given = arguments(__doc__)
     deadline = time.monotonic() + given.seconds
-    device = torch.device(given.device)
-    devices.prepare(device)
-    compare(device, given.small)
-    synchronise(device)
-    ways = ("off", "on") if device.type == "cuda" else ("off",)
-    for number, compile_ in enumerate(ways):
-        resume(given.device, compile_, given.small, (deadline - time.monotonic()) / (len(ways) - number))
+    calls = [
+        f"compare(torch.device({given.device!r}), {given.small}, {causal}, {arithmetic!r})"
+        for causal in (False, True)
+        for arithmetic in ARITHMETIC
+    ]
+    ways = ("off", "on") if given.device != "cpu" else ("off",)
+    calls += [f"resume({given.device!r}, {compile_!r}, {given.small}, {given.seconds})" for compile_ in ways]
+    begun = [(call, begin(call)) for call in calls]
+    for call, process in begun:
+        if (code := exit_code(process, deadline)) != 0:
+            say(failed="checks", call=call, exit_code=code)
 
 
 if __name__ == "__main__":

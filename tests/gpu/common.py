@@ -34,7 +34,9 @@ def arguments(description: str | None, **positional: type) -> argparse.Namespace
     parser.add_argument("--seconds", type=float, default=200)
     parser.add_argument("--speech", type=Path)
     parser.add_argument("--rate", type=float, help="segments of 4 seconds a second")
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.device = "cuda:0" if given.device == "cuda" else given.device
+    return given
 
 
 def say(**row: Any) -> None:

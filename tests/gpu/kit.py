@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("versions", "tests", "bench", "checks", "train")
-SHARE = {"versions": 0.05, "tests": 0.2, "bench": 0.35, "checks": 0.25, "train": 1.0}
+PARTS = ("versions", "tests", "kernels", "bench", "checks", "train")
+SHARE = {"versions": 0.1, "tests": 0.2, "kernels": 0.2, "bench": 0.55, "checks": 0.5, "train": 1.0}
 """Of the time that is left, what a part may take; the last one takes what there is."""
 NO_TESTS = 5
 """pytest's exit code where it found none."""
@@ -92,6 +92,11 @@ def tests(kit: Kit, seconds: float) -> list[dict[str, Any]]:
     return [{"exit_code": 0 if passed else ended.returncode, "said": lines[-1] if lines else "", "failed_tests": failed[:40]}]
 
 
+def kernels(kit: Kit, seconds: float) -> list[dict[str, Any]]:
+    """Each of our own passes over memory: time, traffic, and its distance from float64."""
+    return kit.module("kernels", seconds=seconds) if kit.device != "cpu" else []
+
+
 def bench(kit: Kit, seconds: float) -> list[dict[str, Any]]:
     """Training steps of every contender, in turn."""
     return kit.module("bench", kit.out.resolve(), seconds=seconds)
@@ -114,6 +119,7 @@ def train(kit: Kit, seconds: float) -> list[dict[str, Any]]:
 RUN: dict[str, Callable[[Kit, float], list[dict[str, Any]]]] = {
     "versions": versions,
     "tests": tests,
+    "kernels": kernels,
     "bench": bench,
     "checks": checks,
     "train": train,

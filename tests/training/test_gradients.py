@@ -24,10 +24,10 @@ from tests.training.trainings import QUIET, SETS, system
 def test_too_little_memory_for_a_step(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, micro_batch: int | None, advice: str
 ) -> None:
-    def network(mixture: Tensor) -> Tensor:
+    def loss_of(mixture: Tensor, sources: Tensor, num_samples: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
 
-    monkeypatch.setattr(loop.Training, "network", lambda self: Compiled(network, enabled=True))
+    monkeypatch.setattr(loop.Training, "loss_function", lambda self: Compiled(loss_of, enabled=True))
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     with pytest.raises(TrainingError, match="^cpu has too little memory to .*" + advice) as caught:
         loop.train(system(batch_size=6), SETS, tmp_path, seed=1, options=replace(QUIET, micro_batch=micro_batch))

@@ -7,6 +7,8 @@ or patched.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,8 +24,28 @@ from pipeline.models.kernels import library, ops
 from pipeline.models.layers import DepthwiseConv, PReLU
 from pipeline.models.norms import NORMS
 
-_AVAILABLE: dict[str, Callable[[], bool]] = {"cpu": lambda: library.load() is not None}
+AMPERE = (8, 0)
+"""The first CUDA cards that multiply in bfloat16, for which the kernels are made."""
+
+
+@functools.cache
+def _has_triton(index: int) -> bool:
+    """Whether Triton is there and makes code for the card."""
+    if importlib.util.find_spec("triton") is None or not torch.cuda.is_available():
+        return False
+    return torch.cuda.get_device_capability(index) >= AMPERE
+
+
+_AVAILABLE: dict[str, Callable[[torch.device], bool]] = {
+    "cpu": lambda device: library.load() is not None,
+    "cuda": lambda device: _has_triton(device.index or 0),
+}
 """Whether the kernels of a type of device can run on this machine."""
+
+_COMPILED = ("cuda",)
+"""Types of device whose kernels a compiler keeps as they are, and makes what is around them; on a CPU it makes all."""
+_TAPS, _MAX_CHANNELS = 3, 4096
+"""What the CUDA kernels are written for: a convolution's taps, and whole rows in registers."""
 
 _DTYPES = (torch.float32, torch.bfloat16)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -33,9 +55,10 @@ _BLOCK_TYPES = ((nn.Linear,), (PReLU,), _NORM_TYPES, (DepthwiseConv,), (PReLU,),
 _definition_only = ContextVar("definition_only", default=False)
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def available(device: torch.device) -> bool:
     """Whether there are kernels for a device, and they run on this machine."""
-    return device.type in _AVAILABLE and _AVAILABLE[device.type]()
+    return device.type in _AVAILABLE and _AVAILABLE[device.type](device)
 
 
 @contextmanager
@@ -68,7 +91,9 @@ def hidden(block: Any, x: Tensor) -> Tensor | None:
     ]  # fmt: skip
     channels = (expand.out_features,)
     shapes = [channels, (1,), channels, channels, (len(depthwise.taps), *channels), channels, (1,), channels, channels]
-    if type(norm_1) is not type(norm_2) or not _fit(x, [expand.weight, *parameters], [expand.weight.shape, *shapes]):
+    if type(norm_1) is not type(norm_2) or (x.device.type == "cuda" and len(depthwise.taps) != _TAPS):
+        return None
+    if not _fit(x, [expand.weight, *parameters], [expand.weight.shape, *shapes]):
         return None
     y = functional.linear(x, expand.weight).contiguous()
     eps = [norm_1.eps, norm_2.eps]
@@ -88,7 +113,14 @@ def normalised(norm: Any, x: Tensor) -> Tensor | None:
 
 def _suits(x: Tensor) -> bool:
     """Whether kernels can take an input, in float32 or under bfloat16 autocast, and nobody wants to see torch's operators."""
-    if type(x) is not Tensor or _definition_only.get() or not available(x.device) or _is_watched():
+    if _definition_only.get():
+        return False
+    if torch.compiler.is_compiling():
+        if torch.compiler.is_exporting() or x.device.type not in _COMPILED:
+            return False
+    elif type(x) is not Tensor or _is_watched():
+        return False
+    if not available(x.device):
         return False
     kind = x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
@@ -96,10 +128,9 @@ def _suits(x: Tensor) -> bool:
 
 
 def _is_watched() -> bool:
-    """Whether calls are compiled, traced, hooked for all modules, transformed by ``torch.func`` or differentiated forwards."""
+    """Whether calls are traced, hooked for all modules, transformed by ``torch.func`` or differentiated forwards."""
     return (
         any(getattr(torch_module, f"_global{name}") for name in _HOOKS)
-        or torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
@@ -115,6 +146,8 @@ def _is_plain(part: nn.Module, types: Iterable[type]) -> bool:
 
 def _fit(x: Tensor, parameters: list[Tensor], shapes: list[Any]) -> bool:
     """Whether parameters are plain float32 tensors on the input's device, of the shapes that kernels count on."""
+    if x.device.type == "cuda" and max(shape[-1] for shape in shapes) > _MAX_CHANNELS:
+        return False
     return all(
         type(each) in (nn.Parameter, Tensor) and each.dtype == torch.float32 and each.device == x.device and each.shape == shape
         for each, shape in zip(parameters, shapes, strict=True)

@@ -1,6 +1,7 @@
 """The operators that kernels implement: their signature, shapes and gradients, whatever the device.
 
-A device's kernels are registered with ``hidden.register_kernel("cuda")`` and the like, for all four operators.
+A device's kernels are registered with ``hidden.register_kernel("cuda")`` and the like, for all four operators. What the backward
+pass needs to know of each frame is the device's own business; only the number of values is said here.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def hidden(
         before: frames of padding before the first.
 
     Returns:
-        The activations, those before the second rectifier, and for the backward pass each norm's frame means and variances,
-        ``[4, batch, frames, 1]``.
+        The activations, those before the second rectifier, and for the backward pass some numbers of each frame,
+        ``[number, batch, frames, 1]``: on a CPU each norm's means and variances, on CUDA each norm's means, scales and shifts.
     """
     return cpu.hidden(y, parameters, norm, eps, dilation, before)
 
@@ -55,7 +56,7 @@ def hidden_backward(
 
 @torch.library.custom_op("tasnet::normalised", mutates_args=(), device_types="cpu")
 def normalised(x: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> tuple[Tensor, Tensor]:
-    """A norm of the kind ``norm``; returns also its frame means and variances, ``[2, batch, frames, 1]``."""
+    """A norm of the kind ``norm``; returns also what the backward pass needs of each frame, ``[number, batch, frames, 1]``."""
     return cpu.normalised(x, weight, bias, norm, eps)
 
 
@@ -76,10 +77,48 @@ def hidden_definition(y: Tensor, parameters: list[Tensor], norm: str, eps: list[
     return normalise(prelu(d, slope_2), weight_2, bias_3, eps[1]).to(y.dtype)
 
 
+# ------------------------------------------------------------------------------------------------------------ on CUDA cards
+# Triton is imported when the first of these is called: it is missing where there is no such card.
+@hidden.register_kernel("cuda")
+def _(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    from pipeline.models.kernels import gpu
+
+    return gpu.hidden(*arguments)
+
+
+@hidden_backward.register_kernel("cuda")
+def _(*arguments: Any) -> list[Tensor]:
+    from pipeline.models.kernels import gpu
+
+    return gpu.hidden_backward(*arguments)
+
+
+@normalised.register_kernel("cuda")
+def _(*arguments: Any) -> tuple[Tensor, Tensor]:
+    from pipeline.models.kernels import gpu
+
+    return gpu.normalised(*arguments)
+
+
+@normalised_backward.register_kernel("cuda")
+def _(*arguments: Any) -> list[Tensor]:
+    from pipeline.models.kernels import gpu
+
+    return gpu.normalised_backward(*arguments)
+
+
 # ------------------------------------------------------------------------------------------------- shapes, for fake tensors
+NUMBERS_OF_NORM = {"cpu": 2, "cuda": 3}
+"""Values of each frame that the backward pass needs for a norm."""
+
+
+def _per_frame(y: Tensor, norms: int) -> Tensor:
+    return y.new_empty(norms * NUMBERS_OF_NORM[y.device.type], *y.shape[:2], 1, dtype=torch.float32)
+
+
 @hidden.register_fake
 def _(y: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(y), torch.empty_like(y), y.new_empty(4, *y.shape[:2], 1, dtype=torch.float32)
+    return torch.empty_like(y), torch.empty_like(y), _per_frame(y, 2)
 
 
 @hidden_backward.register_fake
@@ -89,7 +128,7 @@ def _(grad_m: Tensor, y: Tensor, parameters: list[Tensor], *_: Any) -> list[Tens
 
 @normalised.register_fake
 def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), x.new_empty(2, *x.shape[:2], 1, dtype=torch.float32)
+    return torch.empty_like(x), _per_frame(x, 1)
 
 
 @normalised_backward.register_fake

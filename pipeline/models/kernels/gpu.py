@@ -1,0 +1,205 @@
+"""A block's hidden activations and a norm on a CUDA card, in three passes over memory forward and four back, by Triton.
+
+The host's side of ``passes.py``: it allocates, and launches passes over all rows and merges over the frames of batch members.
+Nothing in it waits for the device, so that a graph can record it. Block shapes depend on the number of channels alone, and the
+order of every sum on shapes alone: nothing is tuned while a training runs, so a resumed training repeats the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from pipeline.models.kernels import passes
+
+MAX_BLOCK_FRAMES = 2048
+"""Frames that a merge takes at once."""
+COLUMNS_OF_NORM, COLUMNS_OF_CONVOLUTION = 4, 7
+"""Per-channel gradients of the passes back through the second norm, and through convolution and first norm."""
+
+
+class Shape(NamedTuple):
+    """How a pass is cut into programs."""
+
+    elements: int
+    """That a program holds at a time."""
+    num_warps: int
+    num_programs: int
+    """At most about so many; each works through as many tiles as that needs."""
+
+
+PLAIN = Shape(2048, 4, 2**30)
+"""Passes that keep nothing from one row to the next."""
+SUMMING = Shape(2048, 4, 528)
+"""Passes that add up columns: four programs for each of an H100's processors."""
+WALKING = Shape(2048, 4, 1056)
+"""Passes along strands."""
+
+
+class Passes:
+    """The passes over one array of activations ``[batch, frames, channels]``."""
+
+    def __init__(self, x: Tensor, *, rectified: bool = True, dilation: int = 1) -> None:
+        self.batch, self.num_frames, self.channels = x.shape
+        self.x = x
+        self.rectified = {"RECTIFIED": rectified}
+        self.dilation = dilation
+
+    @property
+    def num_rows(self) -> int:
+        """Frames of all batch members."""
+        return self.batch * self.num_frames
+
+    def per_row(self, number: int) -> Tensor:
+        """Room for numbers of every row."""
+        return torch.empty(number, self.batch, self.num_frames, 1, device=self.x.device, dtype=torch.float32)
+
+    def columns(self, shape: Shape, number: int) -> Tensor:
+        """Room for the programs' sums, which a sum over the first axis adds up."""
+        programs, _, _ = self._cut(shape)
+        return torch.empty(programs, number, self.channels, device=self.x.device, dtype=torch.float32)
+
+    def run(self, shape: Shape, kernel: Any, *arguments: Any, **constants: Any) -> None:
+        """A pass over all rows."""
+        programs, block_rows, num_tiles = self._cut(shape)
+        with torch.cuda.device_of(self.x):  # type: ignore[no-untyped-call]
+            kernel[(programs,)](
+                *arguments,
+                **constants,
+                NUM_CHANNELS=self.channels,
+                BLOCK_ROWS=block_rows,
+                BLOCK_CHANNELS=triton.next_power_of_2(self.channels),
+                NUM_TILES=num_tiles,
+                num_warps=shape.num_warps,
+            )
+
+    def _cut(self, shape: Shape) -> tuple[int, int, int]:
+        """Programs, rows of a tile, tiles of a program; powers of two, so that few variants are compiled for many lengths."""
+        block_rows = max(1, shape.elements // triton.next_power_of_2(self.channels))
+        num_tiles = triton.next_power_of_2(triton.cdiv(triton.cdiv(self.num_rows, block_rows), shape.num_programs))
+        if shape is not WALKING:
+            return triton.cdiv(self.num_rows, block_rows * num_tiles), block_rows, num_tiles
+        strands = self.batch * self.dilation * triton.cdiv(triton.cdiv(self.num_frames, self.dilation), num_tiles)
+        return triton.cdiv(strands, block_rows), block_rows, num_tiles
+
+    def merge(self, kernel: Any, *arguments: Any, **constants: Any) -> None:
+        """A merge over the frames of every batch member."""
+        block = min(MAX_BLOCK_FRAMES, max(32, triton.next_power_of_2(self.num_frames)))
+        with torch.cuda.device_of(self.x):  # type: ignore[no-untyped-call]
+            kernel[(self.batch,)](*arguments, **constants, BLOCK_FRAMES=block, num_warps=max(1, block // 256))
+
+
+def hidden(
+    y: Tensor, parameters: Sequence[Tensor], norm: str, eps: Sequence[float], dilation: int, before: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Forward; see :func:`pipeline.models.kernels.ops.hidden`. A frame's numbers are mean, scale and shift of each norm."""
+    bias_0, slope_1, weight_1, bias_1, taps, bias_2, slope_2, weight_2, bias_3 = parameters
+    on = Passes(y, dilation=dilation)
+    statistics, variance = on.per_row(6), on.per_row(1)
+    mean_1, scale_1, shift_1, mean_2, scale_2, shift_2 = statistics
+    d, m = torch.empty_like(y), torch.empty_like(y)
+    on.run(PLAIN, passes.statistics, y, bias_0, slope_1, mean_1, variance, on.num_rows, **on.rectified)
+    on.merge(passes.merge, mean_1, variance, scale_1, shift_1, on.num_frames, eps[0], KIND=norm)
+    on.run(
+        WALKING,
+        passes.convolve,
+        y, bias_0, slope_1, mean_1, scale_1, shift_1, weight_1, bias_1, taps, bias_2, slope_2, d, mean_2, variance,
+        on.batch, on.num_frames, dilation, before,
+    )  # fmt: skip
+    on.merge(passes.merge, mean_2, variance, scale_2, shift_2, on.num_frames, eps[1], KIND=norm)
+    on.run(PLAIN, passes.normalise, d, slope_2, mean_2, scale_2, shift_2, weight_2, bias_3, m, on.num_rows, **on.rectified)
+    return m, d, statistics
+
+
+def hidden_backward(
+    grad_m: Tensor,
+    y: Tensor,
+    parameters: Sequence[Tensor],
+    d: Tensor,
+    statistics: Tensor,
+    norm: str,
+    eps: Sequence[float],
+    dilation: int,
+    before: int,
+) -> list[Tensor]:
+    """The gradients of ``y`` and of the parameters, in their order."""
+    bias_0, slope_1, weight_1, bias_1, taps, _, slope_2, weight_2, _ = parameters
+    on = Passes(y, dilation=dilation)
+    mean, scale, shift = statistics[:3]
+    grad_d, of_norm = _normalise_backward(on, grad_m, d, slope_2, weight_2, statistics[3:], norm)
+    total, product, constant, linear = on.per_row(4)
+    columns = on.columns(WALKING, COLUMNS_OF_CONVOLUTION)
+    place = (on.batch, on.num_frames, dilation, before)
+    on.run(
+        WALKING,
+        passes.convolve_back_sums,
+        grad_d, y, bias_0, slope_1, mean, scale, shift, weight_1, bias_1, taps, total, product, columns, *place,
+        NUM_COLUMNS=COLUMNS_OF_CONVOLUTION,
+    )  # fmt: skip
+    _merge_back(on, mean, scale, shift, total, product, constant, linear, norm)
+    grad_y = torch.empty_like(y)
+    on.run(
+        WALKING,
+        passes.convolve_back,
+        grad_d, y, bias_0, slope_1, mean, scale, weight_1, taps, constant, linear, grad_y, columns, *place,
+        NUM_COLUMNS=COLUMNS_OF_CONVOLUTION,
+    )  # fmt: skip
+    of_convolution = columns.sum(0)
+    # Each gradient has memory of its own, as results of an operator must.
+    return [
+        grad_y,
+        of_convolution[5].clone(), of_convolution[6].sum().reshape(1),
+        of_convolution[0].clone(), of_convolution[1].clone(), of_convolution[2:5].clone(),
+        of_norm[2].clone(), of_norm[3].sum().reshape(1), of_norm[0].clone(), of_norm[1].clone(),
+    ]  # fmt: skip
+
+
+def _merge_back(on: Passes, *given: Any) -> None:
+    *arrays, norm = given
+    on.merge(passes.merge_back, *arrays, on.num_frames, NUM_CHANNELS=on.channels, KIND=norm)
+
+
+def normalised(x: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> tuple[Tensor, Tensor]:
+    """Forward; see :func:`pipeline.models.kernels.ops.normalised`. A frame's numbers are mean, scale and shift."""
+    on = Passes(x, rectified=False)
+    statistics, variance, m = on.per_row(3), on.per_row(1), torch.empty_like(x)
+    mean, scale, shift = statistics
+    on.run(PLAIN, passes.statistics, x, bias, bias, mean, variance, on.num_rows, **on.rectified)
+    on.merge(passes.merge, mean, variance, scale, shift, on.num_frames, eps, KIND=norm)
+    on.run(PLAIN, passes.normalise, x, bias, mean, scale, shift, weight, bias, m, on.num_rows, **on.rectified)
+    return m, statistics
+
+
+def normalised_backward(
+    grad_m: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, norm: str, eps: float
+) -> list[Tensor]:
+    """The gradients of ``x``, ``weight`` and ``bias``."""
+    grad_x, of_norm = _normalise_backward(Passes(x, rectified=False), grad_m, x, bias, weight, statistics, norm)
+    return [grad_x, of_norm[0].clone(), of_norm[1].clone()]
+
+
+def _normalise_backward(
+    on: Passes, grad_m: Tensor, d: Tensor, slope: Tensor, weight: Tensor, statistics: Tensor, norm: str
+) -> tuple[Tensor, Tensor]:
+    """The gradient of a norm's input, before the rectifier where there is one; and of weight, bias and what is before it."""
+    mean, scale, shift = statistics
+    total, product, constant, linear = on.per_row(4)
+    grad_m, grad_d = grad_m.contiguous(), torch.empty_like(d)
+    columns = on.columns(SUMMING, COLUMNS_OF_NORM)
+    constants = {**on.rectified, "NUM_COLUMNS": COLUMNS_OF_NORM}
+    on.run(
+        SUMMING,
+        passes.normalise_back_sums,
+        grad_m, d, slope, mean, scale, shift, weight, total, product, columns, on.num_rows, **constants,
+    )  # fmt: skip
+    _merge_back(on, mean, scale, shift, total, product, constant, linear, norm)
+    on.run(
+        SUMMING,
+        passes.normalise_back,
+        grad_m, d, slope, mean, scale, weight, constant, linear, grad_d, columns, on.num_rows, **constants,
+    )  # fmt: skip
+    return grad_d, columns.sum(0)

@@ -1,0 +1,455 @@
+"""The passes over memory of a block's hidden activations, for CUDA cards, in Triton.
+
+The same passes as ``cpu.cpp`` makes, between a block's two matrix products:
+
+    p = prelu(y + bias_0, slope_1)                      first norm's statistics of p, frame by frame
+    n = ((p - mean) scale + shift) weight_1 + bias_1    mean, scale and shift are a frame's own
+    d = depthwise(n, taps) + bias_2                     written; second norm's statistics of q
+    q = prelu(d, slope_2)
+    m = ((q - mean) scale + shift) weight_2 + bias_3    written
+
+Arrays are ``[row, channel]``, a row being a frame of a batch member; activations are stored in bfloat16 or float32, and all
+arithmetic is in float32. A program holds whole rows in registers, ``BLOCK_ROWS`` at a time, and works through ``NUM_TILES`` such
+tiles: rows that follow each other, or, around the convolution, the next frames of as many strands. It adds up the gradients of
+per-channel parameters over its rows and writes them to a place of its own, so the same input gives the same bits.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _prelu(x, slope):
+    return tl.where(x > 0, x, slope * x)
+
+
+@triton.jit
+def _tile(tile, num_rows, BLOCK_ROWS: tl.constexpr, NUM_TILES: tl.constexpr):
+    """The rows of a program's tile, and which of them there are."""
+    rows = (tl.program_id(0) * NUM_TILES + tile) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    return rows, rows < num_rows
+
+
+@triton.jit
+def _read(array, rows, columns, there, NUM_CHANNELS: tl.constexpr):
+    """Rows of an array in float32; zeros where a row is not there, and beyond the last channel."""
+    inside = there[:, None] & (columns < NUM_CHANNELS)[None, :]
+    return tl.load(array + rows.to(tl.int64)[:, None] * NUM_CHANNELS + columns[None, :], mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _write(array, rows, columns, there, values, NUM_CHANNELS: tl.constexpr):
+    inside = there[:, None] & (columns < NUM_CHANNELS)[None, :]
+    place = array + rows.to(tl.int64)[:, None] * NUM_CHANNELS + columns[None, :]
+    tl.store(place, values.to(array.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _per_channel(values, columns, NUM_CHANNELS: tl.constexpr):
+    """A parameter, ``[1, channel]``."""
+    return tl.load(values + columns, mask=columns < NUM_CHANNELS, other=0.0)[None, :]
+
+
+@triton.jit
+def _per_row(values, rows, there):
+    """A number for every row, ``[row, 1]``."""
+    return tl.load(values + rows, mask=there, other=0.0)[:, None]
+
+
+@triton.jit
+def _write_statistics(x, mean, variance, rows, columns, there, NUM_CHANNELS: tl.constexpr):
+    """Mean and variance of whole rows; the variance about the mean, in a second pass over the registers."""
+    inside = (columns < NUM_CHANNELS)[None, :]
+    middle = tl.sum(tl.where(inside, x, 0.0), axis=1) / NUM_CHANNELS
+    centred = tl.where(inside, x - middle[:, None], 0.0)
+    tl.store(mean + rows, middle, mask=there)
+    tl.store(variance + rows, tl.sum(centred * centred, axis=1) / NUM_CHANNELS, mask=there)
+
+
+@triton.jit
+def _write_column(columns_out, number, values, columns, NUM_CHANNELS: tl.constexpr, NUM_COLUMNS: tl.constexpr):
+    """A program's sum over its rows of one parameter's gradient."""
+    place = columns_out + (tl.program_id(0) * NUM_COLUMNS + number) * NUM_CHANNELS + columns
+    tl.store(place, tl.sum(values, axis=0), mask=columns < NUM_CHANNELS)
+
+
+@triton.jit
+def _xhat(x, mean, scale, shift, rows, there):
+    """Normalised values."""
+    return (x - _per_row(mean, rows, there)) * _per_row(scale, rows, there) + _per_row(shift, rows, there)
+
+
+# ---------------------------------------------------------------------------------------------------------------- forward
+@triton.jit
+def statistics(
+    y, bias_0, slope_1, mean, variance, num_rows,
+    NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
+    RECTIFIED: tl.constexpr,
+):  # fmt: skip
+    """Each row's mean and variance, of the rectified input where ``RECTIFIED``, else of the input itself."""
+    columns = tl.arange(0, BLOCK_CHANNELS)
+    for tile in range(NUM_TILES):
+        rows, there = _tile(tile, num_rows, BLOCK_ROWS, NUM_TILES)
+        x = _read(y, rows, columns, there, NUM_CHANNELS)
+        if RECTIFIED:
+            x = _prelu(x + _per_channel(bias_0, columns, NUM_CHANNELS), tl.load(slope_1))
+        _write_statistics(x, mean, variance, rows, columns, there, NUM_CHANNELS)
+
+
+@triton.jit
+def convolve(
+    y, bias_0, slope_1, mean_1, scale_1, shift_1, weight_1, bias_1, taps, bias_2, slope_2, d, mean_2, variance_2,
+    num_members, num_frames, dilation, before,
+    NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
+):  # fmt: skip
+    """The first norm and the convolution; the second norm's statistics, of what was stored, as the backward pass will see it."""
+    columns = tl.arange(0, BLOCK_CHANNELS)
+    ok, first_row, first = _strands(num_members, num_frames, dilation, BLOCK_ROWS, NUM_TILES)
+    bias_before, slope = _per_channel(bias_0, columns, NUM_CHANNELS), tl.load(slope_1)
+    weight, bias = _per_channel(weight_1, columns, NUM_CHANNELS), _per_channel(bias_1, columns, NUM_CHANNELS)
+    tap_0 = _per_channel(taps, columns, NUM_CHANNELS)
+    tap_1 = _per_channel(taps + NUM_CHANNELS, columns, NUM_CHANNELS)
+    tap_2 = _per_channel(taps + 2 * NUM_CHANNELS, columns, NUM_CHANNELS)
+    bias_after, slope_after = _per_channel(bias_2, columns, NUM_CHANNELS), tl.load(slope_2)
+    lead = 2 * dilation - before  # from a frame to that of the last tap
+    n_0 = _normal_1(
+        y, bias_before, slope, mean_1, scale_1, shift_1, weight, bias, ok, first_row, first + lead - 2 * dilation, num_frames,
+        columns, NUM_CHANNELS,
+    )  # fmt: skip
+    n_1 = _normal_1(
+        y, bias_before, slope, mean_1, scale_1, shift_1, weight, bias, ok, first_row, first + lead - dilation, num_frames,
+        columns, NUM_CHANNELS,
+    )  # fmt: skip
+    for tile in range(NUM_TILES):
+        frames = first + tile * dilation
+        n_2 = _normal_1(
+            y, bias_before, slope, mean_1, scale_1, shift_1, weight, bias, ok, first_row, frames + lead, num_frames,
+            columns, NUM_CHANNELS,
+        )  # fmt: skip
+        stored = (tap_0 * n_0 + tap_1 * n_1 + tap_2 * n_2 + bias_after).to(d.dtype.element_ty)
+        rows, there = first_row + frames, ok & (frames < num_frames)
+        _write(d, rows, columns, there, stored, NUM_CHANNELS)
+        q = _prelu(stored.to(tl.float32), slope_after)
+        _write_statistics(q, mean_2, variance_2, rows, columns, there, NUM_CHANNELS)
+        n_0 = n_1
+        n_1 = n_2
+
+
+@triton.jit
+def _strands(num_members, num_frames, dilation, BLOCK_ROWS: tl.constexpr, NUM_TILES: tl.constexpr):
+    """Which of a program's strands there are, the first row of each one's batch member, and its first frame.
+
+    A strand is a walk of ``NUM_TILES`` frames in steps of the dilation, so that what two taps need of a frame is there already.
+    """
+    per_phase = tl.cdiv(tl.cdiv(num_frames, dilation), NUM_TILES)
+    strands = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    members = strands // (per_phase * dilation)
+    within = strands % (per_phase * dilation)
+    first = within % dilation + within // dilation * NUM_TILES * dilation
+    return members < num_members, members * num_frames, first
+
+
+@triton.jit
+def _normal_1(
+    y, bias_0, slope, mean, scale, shift, weight, bias, ok, first_row, frames, num_frames, columns, NUM_CHANNELS: tl.constexpr
+):  # fmt: skip
+    """What the first norm makes of some frames; zero outside the mixture."""
+    there = ok & (frames >= 0) & (frames < num_frames)
+    rows = first_row + frames
+    p = _prelu(_read(y, rows, columns, there, NUM_CHANNELS) + bias_0, slope)
+    return tl.where(there[:, None], _xhat(p, mean, scale, shift, rows, there) * weight + bias, 0.0)
+
+
+@triton.jit
+def normalise(
+    d, slope_2, mean_2, scale_2, shift_2, weight_2, bias_3, m, num_rows,
+    NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
+    RECTIFIED: tl.constexpr,
+):  # fmt: skip
+    """The second norm."""
+    columns = tl.arange(0, BLOCK_CHANNELS)
+    for tile in range(NUM_TILES):
+        rows, there = _tile(tile, num_rows, BLOCK_ROWS, NUM_TILES)
+        q = _read(d, rows, columns, there, NUM_CHANNELS)
+        if RECTIFIED:
+            q = _prelu(q, tl.load(slope_2))
+        xhat = _xhat(q, mean_2, scale_2, shift_2, rows, there)
+        normal = xhat * _per_channel(weight_2, columns, NUM_CHANNELS) + _per_channel(bias_3, columns, NUM_CHANNELS)
+        _write(m, rows, columns, there, normal, NUM_CHANNELS)
+
+
+# --------------------------------------------------------------------------------------------------------------- backward
+@triton.jit
+def normalise_back_sums(
+    grad_m, d, slope_2, mean_2, scale_2, shift_2, weight_2, total, product, columns_out, num_rows,
+    NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
+    RECTIFIED: tl.constexpr, NUM_COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """What the second norm's statistics need of the gradient. Columns: weight_2, bias_3."""
+    columns = tl.arange(0, BLOCK_CHANNELS)
+    of_weight = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    of_bias = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    for tile in range(NUM_TILES):
+        rows, there = _tile(tile, num_rows, BLOCK_ROWS, NUM_TILES)
+        grad = _read(grad_m, rows, columns, there, NUM_CHANNELS)
+        q = _read(d, rows, columns, there, NUM_CHANNELS)
+        if RECTIFIED:
+            q = _prelu(q, tl.load(slope_2))
+        xhat = _xhat(q, mean_2, scale_2, shift_2, rows, there)
+        grad_xhat = grad * _per_channel(weight_2, columns, NUM_CHANNELS)
+        tl.store(total + rows, tl.sum(grad_xhat, axis=1), mask=there)
+        tl.store(product + rows, tl.sum(grad_xhat * xhat, axis=1), mask=there)
+        of_weight += grad * xhat
+        of_bias += grad
+    _write_column(columns_out, 0, of_weight, columns, NUM_CHANNELS, NUM_COLUMNS)
+    _write_column(columns_out, 1, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
+
+
+@triton.jit
+def normalise_back(
+    grad_m, d, slope_2, mean_2, scale_2, weight_2, constant, linear, grad_d, columns_out, num_rows,
+    NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
+    RECTIFIED: tl.constexpr, NUM_COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """The gradient of the second norm's input, before its rectifier. Columns: bias_2, slope_2."""
+    columns = tl.arange(0, BLOCK_CHANNELS)
+    slope = 1.0
+    if RECTIFIED:
+        slope = tl.load(slope_2)
+    of_bias = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    of_slope = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    for tile in range(NUM_TILES):
+        rows, there = _tile(tile, num_rows, BLOCK_ROWS, NUM_TILES)
+        x = _read(d, rows, columns, there, NUM_CHANNELS)
+        grad_xhat = _read(grad_m, rows, columns, there, NUM_CHANNELS) * _per_channel(weight_2, columns, NUM_CHANNELS)
+        grad = _from_xhat(grad_xhat, _prelu(x, slope), mean_2, scale_2, constant, linear, rows, there)
+        if RECTIFIED:
+            of_slope += tl.where(x > 0, 0.0, grad * x)
+            grad = tl.where(x > 0, grad, slope * grad)
+            of_bias += grad
+        _write(grad_d, rows, columns, there, grad, NUM_CHANNELS)
+    if RECTIFIED:
+        _write_column(columns_out, 2, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
+        _write_column(columns_out, 3, of_slope, columns, NUM_CHANNELS, NUM_COLUMNS)
+
+
+@triton.jit
+def _from_xhat(grad_xhat, x, mean, scale, constant, linear, rows, there):
+    """The gradient of a norm's input x; zero in rows that are not there."""
+    through_statistics = _per_row(constant, rows, there) + _per_row(linear, rows, there) * (x - _per_row(mean, rows, there))
+    return grad_xhat * _per_row(scale, rows, there) + through_statistics
+
+
+@triton.jit
+def _gradient_at(grad_d, ok, first_row, frames, num_frames, columns, NUM_CHANNELS: tl.constexpr):
+    """The gradient of the convolution's output at some frames; zero outside the mixture."""
+    return _read(grad_d, first_row + frames, columns, ok & (frames >= 0) & (frames < num_frames), NUM_CHANNELS)
+
+
+@triton.jit
+def convolve_back_sums(
+    grad_d, y, bias_0, slope_1, mean_1, scale_1, shift_1, weight_1, bias_1, taps, total, product, columns_out,
+    num_members, num_frames, dilation, before,
+    NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
+    NUM_COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """What the first norm's statistics need of the gradient. Columns: weight_1, bias_1, the three taps."""
+    columns = tl.arange(0, BLOCK_CHANNELS)
+    ok, first_row, first = _strands(num_members, num_frames, dilation, BLOCK_ROWS, NUM_TILES)
+    bias_before, slope = _per_channel(bias_0, columns, NUM_CHANNELS), tl.load(slope_1)
+    weight, bias = _per_channel(weight_1, columns, NUM_CHANNELS), _per_channel(bias_1, columns, NUM_CHANNELS)
+    of_weight = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    of_bias = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    of_tap_0 = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    of_tap_1 = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    of_tap_2 = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    g_2 = _gradient_at(grad_d, ok, first_row, first + before - 2 * dilation, num_frames, columns, NUM_CHANNELS)
+    g_1 = _gradient_at(grad_d, ok, first_row, first + before - dilation, num_frames, columns, NUM_CHANNELS)
+    for tile in range(NUM_TILES):
+        frames = first + tile * dilation
+        g_0 = _gradient_at(grad_d, ok, first_row, frames + before, num_frames, columns, NUM_CHANNELS)
+        rows, there = first_row + frames, ok & (frames < num_frames)
+        # Where a strand goes past the end, nothing is added: neither a gradient nor a product with one.
+        grad_n = tl.where(there[:, None], _transposed(g_0, g_1, g_2, taps, columns, NUM_CHANNELS), 0.0)
+        p = _prelu(_read(y, rows, columns, there, NUM_CHANNELS) + bias_before, slope)
+        xhat = _xhat(p, mean_1, scale_1, shift_1, rows, there)
+        grad_xhat = grad_n * weight
+        tl.store(total + rows, tl.sum(grad_xhat, axis=1), mask=there)
+        tl.store(product + rows, tl.sum(grad_xhat * xhat, axis=1), mask=there)
+        n = tl.where(there[:, None], xhat * weight + bias, 0.0)
+        of_weight += grad_n * xhat
+        of_bias += grad_n
+        of_tap_0 += n * g_0
+        of_tap_1 += n * g_1
+        of_tap_2 += n * g_2
+        g_2 = g_1
+        g_1 = g_0
+    _write_column(columns_out, 0, of_weight, columns, NUM_CHANNELS, NUM_COLUMNS)
+    _write_column(columns_out, 1, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
+    _write_column(columns_out, 2, of_tap_0, columns, NUM_CHANNELS, NUM_COLUMNS)
+    _write_column(columns_out, 3, of_tap_1, columns, NUM_CHANNELS, NUM_COLUMNS)
+    _write_column(columns_out, 4, of_tap_2, columns, NUM_CHANNELS, NUM_COLUMNS)
+
+
+@triton.jit
+def _transposed(g_0, g_1, g_2, taps, columns, NUM_CHANNELS: tl.constexpr):
+    """The gradient of the convolution's input, from those of the outputs that each tap made of it."""
+    tap_0 = _per_channel(taps, columns, NUM_CHANNELS)
+    tap_1 = _per_channel(taps + NUM_CHANNELS, columns, NUM_CHANNELS)
+    tap_2 = _per_channel(taps + 2 * NUM_CHANNELS, columns, NUM_CHANNELS)
+    return tap_0 * g_0 + tap_1 * g_1 + tap_2 * g_2
+
+
+@triton.jit
+def convolve_back(
+    grad_d, y, bias_0, slope_1, mean_1, scale_1, weight_1, taps, constant, linear, grad_y, columns_out,
+    num_members, num_frames, dilation, before,
+    NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
+    NUM_COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """The gradient of the block's hidden input. Columns: bias_0, slope_1."""
+    columns = tl.arange(0, BLOCK_CHANNELS)
+    ok, first_row, first = _strands(num_members, num_frames, dilation, BLOCK_ROWS, NUM_TILES)
+    bias_before, slope = _per_channel(bias_0, columns, NUM_CHANNELS), tl.load(slope_1)
+    weight = _per_channel(weight_1, columns, NUM_CHANNELS)
+    of_bias = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    of_slope = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    g_2 = _gradient_at(grad_d, ok, first_row, first + before - 2 * dilation, num_frames, columns, NUM_CHANNELS)
+    g_1 = _gradient_at(grad_d, ok, first_row, first + before - dilation, num_frames, columns, NUM_CHANNELS)
+    for tile in range(NUM_TILES):
+        frames = first + tile * dilation
+        g_0 = _gradient_at(grad_d, ok, first_row, frames + before, num_frames, columns, NUM_CHANNELS)
+        rows, there = first_row + frames, ok & (frames < num_frames)
+        grad_xhat = _transposed(g_0, g_1, g_2, taps, columns, NUM_CHANNELS) * weight
+        x = _read(y, rows, columns, there, NUM_CHANNELS) + bias_before
+        grad = _from_xhat(grad_xhat, _prelu(x, slope), mean_1, scale_1, constant, linear, rows, there)
+        of_slope += tl.where((x > 0) | ~there[:, None], 0.0, grad * x)
+        grad = tl.where(x > 0, grad, slope * grad)
+        of_bias += grad
+        _write(grad_y, rows, columns, there, grad, NUM_CHANNELS)
+        g_2 = g_1
+        g_1 = g_0
+    _write_column(columns_out, 5, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
+    _write_column(columns_out, 6, of_slope, columns, NUM_CHANNELS, NUM_COLUMNS)
+
+
+# --------------------------------------------------------------------------- merging statistics over frames, as norms.py does
+@triton.jit
+def merge(
+    mean, variance, scale, shift, num_frames, eps, KIND: tl.constexpr, BLOCK_FRAMES: tl.constexpr,
+):  # fmt: skip
+    """From each frame's mean and variance, the scale and shift that normalise it; a program merges one batch member."""
+    first_row = tl.program_id(0).to(tl.int64) * num_frames
+    mean += first_row
+    variance += first_row
+    scale += first_row
+    shift += first_row
+    # Means are taken relative to the first frame's: any constant gives the same result, a near one keeps the digits.
+    first = tl.load(mean).to(tl.float64)
+    sum_mean = tl.zeros((), tl.float64)
+    sum_square = tl.zeros((), tl.float64)
+    if KIND == "global":
+        for begin in range(0, num_frames, BLOCK_FRAMES):
+            frames, there, offset, v = _frames(mean, variance, first, begin, num_frames, BLOCK_FRAMES)
+            sum_mean += tl.sum(offset, axis=0)
+        middle = sum_mean / num_frames
+        for begin in range(0, num_frames, BLOCK_FRAMES):
+            frames, there, offset, v = _frames(mean, variance, first, begin, num_frames, BLOCK_FRAMES)
+            sum_square += tl.sum(tl.where(there, v + (offset - middle) * (offset - middle), 0.0), axis=0)
+        root = 1.0 / tl.sqrt(sum_square / num_frames + eps)
+        for begin in range(0, num_frames, BLOCK_FRAMES):
+            frames, there, offset, v = _frames(mean, variance, first, begin, num_frames, BLOCK_FRAMES)
+            tl.store(scale + frames, (tl.zeros_like(offset) + root).to(tl.float32), mask=there)
+            tl.store(shift + frames, ((offset - middle) * root).to(tl.float32), mask=there)
+    else:
+        for begin in range(0, num_frames, BLOCK_FRAMES):
+            frames, there, offset, v = _frames(mean, variance, first, begin, num_frames, BLOCK_FRAMES)
+            if KIND == "cumulative":
+                count = (frames + 1).to(tl.float64)
+                so_far = sum_mean + tl.cumsum(offset, axis=0)
+                squares = sum_square + tl.cumsum(v + offset * offset, axis=0)
+                sum_mean += tl.sum(offset, axis=0)
+                sum_square += tl.sum(v + offset * offset, axis=0)
+                centre = so_far / count
+                v = squares / count - centre * centre
+                v = tl.where(v > 0.0, v, 0.0)
+            else:
+                centre = offset
+            root = 1.0 / tl.sqrt(v + eps)
+            tl.store(scale + frames, root.to(tl.float32), mask=there)
+            tl.store(shift + frames, ((offset - centre) * root).to(tl.float32), mask=there)
+
+
+@triton.jit
+def _frames(mean, variance, first, begin, num_frames, BLOCK_FRAMES: tl.constexpr):
+    """Some frames' means, relative to the first frame's, and variances; zeros beyond the last."""
+    frames = begin + tl.arange(0, BLOCK_FRAMES)
+    there = frames < num_frames
+    offset = tl.where(there, tl.load(mean + frames, mask=there, other=0.0).to(tl.float64) - first, 0.0)
+    return frames, there, offset, tl.load(variance + frames, mask=there, other=0.0).to(tl.float64)
+
+
+@triton.jit
+def merge_back(
+    mean, scale, shift, total, product, constant, linear, num_frames,
+    NUM_CHANNELS: tl.constexpr, KIND: tl.constexpr, BLOCK_FRAMES: tl.constexpr,
+):  # fmt: skip
+    """What the statistics add to the gradient of a frame's values: constant + linear (value - frame's mean).
+
+    With a and b the gradients of a frame's merged mean M and variance V:  a = -scale total,  b = -product scale² / 2.
+    A frame k of mean m and variance v takes part in M and V of the frames t that merge it, with a share w:
+    gradient of v = sum w b,  of m = sum w (a + 2 b (m - M)).
+    """
+    first_row = tl.program_id(0).to(tl.int64) * num_frames
+    mean += first_row
+    scale += first_row
+    shift += first_row
+    total += first_row
+    product += first_row
+    constant += first_row
+    linear += first_row
+    first = tl.load(mean).to(tl.float64)
+    sum_a = tl.zeros((), tl.float64)
+    sum_b = tl.zeros((), tl.float64)
+    blocks = tl.cdiv(num_frames, BLOCK_FRAMES)
+    if KIND == "global":
+        for block in range(0, blocks):
+            frames, there, m, centre, a, b = _gradients(
+                mean, scale, shift, total, product, first, block * BLOCK_FRAMES, num_frames, BLOCK_FRAMES
+            )
+            sum_a += tl.sum(a, axis=0)
+            sum_b += tl.sum(b, axis=0)
+    for step in range(0, blocks):
+        begin = (blocks - 1 - step) * BLOCK_FRAMES
+        frames, there, m, centre, a, b = _gradients(mean, scale, shift, total, product, first, begin, num_frames, BLOCK_FRAMES)
+        if KIND == "global":
+            grad_v = (sum_b + tl.zeros_like(b)) / num_frames
+            grad_m = sum_a / num_frames + 2.0 * grad_v * (m - centre)
+        elif KIND == "cumulative":
+            count = (frames + 1).to(tl.float64)
+            share_b = b / count
+            share_a = a / count - 2.0 * share_b * centre
+            grad_v = sum_b + tl.cumsum(share_b, axis=0, reverse=True)
+            grad_m = sum_a + tl.cumsum(share_a, axis=0, reverse=True) + 2.0 * m * grad_v
+            sum_a += tl.sum(share_a, axis=0)
+            sum_b += tl.sum(share_b, axis=0)
+        else:
+            grad_v = b
+            grad_m = a
+        tl.store(constant + frames, (grad_m / NUM_CHANNELS).to(tl.float32), mask=there)
+        tl.store(linear + frames, (2.0 * grad_v / NUM_CHANNELS).to(tl.float32), mask=there)
+
+
+@triton.jit
+def _gradients(mean, scale, shift, total, product, first, begin, num_frames, BLOCK_FRAMES: tl.constexpr):
+    """Some frames' means and merged means, relative to the first frame's mean, and the gradients of merged mean and variance."""
+    frames = begin + tl.arange(0, BLOCK_FRAMES)
+    there = frames < num_frames
+    s = tl.load(scale + frames, mask=there, other=1.0).to(tl.float64)
+    m = tl.where(there, tl.load(mean + frames, mask=there, other=0.0).to(tl.float64) - first, 0.0)
+    centre = m - tl.load(shift + frames, mask=there, other=0.0).to(tl.float64) / s
+    a = -s * tl.load(total + frames, mask=there, other=0.0).to(tl.float64)
+    b = -0.5 * s * s * tl.load(product + frames, mask=there, other=0.0).to(tl.float64)
+    return frames, there, m, centre, a, b

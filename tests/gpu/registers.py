@@ -1,0 +1,68 @@
+"""Compile passes for a card that need not be there, and say what they take: python -m tests.gpu.registers 90 [PASS …]"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from pipeline.models.kernels import passes
+from pipeline.models.norms import NORMS
+
+PASSES = (
+    "statistics", "convolve", "normalise", "normalise_back_sums", "normalise_back", "convolve_back_sums", "convolve_back",
+)  # fmt: skip
+STORED = ("y", "d", "m", "grad_m", "grad_d", "grad_y")
+NUMBERS = ("num_rows", "num_members", "num_frames", "dilation", "before")
+CONSTANTS = {
+    "NUM_CHANNELS": 512, "BLOCK_ROWS": 4, "BLOCK_CHANNELS": 512, "NUM_TILES": 16, "RECTIFIED": True, "NUM_COLUMNS": 7,
+    "BLOCK_FRAMES": 2048,
+}  # fmt: skip
+"""Of the paper's network."""
+
+
+def compiled(name: str, card: int, num_warps: int, **constants: Any) -> str:
+    """Registers, stack and shared memory of a pass, bfloat16 being stored."""
+    kernel = getattr(passes, name)
+    given = {p.name: (CONSTANTS | constants)[p.name] for p in kernel.params if p.is_constexpr}
+    source = ASTSource(kernel, {p.name: kind_of(p) for p in kernel.params}, given)
+    made = triton.compile(source, target=GPUTarget("cuda", card, 32), options={"num_warps": num_warps})
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        said = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True, timeout=60).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", said)
+    assert found, said
+    return f"registers {found[1]:>3}, stack {found[2]}, shared memory {made.metadata.shared}"
+
+
+def kind_of(parameter: Any) -> str:
+    """An argument's type, as Triton writes it."""
+    if parameter.is_constexpr:
+        return "constexpr"
+    if parameter.name in NUMBERS:
+        return "i32"
+    if parameter.name == "eps":
+        return "fp32"
+    return "*bf16" if parameter.name in STORED else "*fp32"
+
+
+def main() -> None:
+    """Print a line for every pass, and for every norm's merges."""
+    card, *names = sys.argv[1:]
+    for name in names or (*PASSES, "merge", "merge_back"):
+        for norm in NORMS if "merge" in name else ("",):
+            warps = 8 if norm else 4
+            print(f"sm_{card} {name} {norm}: {compiled(name, int(card), warps, KIND=norm)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
