@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pipeline.scoring.metrics import sdr, si_snr
     from pipeline.scoring.scoring import score
     from pipeline.separation.offline import separate
+    from pipeline.separation.streaming import Stream, stream
     from pipeline.stages.run import Run, run
     from pipeline.training.losses import pairwise_si_snr, pit_loss
 
@@ -42,6 +43,7 @@ _HOME = {
     "Options": "compute.options",
     "Recipe": "recipe.schema",
     "Run": "stages.run",
+    "Stream": "separation.streaming",
     "TasnetError": "errors",
     "active_level": "audio.levels",
     "build_model": "models",
@@ -62,6 +64,7 @@ _HOME = {
     "sdr": "scoring.metrics",
     "separate": "separation.offline",
     "si_snr": "scoring.metrics",
+    "stream": "separation.streaming",
     "write_audio": "audio.files",
     "write_report": "reports",
 }
@@ -70,6 +73,7 @@ __all__ = [
     "Options",
     "Recipe",
     "Run",
+    "Stream",
     "TasnetError",
     "active_level",
     "build_model",
@@ -90,6 +94,7 @@ __all__ = [
     "sdr",
     "separate",
     "si_snr",
+    "stream",
     "write_audio",
     "write_report",
 ]

@@ -18,6 +18,8 @@ from pipeline.models.filterbanks import Decoder, Encoder, inverse, sinusoids
 from pipeline.models.kernels import dispatch
 from pipeline.models.layers import DepthwiseConv, PReLU
 from pipeline.models.norms import NORMS
+from pipeline.models.protocol import Streaming
+from pipeline.models.streaming import StreamingCopy
 from pipeline.recipe.schema import Model
 
 INPUT_EPS = 1e-20
@@ -65,6 +67,10 @@ class ConvTasNet(nn.Module):
             masked = frames[:, :, None].to(masks.dtype) * masks  # [batch, frames, source, N]
             sources: Tensor = self.decoder(masked)  # [batch, source, time or a little more]
         return sources[..., : mixture.shape[-1]].to(mixture.dtype)
+
+    def streaming(self, batch_size: int = 1, *, forget_frames: float | None = None) -> Streaming:
+        """The network as it is now, for signals that arrive piece by piece; see :class:`pipeline.models.protocol.Network`."""
+        return StreamingCopy(self, batch_size, forget_frames)
 
     @property
     def causal(self) -> bool:

@@ -34,7 +34,10 @@ class Encoder(nn.Module):
     def forward(self, mixture: Tensor) -> Tensor:
         """Analyse."""
         missing = -mixture.shape[-1] % self.stride
-        padded = functional.pad(mixture, (self.stride, self.stride + missing))  # [batch, (frames + 1) · L/2]
+        return self.analyse(functional.pad(mixture, (self.stride, self.stride + missing)))
+
+    def analyse(self, padded: Tensor) -> Tensor:
+        """All whole frames of a signal, ``[batch, (frames + 1) · L/2] -> [batch, frames, N]``."""
         halves = padded.reshape(padded.shape[0], -1, self.stride)  # [batch, frames + 1, L/2]
         frames = torch.cat([halves[:, :-1], halves[:, 1:]], dim=-1)  # [batch, frames, L]
         responses: Tensor = self.filters(frames)  # [batch, frames, N]
@@ -57,7 +60,10 @@ class Decoder(nn.Module):
 
     def forward(self, masked: Tensor) -> Tensor:
         """Synthesise."""
-        frames = self.basis(masked).transpose(1, 2)  # [batch, source, frames, L]
+        return self.overlap(self.basis(masked).transpose(1, 2))
+
+    def overlap(self, frames: Tensor) -> Tensor:
+        """Sum frames where they overlap, ``[batch, source, frames, L] -> [batch, source, (frames - 1) · L/2]``."""
         halves: Tensor = frames[:, :, 1:, : self.stride] + frames[:, :, :-1, self.stride :]  # [batch, source, frames - 1, L/2]
         return halves.flatten(2)  # [batch, source, (frames - 1) · L/2]
 

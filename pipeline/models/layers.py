@@ -18,10 +18,10 @@ def depthwise(x: Tensor, taps: Tensor, bias: Tensor, *, dilation: int, padding: 
         padding: frames of zeros before and after.
 
     Returns:
-        ``[batch, frames, channels]``.
+        ``[batch, frames + before + after - (taps - 1) · dilation, channels]``.
     """
-    num_frames = x.shape[1]
     padded = functional.pad(x, (0, 0, *padding))  # [batch, before + frames + after, channels]
+    num_frames = padded.shape[1] - (len(taps) - 1) * dilation
     y = bias
     for i, tap in enumerate(taps):
         start = i * dilation

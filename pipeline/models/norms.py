@@ -10,10 +10,18 @@ and in float32 an offset of a few hundred standard deviations, or an hour of fra
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+
+Merge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From each frame's mean and variance, ``[batch, frames, 1]`` float64, those to normalise it with."""
+
+MAX_FRAMES = 512
+"""Frames to merge at once where older ones are forgotten: the factors of more would leave the range of float64."""
 
 
 class LayerNorm(nn.Module):
@@ -40,13 +48,13 @@ class LayerNorm(nn.Module):
         return self.normalise(x, self.weight, self.bias, self.eps)
 
     @classmethod
-    def normalise(cls, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        """The norm as a function of its parameters."""
+    def normalise(cls, x: Tensor, weight: Tensor, bias: Tensor, eps: float, merge: Merge | None = None) -> Tensor:
+        """The norm as a function of its parameters; ``merge`` replaces its own where the frames continue earlier ones."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         frame_mean = wide.mean(-1, keepdim=True)  # [batch, frames, 1]
         centred = wide - frame_mean
         frame_variance = centred.square().mean(-1, keepdim=True)
-        mean, variance = cls.merge(frame_mean.double(), frame_variance.double())
+        mean, variance = (merge or cls.merge)(frame_mean.double(), frame_variance.double())
         inverse_deviation = torch.rsqrt(variance + eps)
         # x - mean in two steps, (x - frame_mean) + (frame_mean - mean), keeps its digits however large the mean is.
         shift = ((frame_mean.double() - mean) * inverse_deviation).to(wide.dtype)
@@ -83,9 +91,49 @@ class CumulativeLayerNorm(LayerNorm):
         # Means are taken relative to the first frame's: any constant gives the same result, a near one keeps the digits.
         first = mean[:, :1].detach()
         offset = mean - first
-        mean_offset = offset.cumsum(1) / count
-        between = offset.square().cumsum(1) / count - mean_offset.square()
-        return first + mean_offset, variance.cumsum(1) / count + between.clamp_min(0.0)
+        return _from_sums(first, count, offset.cumsum(1), offset.square().cumsum(1), variance.cumsum(1))
+
+    @staticmethod
+    def merge_more(
+        mean: Tensor, variance: Tensor, sums: Tensor, num_before: Tensor, forget_frames: float | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`merge`, for frames that continue earlier ones.
+
+        Args:
+            mean: of each new frame, ``[batch, frames, 1]`` float64.
+            variance: likewise.
+            sums: what earlier frames left, ``[batch, 4]`` float64: the first frame's mean, and over all frames the sums of the
+                means relative to it, of their squares, and of the variances. Zeros at the start.
+            num_before: how many frames came before, a scalar int64.
+            forget_frames: after so many frames, a frame's share in the sums has fallen to 1/e; by default it never falls.
+                At least 2, with no more than :data:`MAX_FRAMES` new frames at once.
+
+        Returns:
+            Mean and variance to normalise each frame with, ``[batch, frames, 1]``, and the sums for the next call.
+        """
+        first, *earlier = sums.T[:, :, None, None]  # each [batch, 1, 1]
+        first = torch.where(num_before == 0, mean[:, :1], first)
+        offset = mean - first
+        terms = torch.stack([offset, offset.square(), variance])  # [3, batch, frames, 1]
+        age = torch.arange(1, mean.shape[1] + 1, dtype=mean.dtype, device=mean.device)[:, None]  # [frames, 1]
+        count = num_before + age  # float64, exact to 2^53
+        if forget_frames is None:
+            weight = count
+            totals = torch.stack(earlier) + terms.cumsum(2)
+        else:
+            # Frame j's share in frame k's sums is exp(-(k - j) / forget_frames); `weight` is the sum of the shares.
+            rate = 1 / forget_frames
+            weight = torch.expm1(count * -rate) / math.expm1(-rate)
+            totals = (torch.stack(earlier) + (terms * (age * rate).exp()).cumsum(2)) * (age * -rate).exp()
+        left = torch.stack([first, *totals[:, :, -1:]]).flatten(1).T
+        return *_from_sums(first, weight, *totals), left
+
+
+def _from_sums(first: Tensor, count: Tensor, offsets: Tensor, squares: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance from sums over frames: of the means relative to ``first``, of their squares, and of the variances."""
+    mean_offset = offsets / count
+    between = squares / count - mean_offset.square()
+    return first + mean_offset, variances / count + between.clamp_min(0.0)
 
 
 class FrameLayerNorm(LayerNorm):

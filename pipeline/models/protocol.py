@@ -11,6 +11,22 @@ from torch import Tensor, nn
 from pipeline.recipe.schema import Model
 
 
+class Streaming(Protocol):
+    """A causal network that takes signals piece by piece, and remembers what it needs of the pieces before."""
+
+    delay_samples: int
+    """By so much its output comes later than the network's own: whole hops."""
+
+    def __call__(self, piece: Tensor, /) -> Tensor:
+        """Separate whole hops that follow the piece before, ``[batch, time] -> [batch, source, time]``, at least one hop."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """A copy of all that it remembers, by name; every tensor but the counts has the batch first."""
+
+    def restore(self, memory: Mapping[str, Tensor], /) -> None:
+        """Go on from there; ModelError if the names or shapes are those of another network."""
+
+
 class Network(Protocol):
     """A ``torch.nn.Module`` that separates ``[batch, time] -> [batch, source, time]`` and says what it is.
 
@@ -45,6 +61,17 @@ class Network(Protocol):
 
     def inner_matrices(self) -> Iterator[Tensor]:
         """The matrices that mix channels between the encoder and the masks: what Muon is meant for."""
+
+    def streaming(self, batch_size: int = 1, *, forget_frames: float | None = None) -> Streaming:
+        """A copy of the network, with its weights of now, for as many signals that arrive piece by piece, all in step.
+
+        Args:
+            batch_size: signals.
+            forget_frames: after so many frames, a frame's share in cumulative statistics has fallen to 1/e; by default it stays.
+
+        Raises:
+            ModelError: saying what keeps the network from streaming, and what to do.
+        """
 
     # ------------------------------------------------------------------------------------------- as of every torch module
     def __call__(self, mixture: Tensor, /) -> Tensor: ...  # noqa: D102

@@ -12,14 +12,19 @@ if TYPE_CHECKING:
     from pipeline.separation.offline import separate as separate
     from pipeline.separation.offline import separate_dataset as separate_dataset
     from pipeline.separation.offline import separate_files as separate_files
+    from pipeline.separation.streaming import Stream as Stream
+    from pipeline.separation.streaming import stream as stream
 
 VERSION = 1
 """Raise it when the same model would give other estimates or facts."""
 
-_NAMES = ("cpu_real_time_factor", "real_time_factor", "separate", "separate_dataset", "separate_files")
+_HOME = {
+    **dict.fromkeys(("cpu_real_time_factor", "real_time_factor", "separate", "separate_dataset", "separate_files"), "offline"),
+    **dict.fromkeys(("Stream", "stream"), "streaming"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.offline"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

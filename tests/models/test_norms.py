@@ -145,3 +145,40 @@ def test_negative_control_the_global_norm_sees_the_future() -> None:
     altered = x.clone()
     altered[:, 20:] += 10.0
     assert not torch.allclose(GlobalLayerNorm(5)(x)[:, :20], GlobalLayerNorm(5)(altered)[:, :20])
+
+
+def in_pieces(x: Tensor, sizes: list[int], forget_frames: float | None = None) -> Tensor:
+    """A cumulative norm over frames that come in pieces."""
+    norm, sums, count = CumulativeLayerNorm(x.shape[2]), x.new_zeros(len(x), 4, dtype=torch.float64), torch.tensor(0)
+
+    def merge(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal sums, count
+        found_mean, found_variance, sums = norm.merge_more(mean, variance, sums, count, forget_frames)
+        count = count + mean.shape[1]
+        return found_mean, found_variance
+
+    pieces = x.split(sizes, dim=1)
+    return torch.cat([norm.normalise(piece, norm.weight, norm.bias, norm.eps, merge) for piece in pieces], dim=1).detach()
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.sampled_from([0.0, 1.0, 1e4]))
+@settings(max_examples=30, deadline=None)
+def test_running_sums_continue_where_the_last_piece_ended(sizes: list[int], offset: float) -> None:
+    x = offset + normal(2, sum(sizes), 5).double()
+    torch.testing.assert_close(in_pieces(x, sizes), CumulativeLayerNorm(5)(x).detach(), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("forget_frames", [2.0, 7.5, 1000.0])
+def test_forgetting_weighs_frames_by_their_age(forget_frames: float) -> None:
+    """Against weighted statistics of all frames so far, taken anew for every frame."""
+    x = 3.0 + normal(2, 900, 5).double()
+    expected = []
+    for k in range(x.shape[1]):
+        seen = x[:, : k + 1]
+        shares = torch.exp(-torch.arange(k, -1, -1, dtype=torch.float64) / forget_frames)
+        shares = (shares / shares.sum() / x.shape[2])[:, None]
+        mean = (shares * seen).sum((1, 2), keepdim=True)
+        variance = (shares * (seen - mean).square()).sum((1, 2), keepdim=True)
+        expected.append((x[:, k : k + 1] - mean) / torch.sqrt(variance + 1e-8))
+    found = in_pieces(x, [1, 2, 40, 512, 345], forget_frames)
+    torch.testing.assert_close(found, torch.cat(expected, dim=1), rtol=1e-10, atol=1e-10)
