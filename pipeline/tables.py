@@ -91,6 +91,7 @@ MANIFEST = Schema(
         Column("sample_rate", "integer", "Hz"),
         Column("num_samples", "integer", "per channel"),
         Column("sha256", "text", "of the whole audio file; empty or absent where it was not read", optional=True),
+        Column("speed", "number", "at which the file is played: LibriMix's sped-up noise; absent where all are 1", optional=True),
     ),
 )
 
@@ -297,5 +298,5 @@ def _typed(values: pd.Series, kind: Kind | None, path: Path) -> pd.Series:
         raise TableError(f"{path}: column {values.name} holds something other than True and False")
     try:
         return _TO[kind](values)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise TableError(f"{path}: column {values.name} holds something that is no {kind}: {error}") from error

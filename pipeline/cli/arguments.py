@@ -53,6 +53,12 @@ MicroBatch = Annotated[
         show_default=False,
     ),
 ]
+NoLock = Annotated[
+    bool,
+    typer.Option(
+        "--no-lock", help="Do not lock folders, on file systems that cannot; no other run may use them at the same time."
+    ),
+]
 Dataset = Annotated[
     Path,
     typer.Argument(

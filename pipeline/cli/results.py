@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.arguments import Jobs, named_folders
+from pipeline.cli.arguments import Jobs, NoLock, named_folders
 from pipeline.errors import DatasetError, ScoreError
 from pipeline.files import expand_user
 
@@ -77,15 +78,19 @@ def score(
         typer.Option("--out", "-o", metavar="FILE", parser=expand_user, help="The table; it keeps the rows of other systems."),
     ] = Path("scores.csv"),
     jobs: Jobs = None,
+    no_lock: NoLock = False,
 ) -> None:
     """Score estimates: SI-SNR, SI-SNRi, SDR and SDRi of every source; an interrupted run continues.
 
     Exits with 1 if some estimates have no references and were not scored.
     """
+    from pipeline.compute.locks import without_locks
+
     tasks, left_out = _match(estimates, references, mixtures, patterns or [])
     metrics = [metric for text in also or [] for metric in text.replace(",", " ").split()]
     how = {"also": metrics, "permutation": permutation, "channel": channel, "resample": resample, "align": align}
-    _score(tasks, out, oracles, verify, how | {"num_workers": jobs})
+    with without_locks() if no_lock else nullcontext():
+        _score(tasks, out, oracles, verify, how | {"num_workers": jobs})
     for line in left_out:
         typer.echo(line)
     raise typer.Exit(int(bool(left_out)))

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.arguments import Compile, Corpora, Device, Jobs, MicroBatch, NamedCorpora, Overrides, RecipeName, Work, options
+from pipeline.cli.arguments import (
+    Compile,
+    Corpora,
+    Device,
+    Jobs,
+    MicroBatch,
+    NamedCorpora,
+    NoLock,
+    Overrides,
+    RecipeName,
+    Work,
+    options,
+)
 from pipeline.compute.torchrun import rank
 
 if TYPE_CHECKING:
@@ -38,6 +50,9 @@ Full = Annotated[
         "2 s of processor time per GB, so 12 s for train-clean-100 and 35 s for WHAM! noise, or what the disk needs.",
     ),
 ]
+Decode = Annotated[
+    bool, typer.Option("--decode", help="Decode every sample of every file that would be used, instead of the beginnings only.")
+]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Only print what would be done.")]
 
 
@@ -55,6 +70,7 @@ def run(
     checkpoint_minutes: CheckpointMinutes = 5.0,
     checkpoint_steps: CheckpointSteps = None,
     force: Force = None,
+    no_lock: NoLock = False,
     dry_run: DryRun = False,
 ) -> None:
     """Run a recipe: make the mixtures, train the systems, score them and write a report.
@@ -66,7 +82,7 @@ def run(
     from pipeline.recipe.reading import load_recipe
 
     training = {"micro_batch": micro_batch, "checkpoint_minutes": checkpoint_minutes, "checkpoint_steps": checkpoint_steps}
-    given = options(work, corpora, corpus, num_workers=jobs, device=device, compile=compile_, **training)
+    given = options(work, corpora, corpus, num_workers=jobs, device=device, compile=compile_, lock=not no_lock, **training)
     loaded, names = load_recipe(recipe, overrides or []), stages or []
     if dry_run:
         _print_plan(loaded, names, force or [], given)
@@ -82,13 +98,14 @@ def check(
     corpus: NamedCorpora = None,
     jobs: Jobs = None,
     full: Full = False,
+    decode: Decode = False,
 ) -> None:
     """Check a recipe, its corpora and the disk space, and estimate the time it takes; nothing is written."""
     from pipeline.recipe.reading import load_recipe
     from pipeline.stages import preflight
 
     given = options(work, corpora, corpus, num_workers=jobs)
-    for line in preflight.findings(load_recipe(recipe, overrides or []), given, full=full):
+    for line in preflight.findings(load_recipe(recipe, overrides or []), given, full=full, decode=decode):
         typer.echo(line)
 
 

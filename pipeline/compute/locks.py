@@ -19,6 +19,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,19 @@ _own: set[int] = set()
 """Descriptors of the locks that this process holds for itself."""
 _shared: list[WorkersLock] = []
 """The locks that workers of this process share, innermost last."""
+_without_locks = ContextVar("without_locks", default=False)
+
+
+@contextmanager
+def without_locks() -> Iterator[None]:
+    """Let :func:`locked` lock nothing in this block, for file systems that cannot: the user sees to it that no other run, and no
+    worker of a killed one, works in the same folders."""
+    logger.warning("no folder is locked: make sure that no other run uses this work folder, and no worker of a killed one")
+    token = _without_locks.set(True)
+    try:
+        yield
+    finally:
+        _without_locks.reset(token)
 
 
 @contextmanager
@@ -56,8 +70,11 @@ def locked(folder: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> Itera
         patience_seconds: how long to wait, with a line on stderr that says for whom.
 
     Raises:
-        WorkError: it is still held, or cannot be locked.
+        WorkError: it is still held, or cannot be locked; in :func:`without_locks` neither.
     """
+    if _without_locks.get():
+        yield
+        return
     deadline = time.monotonic() + patience_seconds
     lock = _acquire(_beside(folder, OWN), deadline)
     _own.add(lock)
@@ -178,7 +195,8 @@ def _take(lock: int, operation: int, path: Path) -> bool:
     except OSError as error:
         if error.errno in _NO_LOCKS:
             raise WorkError(
-                f"{path}: this file system cannot lock files ({error.strerror}); choose another one with --work or --out"
+                f"{path}: this file system cannot lock files ({error.strerror}); choose another one with --work or "
+                "--out, or, if no other run uses it, add --no-lock"
             ) from error
         raise
     return True

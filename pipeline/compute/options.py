@@ -26,6 +26,7 @@ class Options:
         checkpoint_steps: the same, in steps of the epoch.
         micro_batch: segments that go through the network at once, per process; the gradients of a batch are accumulated. All of
             the process's segments by default.
+        lock: whether stages lock their folders; not every file system can.
     """
 
     work: Path = Path("work")
@@ -38,3 +39,4 @@ class Options:
     checkpoint_minutes: float = 5.0
     checkpoint_steps: int | None = None
     micro_batch: int | None = None
+    lock: bool = True

@@ -19,6 +19,8 @@ from pipeline.corpora.digests import content_digests
 from pipeline.corpora.digests import digest_files as digest_files
 from pipeline.corpora.listing import describe_other_audio, read_headers
 from pipeline.corpora.manifests import check_manifest, make_manifest
+from pipeline.corpora.skipping import without_named as without_named
+from pipeline.corpora.skipping import without_silent as without_silent
 from pipeline.errors import CorpusError
 from pipeline.recipe.schema import SPLITS, Corpus
 
@@ -94,20 +96,23 @@ def scan(
         CorpusError: one line per finding, each naming a file or table and the mend.
     """
     adapter = ADAPTERS[corpus.kind]
-    utterances = adapter.utterances(corpus, root, seed=seed, splits=splits)
+    listed = adapter.utterances(corpus, root, seed=seed, splits=splits)
+    utterances = without_named(corpus, listed, lambda utterance: (utterance.utterance_id, utterance.path), root)
     headers = read_headers(root, [u.path for u in utterances], channel=corpus.channel, num_workers=num_workers)
     digests = content_digests(root, [u.path for u in utterances], num_workers=num_workers)
-    manifest = make_manifest(utterances, headers, digests)
-    others = describe_other_audio(root, adapter.ENDINGS, below=_folders(manifest))
-    if others:
-        logger.warning("%s: %s audio files are used%s", root, f"{len(manifest):,}", others)
+    manifest = without_silent(corpus, make_manifest(utterances, headers, digests), root, num_workers=num_workers)
+    if others := other_audio(corpus, root, manifest):
+        logger.warning("%s", others)
     check_manifest(manifest, origin=str(root), splits=splits, shared_splits=adapter.SHARED_SPLITS)
     return manifest
 
 
-def _folders(manifest: pd.DataFrame) -> list[str]:
-    """The topmost folders that a manifest's files lie in."""
-    return sorted({path.partition("/")[0] for path in manifest["path"] if "/" in path})
+def other_audio(corpus: Corpus, root: Path, manifest: pd.DataFrame) -> str:
+    """A warning about audio files of formats that are not read, of speakers too who have no others; empty if there are none."""
+    adapter = ADAPTERS[corpus.kind]
+    subsets = sorted({path.partition("/")[0] for path in manifest["path"] if "/" in path})
+    others = describe_other_audio(root, adapter.ENDINGS, below=("",) if corpus.kind == "folder" else subsets)
+    return f"{root}: {len(manifest):,} audio files are used{others}" if others else ""
 
 
 def listing_digest(

@@ -134,7 +134,7 @@ def generate(corpus: SyntheticCorpus, root: Path, *, seed: int, num_workers: int
         WorkError: the folder cannot be written.
     """
     speakers = cast_speakers(corpus, seed)
-    _claim(root, {"version": VERSION, "seed": seed, **corpus.model_dump(exclude={"channel"})})
+    _claim(root, {"version": VERSION, "seed": seed, **corpus.model_dump(exclude={"channel", "skip"})})
     remove_temporaries(root)
     record = partial(_record_speaker, root, seed, corpus.utterances_per_speaker)
     rows = [row for some in map_parallel(record, speakers, num_workers=num_workers, description="speak") for row in some]

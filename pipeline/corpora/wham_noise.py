@@ -8,7 +8,7 @@ Layout::
     ROOT/metadata/…                 not needed
 
 LibriMix's lists for train-clean-360 also name clips such as ``CLIPsp08.wav``: the clip at 0.8 times the speed. They are not in
-the published archive.
+the published archive, and are made as they are needed: see ``mixtures.plans.published``.
 
 Any other folder of noise will do for plans drawn anew: ``ROOT/anything.{wav,flac}``, nested as it likes. Its clips are split by
 seed and name, one in ten each for valid and test.

@@ -180,6 +180,7 @@ def pack_noise(
         AudioError: a file is missing, damaged or silent.
     """
     here = manifest[(manifest["split"] == split) & is_noise(manifest)]
+    here = here[here["speed"] == 1] if "speed" in here else here  # dynamic mixing has speeds of its own
     if here.empty:
         raise PlanError(f"split {split}: there is no noise for it; add some or ask for mix.types = ['mix_clean'] alone")
     read = partial(_read_utterances, Path(noise_root), mix.sample_rate, "loudness", 0, False)

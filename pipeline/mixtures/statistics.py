@@ -16,6 +16,8 @@ from pipeline.recipe.schema import SPLITS
 
 MIXTURES_PER_CHUNK = 32
 SNR_BIN_DB = 1.0
+AMPLIFIED_DB = 45.0
+"""Speech that needs more than this is below -60 dB of full scale, as faint as the noise of a recording."""
 LENGTH_BIN_SECONDS = 1.0
 
 
@@ -86,6 +88,16 @@ def source_rows(mixtures: pd.DataFrame) -> pd.DataFrame:
         part = here[["split", "mixture_id", *names]].rename(columns=names)
         parts.append(part.assign(source=f"s{number}"))
     return pd.concat(parts, ignore_index=True)
+
+
+def amplified(mixtures: pd.DataFrame, limit_db: float = AMPLIFIED_DB) -> list[tuple[str, str, float]]:
+    """Sources that were amplified so much that what sounds is the noise of the recording: mixture, source and gain in dB."""
+    found = []
+    for number in range(1, int(mixtures["num_sources"].max()) + 1 if len(mixtures) else 1):
+        gains_db = 20 * np.log10(mixtures[f"source_{number}_gain"].to_numpy("float64"))
+        pairs = zip(mixtures["mixture_id"], gains_db.tolist(), strict=True)
+        found += [(str(mixture_id), f"s{number}", gain_db) for mixture_id, gain_db in pairs if gain_db > limit_db]
+    return sorted(found)
 
 
 def measure_levels(mixtures: pd.DataFrame, dataset_dir: Path, *, num_workers: int | None = None) -> pd.DataFrame:

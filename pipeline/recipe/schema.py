@@ -64,6 +64,8 @@ class Subsets(_Table):
 class _Corpus(_Table):
     channel: Annotated[int, Field(ge=0)] | None = None
     """The channel to use of multi-channel files, counted from 0; by default such files are an error."""
+    skip: Literal["silent"] | Annotated[list[str], AfterValidator(_distinct)] = []
+    """Files to leave out: ``"silent"`` (those nowhere louder than -70 LUFS), or a list of utterance ids and paths."""
 
 
 class SyntheticCorpus(_Corpus):
@@ -446,6 +448,11 @@ class Recipe(_Table):
     def num_outputs(self) -> int:
         """Sources that the systems separate: only the first speaker where they are trained on ``mix_single``."""
         return 1 if self.mix.types[0] == "mix_single" else self.plan.num_sources
+
+    @property
+    def mixes_dynamically(self) -> bool:
+        """Whether any system is trained on mixtures made on the fly."""
+        return any(system.train.mixing == "dynamic" for system in self.systems.values())
 
     @property
     def missing_for_training(self) -> list[str]:

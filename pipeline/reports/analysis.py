@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,7 @@ class Context:
     published: Facts = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     verification: Mapping[str, Any] = field(default_factory=dict)
+    dataset_findings: Sequence[tuple[str, str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,9 @@ class Analysis:
     @cached_property
     def health(self) -> pd.DataFrame:
         """What looks wrong with the test set."""
-        return health.findings(self.given_scores, self.metric)
+        found = health.findings(self.given_scores, self.metric)
+        beside = pd.DataFrame(list(self.context.dataset_findings), columns=health.COLUMNS)
+        return pd.concat([found, beside], ignore_index=True) if len(beside) else found
 
     @cached_property
     def headline(self) -> str:

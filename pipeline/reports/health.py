@@ -30,11 +30,12 @@ def excluded(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
 def findings(scores: pd.DataFrame, metric: str = "si_snri_db") -> pd.DataFrame:
     """Everything that looks wrong: columns finding, mixture_id, detail.
 
-    Mixtures without scores from some system, different audio under one name, mixtures that appear to be in the set twice,
-    mixtures whose input levels do not fit a sum of their sources, and speakers far from all others.
+    Mixtures without scores from some system, references with a constant offset, different audio under one name, mixtures that
+    appear to be in the set twice, mixtures whose input levels fit no sum of their sources, and speakers far from all others.
     """
     found = [
         *_missing(scores),
+        *_offsets(scores),
         *mismatched(scores),
         *_duplicates(scores),
         *_no_sums(scores),
@@ -47,6 +48,13 @@ def _missing(scores: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
     present = pd.crosstab(scores["mixture_id"], scores["system"]) > 0
     for mixture_id, row in present[~present.all(axis=1)].iterrows():
         yield "missing", str(mixture_id), f"no scores for {', '.join(str(name) for name in present.columns[~row])}"
+
+
+def _offsets(scores: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """References with a constant offset (DC), which counts in levels and SDRs."""
+    odd = scores[scores["status"].str.contains("reference_offset", regex=False)]
+    for mixture_id, rows in odd.groupby("mixture_id", sort=True):
+        yield "offset", str(mixture_id), f"constant offset (DC) in the reference of {', '.join(sorted(set(rows['source'])))}"
 
 
 def mismatched(scores: pd.DataFrame) -> Iterator[tuple[str, str, str]]:

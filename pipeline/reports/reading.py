@@ -147,8 +147,9 @@ def _sources(names: pd.Series) -> pd.Series:
     """``s1`` for 1, or for 0 in a table that counts from 0; other names stay as they are."""
     if not names.str.fullmatch(r"\d+").all():
         return names
-    numbers = names.astype("int64")
-    return "s" + (numbers + int((numbers == 0).any())).astype(str)
+    numbers = [int(name) for name in names]
+    first = int(0 in numbers)
+    return pd.Series([f"s{number + first}" for number in numbers], index=names.index, dtype="str")
 
 
 def _numbered(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipeline.reports.grids import as_latex
 from pipeline.reports.report_tables import results_grid
 from pipeline.reports.sum_check import SumCheck, check_sums
 
-VERSION = 2
+VERSION = 3
 """Raise it when the same scores would give another report."""
 
 _FIGURES = ("result_figures", "pair_figures", "breakdown_figures", "over_time_figures", "training_figures")
@@ -35,6 +35,7 @@ def write_report(
     num_examples: int = 5,
     oracles: pd.DataFrame | None = None,
     verification: Mapping[str, Any] | None = None,
+    dataset_findings: Sequence[tuple[str, str, str]] = (),
 ) -> Path:
     """Write a report and return the path of its report.html; the same arguments give the same bytes.
 
@@ -51,12 +52,14 @@ def write_report(
         num_examples: how many mixtures to listen to.
         oracles: rows of ``tables.SCORES`` for estimates that used the references: shown for context, never compared.
         verification: result of recomputing rows with mir_eval, see ``sentences.verification``.
+        dataset_findings: what looks wrong with the test set beside the scores: finding, mixture (or nothing) and detail.
 
     Raises:
         ScoreError: there are no scores, a row appears twice, or the baseline has no scores.
         WorkError: the folder cannot be written.
     """
-    context = Context(title, histories or {}, models or {}, published or {}, provenance or {}, verification or {})
+    beside = (histories or {}, models or {}, published or {}, provenance or {}, verification or {}, dataset_findings)
+    context = Context(title, *beside)
     analysis = analyse(scores, context, baseline=baseline, oracles=oracles)
     sums, frames = check_sums(analysis, examples), over_time.improvement_over_time(analysis, examples)
     parts = page.parts_of(analysis, sums, frames)

@@ -75,6 +75,11 @@ def offset_of(estimate: Signals, reference: Signals) -> float:
     return abs(_relative_mean(estimate) - _relative_mean(reference))
 
 
+def own_offset(signal: Signals) -> float:
+    """The distance of a signal's mean from zero, in its standard deviations; 0 where it is too short or unusable."""
+    return abs(_relative_mean(signal)) if len(signal) >= LEAST_SAMPLES and is_usable(signal) else 0.0
+
+
 def align(estimates: Sequence[Recording], references: Sequence[Recording]) -> list[Recording]:
     """Estimates without delay and offset; ``changes`` says by how much each was moved.
 

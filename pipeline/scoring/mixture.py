@@ -11,6 +11,7 @@ cannot be scored gets NaN (or -inf, where the estimate is silent) and a reason i
     delayed(n)             the estimate is n samples late (or, negative, early) against the reference that it resembles most
     inverted               the estimate has the opposite sign of that reference
     dc_offset              the estimate's mean is further from zero than the reference's; it counts as distortion in the SDR
+    reference_offset       the reference's own mean is far from zero
     resampled(n)           a recording was converted from n Hz, as asked for
     aligned(n), centred    the estimate was moved by n samples, or its mean removed, as asked for
     perfect                the estimate is the reference, up to its level
@@ -34,7 +35,7 @@ import numpy as np
 
 from pipeline.errors import ScoreError
 from pipeline.scoring import perceptual
-from pipeline.scoring.alignment import OFFSET_LIMIT, Correlator, Shift, align, offset_of
+from pipeline.scoring.alignment import OFFSET_LIMIT, Correlator, Shift, align, offset_of, own_offset
 from pipeline.scoring.bss_eval import FILTER_LENGTH, Signals
 from pipeline.scoring.metrics import References, is_finite, is_usable, level, pairwise_si_snr, sa_sdr
 from pipeline.scoring.permutations import best_permutation
@@ -52,7 +53,7 @@ _FULL_SCALE = 1 - 2.0**-15
 
 STATUSES = (
     *("missing_*", "unreadable_*", "multichannel_*", "other_rate_*", "empty_*", "nan_*", "silent_*"),
-    *("length_mismatch(n)", "shortened(n)", "clipped", "delayed(n)", "inverted", "dc_offset"),
+    *("length_mismatch(n)", "shortened(n)", "clipped", "delayed(n)", "inverted", "dc_offset", "reference_offset"),
     *("resampled(n)", "aligned(n)", "centred", "perfect", "identical"),
     *("shorter_than_filter", "ill_conditioned", "no_*"),
 )
@@ -269,6 +270,8 @@ class Comparison:
             yield "inverted"
         if offset_of(self.signals[estimate], self.reference_signals[reference]) > OFFSET_LIMIT:
             yield "dc_offset"
+        if own_offset(self.reference_signals[reference]) > OFFSET_LIMIT:
+            yield "reference_offset"
         compared = (self.recordings[estimate], self.references[reference], self.recordings[-1])
         yield from dict.fromkeys(change for one in compared for change in one.changes)
 

@@ -12,15 +12,15 @@ import pandas as pd
 from pipeline import corpora
 from pipeline.compute.options import Options
 from pipeline.corpora import manifests, synthetic, wham_noise
-from pipeline.corpora.manifests import MAX_EXAMPLES, is_noise, some_of
+from pipeline.corpora.manifests import is_noise
 from pipeline.errors import CorpusError, PlanError
 from pipeline.mixtures import packing, rendering
 from pipeline.mixtures.footprint import footprint, require_room, written_bytes
 from pipeline.mixtures.plans import build
 from pipeline.mixtures.plans.adapter import Roots
-from pipeline.mixtures.plans.planned import needed_rows, of_splits
-from pipeline.mixtures.renderers.base import Inputs
+from pipeline.mixtures.plans.planned import of_splits
 from pipeline.recipe.schema import SPLITS, Recipe, SyntheticCorpus
+from pipeline.stages import checks
 from pipeline.stages.context import Context, settings_of, table_path
 from pipeline.stages.runner import Stage, is_done
 from pipeline.tables import MANIFEST, MIXTURES, PLAN, write_table
@@ -83,7 +83,7 @@ def _corpus_stage(recipe: Recipe, corpus: SyntheticCorpus, options: Options) -> 
     def work(folder: Path) -> None:
         synthetic.generate(corpus, folder / "speech", seed=recipe.seed, num_workers=options.num_workers)
 
-    settings = {"corpus": settings_of(corpus), "seed": recipe.seed}
+    settings = {"corpus": corpus.model_dump(mode="json", exclude={"skip"}), "seed": recipe.seed}
     return Stage("corpus", {"synthetic": synthetic.VERSION}, settings, work)
 
 
@@ -215,9 +215,9 @@ def mix_stage(context: Context, plans: PlanStages) -> Stage:
             raise PlanError(
                 f"mix.splits = {recipe.mix.splits}: the plan has mixtures of {recipe.plan.splits} only; name one of these"
             )
-        inputs = build.inputs_of(recipe, context.inputs)
-        _check_inputs(context, plan, manifest, inputs)
+        checks.check_inputs(context, plan, manifest)
         require_room(folder, footprint(plan, manifest, recipe.mix).disk_bytes - written_bytes(folder))
+        inputs = build.inputs_of(recipe, context.inputs)
         rendering.render(plan, manifest, inputs, folder, num_workers=workers)
 
     settings = {"kind": recipe.plan.kind, "mix": settings_of(recipe.mix), "channel": recipe.corpus.channel}
@@ -227,33 +227,6 @@ def mix_stage(context: Context, plans: PlanStages) -> Stage:
 def _planned(context: Context, plans: PlanStages, splits: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The plan of some splits, and the manifest of its files."""
     return of_splits(context.table(plans.plan_stage, PLAN), splits), context.table(plans.manifest_stage, MANIFEST)
-
-
-def _check_inputs(context: Context, plan: pd.DataFrame, manifest: pd.DataFrame, inputs: Inputs) -> None:
-    """Check every file that a plan needs, before anything is written: by its header, and that it has not changed."""
-    rendering.check_inputs(plan, manifest, inputs, num_workers=context.options.num_workers)
-    needed = needed_rows(plan, manifest, with_noise=context.recipe.mix.with_noise)
-    _require_unchanged(context, manifest[manifest["utterance_id"].isin(needed["utterance_id"])])
-
-
-def _require_unchanged(context: Context, manifest: pd.DataFrame) -> None:
-    """Refuse files that changed since they were planned: what is written already would be of another corpus than the rest.
-
-    Raises:
-        CorpusError: one line for every corpus, with the files.
-    """
-    noise, workers = is_noise(manifest), context.options.num_workers
-    findings = []
-    for rows, root in ((manifest[~noise], context.inputs.speech), (manifest[noise], context.inputs.noise)):
-        if root is not None and (changed := corpora.changed_files(rows, root, num_workers=workers)):
-            is_generated = isinstance(context.recipe.corpus, SyntheticCorpus) and root == context.inputs.speech
-            findings.append(
-                f"{root}: {len(changed):,} of {len(rows):,} files have changed since the mixtures were planned "
-                f"({some_of(changed, MAX_EXAMPLES)}); restore them, or run the command again "
-                + ("with --force corpus to generate the speech again" if is_generated else "to plan what is there now")
-            )
-    if findings:
-        raise CorpusError("\n".join(findings))
 
 
 # ------------------------------------------------------------------------------------------- what training reads, packed
@@ -276,8 +249,8 @@ def _pack_valid(context: Context, plans: PlanStages) -> Stage:
 
     def work(folder: Path) -> None:
         plan, manifest = _planned(context, plans, ["valid"])
+        checks.check_inputs(context, plan, manifest)
         inputs = build.inputs_of(recipe, context.inputs)
-        _check_inputs(context, plan, manifest, inputs)
         packing.pack_planned(plan, manifest, inputs, "valid", folder / SHARD, num_workers=workers)
 
     # Whatever mix writes to disk (splits, further variants), validation reads the first variant of split valid.
@@ -310,7 +283,7 @@ def _pack_utterances(context: Context, manifest_stage: Stage) -> Stage:
     def work(folder: Path) -> None:
         manifest, workers = context.table(manifest_stage, MANIFEST), context.options.num_workers
         speech = context.inputs.speech
-        _require_unchanged(context, manifest[(manifest["split"] == "train") & ~is_noise(manifest)])
+        checks.check_files(context, manifest[(manifest["split"] == "train") & ~is_noise(manifest)])
         packing.pack_utterances(manifest, speech, "train", recipe.mix, folder / SHARD, num_workers=workers, **measured)
 
     settings = {"sample_rate": recipe.mix.sample_rate, **measured}
@@ -324,7 +297,7 @@ def _pack_noise(context: Context, manifest_stage: Stage) -> Stage:
     def work(folder: Path) -> None:
         assert context.inputs.noise is not None
         manifest, workers = context.table(manifest_stage, MANIFEST), context.options.num_workers
-        _require_unchanged(context, manifest[(manifest["split"] == "train") & is_noise(manifest)])
+        checks.check_files(context, manifest[(manifest["split"] == "train") & is_noise(manifest)])
         packing.pack_noise(manifest, context.inputs.noise, "train", mix, folder / SHARD, num_workers=workers)
 
     settings = {"sample_rate": mix.sample_rate}

@@ -6,7 +6,7 @@ Torch is imported when ``separate`` runs: building the stages does not need it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import pandas as pd
 
 from pipeline import reports, separation
 from pipeline.files import written_whole
+from pipeline.mixtures import statistics
+from pipeline.mixtures.plans.lint import lint
 from pipeline.recipe.writing import format_recipe
 from pipeline.reports import writing
 from pipeline.reports.provenance import provenance
@@ -22,9 +24,10 @@ from pipeline.scoring import Task, cross_checks, dataset_tasks, scoring, with_or
 from pipeline.scoring import oracles as ideal_masks
 from pipeline.scoring.mixture import Settings
 from pipeline.stages.context import Context, settings_of, table_path
+from pipeline.stages.data import PlanStages
 from pipeline.stages.runner import Stage
 from pipeline.stages.training import MODEL
-from pipeline.tables import HISTORY, MIXTURES, SCORES, write_table
+from pipeline.tables import HISTORY, MANIFEST, MIXTURES, PLAN, SCORES, write_table
 
 FACTS = "facts.json"
 
@@ -120,6 +123,7 @@ def _score(context: Context, tasks: Sequence[Task], folder: Path) -> pd.DataFram
 class Evaluated:
     """The stages that a report reads, in the order of the recipe's systems."""
 
+    plans: PlanStages
     mix: Stage
     trained: tuple[Stage, ...]
     separated: tuple[Stage, ...]
@@ -129,7 +133,14 @@ class Evaluated:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """All of them."""
-        return (self.mix, *self.trained, *self.separated, *self.scored, *([self.oracles] if self.oracles else []))
+        return (
+            *self.plans.stages,
+            self.mix,
+            *self.trained,
+            *self.separated,
+            *self.scored,
+            *([self.oracles] if self.oracles else []),
+        )
 
 
 def report_stage(context: Context, read: Evaluated) -> Stage:
@@ -162,4 +173,14 @@ def _write_report(context: Context, read: Evaluated, scores: pd.DataFrame, folde
         num_examples=recipe.report.num_examples,
         verification=cross_checks.read_checks(table_path(context.folder(stage), SCORES) for stage in read.scored),
         oracles=None if read.oracles is None else context.table(read.oracles, SCORES),
+        dataset_findings=list(_dataset_findings(context, read, _test_mixtures(context, read.mix))),
     )
+
+
+def _dataset_findings(context: Context, read: Evaluated, mixtures: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """What the plan, the manifest and the gains of the test mixtures show: see ``plans.lint`` and ``statistics.amplified``."""
+    plan = context.table(read.plans.plan_stage, PLAN)
+    manifest = context.table(read.plans.manifest_stage, MANIFEST)
+    yield from (("corpus", "", warning) for warning in lint(plan, manifest))
+    for mixture_id, source, gain_db in statistics.amplified(mixtures):
+        yield "amplified noise", mixture_id, f"{source} was amplified by {gain_db:.0f} dB: hardly speech"

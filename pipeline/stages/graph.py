@@ -34,7 +34,7 @@ def build_stages(recipe: Recipe, options: Options | None = None) -> list[Stage]:
     separated = tuple(evaluation.separate_stage(context, mix, train) for train in trained)
     scored = tuple(evaluation.score_stage(context, mix, separate) for separate in separated)
     oracles = evaluation.oracles_stage(context, mix) if recipe.report.oracles else None
-    return ordered([evaluation.report_stage(context, evaluation.Evaluated(mix, trained, separated, scored, oracles))])
+    return ordered([evaluation.report_stage(context, evaluation.Evaluated(plans, mix, trained, separated, scored, oracles))])
 
 
 def named(stages: Sequence[Stage], names: Sequence[str]) -> list[Stage]:

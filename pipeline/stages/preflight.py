@@ -6,14 +6,17 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from pipeline import corpora
 from pipeline.compute import workers
 from pipeline.compute.options import Options
-from pipeline.corpora.manifests import is_noise
+from pipeline.corpora.manifests import is_noise, raise_findings
+from pipeline.mixtures import rendering
 from pipeline.mixtures.footprint import footprint, free_bytes
+from pipeline.mixtures.plans import build
 from pipeline.mixtures.plans.lint import lint
-from pipeline.mixtures.plans.planned import NOISE, of_splits
+from pipeline.mixtures.plans.planned import NOISE, needed_rows, of_splits
 from pipeline.recipe.schema import SPLITS, Recipe, SyntheticCorpus
-from pipeline.stages import data, graph, runner
+from pipeline.stages import checks, data, graph, runner
 
 FILES_PER_CORE_SECOND = 400
 """For estimates: audio files that one core renders per second (8 kHz, from 5-s utterances in 16 kHz FLAC)."""
@@ -23,16 +26,18 @@ PASSES = 3
 """For estimates: what a forward and a backward pass cost together, in forward passes."""
 
 
-def findings(recipe: Recipe, options: Options, *, full: bool = False) -> Iterator[str]:
+def findings(recipe: Recipe, options: Options, *, full: bool = False, decode: bool = False) -> Iterator[str]:
     """What the recipe needs and costs, line by line: ``corpus    train: 4 utterances, …``.
 
     Args:
         recipe: what would be run.
         options: where things lie.
         full: read the inputs again instead of believing the time stamps of files whose content is known.
+        decode: decode every sample of every file that would be used, instead of the beginnings.
 
     Raises:
-        TasnetError: whatever would stop the run at its start: every missing input, every unreadable file.
+        TasnetError: whatever would stop the run before it writes audio: every file that is missing, damaged, silent, or at a rate
+            below the mixtures'.
     """
     yield _line("recipe", f"{recipe.name}: systems {', '.join(recipe.systems)}; seed {recipe.seed}")
     yield from (_line("MISSING", finding) for finding in recipe.missing_for_training)
@@ -47,6 +52,7 @@ def findings(recipe: Recipe, options: Options, *, full: bool = False) -> Iterato
         plan, manifest = data.plan_in_memory(recipe, options)
         yield from _about_corpus(manifest)
         yield from _about_mixtures(recipe, options, plan, manifest)
+        yield from _about_files(recipe, options, plan, manifest, decode=decode)
         yield from (_line("warning", finding) for finding in lint(plan, manifest))
     pending = [found.stage.id for found in runner.status(stages, options.work) if found.state != "done"]
     yield _line("to run", ", ".join(pending) or "nothing: every stage is done")
@@ -98,6 +104,29 @@ def _about_mixtures(recipe: Recipe, options: Options, plan: pd.DataFrame, manife
     if packed:
         fits = _verdict(planned.disk_bytes + packed, free)
         yield _line("disk", f"packed for training, another {packed / 1e9:.2f} GB: {fits}")
+
+
+def _about_files(recipe: Recipe, options: Options, plan: pd.DataFrame, manifest: pd.DataFrame, *, decode: bool) -> Iterator[str]:
+    """What the samples of the files say that would be used.
+
+    Raises:
+        TasnetError: a line for every file that the run would stop at.
+    """
+    context, _ = data.prepare(recipe, options)
+    rendering.check_inputs(plan, manifest, build.inputs_of(recipe, context.inputs), num_workers=options.num_workers)
+    planned = set(needed_rows(plan, manifest, with_noise=recipe.mix.with_noise)["utterance_id"])
+    is_drawn_from = (manifest["split"] == "train") & (recipe.mixes_dynamically and (recipe.mix.with_noise or ~is_noise(manifest)))
+    used = manifest[manifest["utterance_id"].isin(planned) | is_drawn_from]
+    sounds = checks.inspect(context, used, whole=decode)
+    raise_findings(checks.fatal_sounds(sounds, measured=checks.measures_levels(context) or recipe.mixes_dynamically))
+    if build.is_published(recipe) and decode:
+        build.check_levels(recipe, manifest, context.inputs, num_workers=options.num_workers)
+    hours = (used["num_samples"] / used["sample_rate"]).sum() / 3600
+    how = f"all {hours:.2f} h decoded" if decode else "headers and beginnings read; --decode reads all"
+    yield _line("files", f"{len(used):,} used, {how}: no damage found")
+    if others := "" if build.is_published(recipe) else corpora.other_audio(recipe.corpus, context.inputs.speech, manifest):
+        yield _line("warning", others)
+    yield from (_line("warning", warning) for warning in checks.sound_warnings(sounds))
 
 
 def _verdict(num_bytes: int, free: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from pipeline.compute.locks import without_locks
 from pipeline.compute.options import Options
 from pipeline.compute.torchrun import world_size
 from pipeline.errors import RecipeError
@@ -103,7 +104,7 @@ def run(
     forced = dependents(all_stages, named(all_stages, force))
     if recipe.missing_for_training and any(stage.name == "train" for stage in chosen):
         raise RecipeError("\n".join(recipe.missing_for_training))
-    with _together(options) as group:
+    with nullcontext() if options.lock else without_locks(), _together(options) as group:
         if group is not None and not group.first:
             _follow(group, all_stages, options.work)
         else:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import DTypeLike
 from scipy.signal import resample_poly
 
-from pipeline.audio.resampling import deciding_length, resample, resampled_length
+from pipeline.audio.resampling import at_speed, deciding_length, length_at_speed, resample, resampled_length
 
 
 @pytest.mark.parametrize(("old", "new"), [(16000, 8000), (22050, 8000), (44100, 16000), (8000, 16000), (8000, 8000)])
@@ -44,3 +44,21 @@ def test_the_samples_that_decide_the_first_ones(num_resampled: int, rates: tuple
 @given(st.integers(1, 3000), st.sampled_from([8000, 11025, 16000, 22050]), st.sampled_from([8000, 16000]))
 def test_resampled_length_is_known_beforehand(num_samples: int, old: int, new: int) -> None:
     assert len(resample(np.zeros(num_samples, np.float32), old, new)) == resampled_length(num_samples, old, new)
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.2])
+def test_another_speed_moves_a_tone_along_and_keeps_its_level(speed: float) -> None:
+    rate = 16000
+    tone = np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)
+    played = at_speed(tone, speed)
+    expected = np.sin(2 * np.pi * 1000 * speed * np.arange(len(played)) / rate)
+    assert len(played) == length_at_speed(rate, speed) == round(rate / speed)
+    assert np.abs(played - expected)[1000:-1000].max() < 1e-5
+
+
+@pytest.mark.parametrize(("speed", "hz", "gain_db"), [(1.2, 6200, 0), (1.2, 6700, -120), (0.8, 7500, 0)])
+def test_the_band_is_kept_up_to_95_percent_and_nothing_folds_back(speed: float, hz: float, gain_db: float) -> None:
+    """The specification of SoX's ``rate -h``: at 1.2 times the speed, what lay above 6,667 Hz has no place any more."""
+    tone = np.sin(2 * np.pi * hz * np.arange(32000) / 16000)
+    level_db = 10 * np.log10(2 * np.mean(at_speed(tone, speed)[2000:-2000] ** 2) + 1e-20)
+    assert level_db == pytest.approx(0, abs=0.05) if gain_db == 0 else level_db < gain_db

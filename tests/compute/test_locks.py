@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline.compute import locks
-from pipeline.compute.locks import held_by_worker, locked, workers_lock
+from pipeline.compute.locks import held_by_worker, locked, without_locks, workers_lock
 from pipeline.errors import WorkError
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -263,4 +263,18 @@ def test_a_file_system_without_locks_is_a_one_line_error(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(WorkError, match=r"cannot lock files .*--work"), locked(tmp_path / "stage"):
+        pass
+
+
+def test_without_locks_works_on_a_file_system_that_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with without_locks(), locked(tmp_path / "stage"), held_by_worker(workers_lock()):
+        assert workers_lock() is None
+    assert "no folder is locked" in caplog.text
+    with pytest.raises(WorkError, match="--no-lock"), locked(tmp_path / "stage"):
         pass

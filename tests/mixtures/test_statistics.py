@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.audio.files import write_audio
-from pipeline.mixtures.statistics import DatasetStatistics, dataset_statistics, measure_levels, source_rows
+from pipeline.mixtures.statistics import DatasetStatistics, amplified, dataset_statistics, measure_levels, source_rows
 from pipeline.reports.dataset_figure import dataset_png
 
 Dataset = tuple[pd.DataFrame, Path]
@@ -108,3 +108,10 @@ def test_silence_is_no_error(tmp_path: Path) -> None:
     measured = measure_levels(pd.DataFrame([row]), tmp_path, num_workers=1)
     assert measured["level_db"].iloc[0] == pytest.approx(-101.1, abs=0.1)
     assert measured["snr_db"].iloc[0] == 0
+
+
+def test_sources_that_were_amplified_too_much_are_named() -> None:
+    table = pd.DataFrame(
+        {"mixture_id": ["m1", "m2"], "num_sources": 2, "source_1_gain": [1.0, 3000.0], "source_2_gain": [0.5, 2.0]}
+    )
+    assert amplified(table) == [("m2", "s1", pytest.approx(69.54, abs=0.01))]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.reports import (
-    health,
-)
+from pipeline.reports import health
+from pipeline.reports.analysis import Context, analyse
 from tests.report_cases import make_scores, spoil
 
 
@@ -18,6 +17,19 @@ def test_excluded_rows_are_counted_by_status() -> None:
 
 def test_a_healthy_test_set_has_no_findings() -> None:
     assert health.findings(make_scores(num_mixtures=60)).empty
+
+
+def test_references_with_an_offset_are_named() -> None:
+    scores = make_scores(num_mixtures=60)
+    scores.loc[scores.index[:1], "status"] = "inverted;reference_offset"
+    found = health.findings(scores)
+    name, source = scores["mixture_id"].iloc[0], scores["source"].iloc[0]
+    assert found.to_numpy().tolist() == [["offset", name, f"constant offset (DC) in the reference of {source}"]]
+
+
+def test_what_the_dataset_shows_stands_beside_what_the_scores_show() -> None:
+    context = Context(dataset_findings=[("amplified noise", "m1", "s2 was amplified by 70 dB: hardly speech")])
+    assert analyse(make_scores(num_mixtures=60), context).health["finding"].tolist() == ["amplified noise"]
 
 
 def test_health_finds_what_was_planted() -> None:

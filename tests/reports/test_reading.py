@@ -51,6 +51,18 @@ def test_asteroids_table(tmp_path: Path) -> None:
     assert read["status"].unique().tolist() == ["ok"]
 
 
+def test_numbers_too_long_for_a_computer_are_names_or_a_line(tmp_path: Path) -> None:
+    long = "9" * 20
+    read = reports.read_scores([written(tmp_path / "a.csv", f"mixture_id,source,si_snri_db\nm1,{long},{long}\n")])
+    assert read["source"].tolist() == [f"s{long}"]
+    assert read["si_snri_db"].tolist() == [1e20]
+    write_table(make_scores(num_mixtures=1), tmp_path / "scores.csv", SCORES)
+    table = pd.read_csv(tmp_path / "scores.csv", dtype=str, keep_default_na=False).assign(num_samples=long)
+    table.to_csv(tmp_path / "scores.csv", index=False)
+    with pytest.raises(TableError, match="column num_samples holds something that is no integer"):
+        reports.read_scores([tmp_path / "scores.csv"])
+
+
 def test_speechbrains_table_without_its_average(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="pipeline"):
         read = reports.read_scores([written(tmp_path / "sepformer.csv", SPEECHBRAIN)])

@@ -67,9 +67,9 @@ def test_an_offset_is_said_and_removed_only_when_asked_for() -> None:
     assert centred[0]["sdr_db"] == pytest.approx(without_offset[0]["sdr_db"], abs=1e-6)
 
 
-def test_an_offset_that_the_reference_shares_is_none() -> None:
+def test_an_offset_that_the_reference_shares_is_no_fault_of_the_estimate() -> None:
     estimates, references, _ = separated(3)
-    assert {row["status"] for row in rows_of(estimates + 0.1, references + 0.1, align=False)} == {"ok"}
+    assert {row["status"] for row in rows_of(estimates + 0.1, references + 0.1, align=False)} == {"reference_offset"}
 
 
 def test_what_resembles_nothing_has_no_delay() -> None:
@@ -84,3 +84,9 @@ def test_silence_and_nan_are_left_to_their_own_statuses() -> None:
     broken = np.stack([np.zeros_like(estimates[0]), np.full_like(estimates[0], np.nan)])
     statuses = {row["status"] for row in rows_of(broken, references, align=True)}
     assert statuses == {"silent_estimate", "nan_estimate"}
+
+
+def test_an_offset_of_the_reference_itself_is_said() -> None:
+    estimates, references, _ = separated(4)
+    moved = references + 0.4 * np.array([[1.0], [0.0]])
+    assert [row["status"] for row in rows_of(estimates, moved, align=False)] == ["dc_offset;reference_offset", "ok"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import soundfile
 
+from pipeline.audio.resampling import at_speed
 from pipeline.compute.options import Options
 from pipeline.corpora import synthetic
 from pipeline.corpora.manifests import Utterance
@@ -16,7 +17,7 @@ from pipeline.errors import CorpusError
 from pipeline.mixtures import rendering
 from pipeline.recipe.reading import parse_recipe
 from pipeline.recipe.schema import Recipe
-from pipeline.stages import graph, runner
+from pipeline.stages import data, graph, runner
 from pipeline.tables import MANIFEST, PLAN, read_table
 from tests.voices import voice, write_voices
 
@@ -195,3 +196,39 @@ def voices(root: Path) -> list[Utterance]:
     """What ``write_voices`` has written, in splits."""
     splits = ["train"] * 5 + ["valid"] * 2 + ["test"] * 2
     return [Utterance(f"{k:02d}-0", f"spk{k:02d}", "", splits[k], f"spk{k:02d}/{k:02d}-0.flac") for k in range(9)]
+
+
+def test_mixtures_of_published_lists_are_left_out_with_their_files(tmp_path: Path) -> None:
+    given, options = published_librimix(tmp_path)
+    skipping = given.model_copy(update={"corpus": given.corpus.model_copy(update={"skip": ["dev-clean/spk01/01-0.flac"]})})
+    plan, manifest = data.plan_in_memory(skipping, options)
+    assert set(plan["mixture_id"]) == {"m0", "m2"}
+    assert "dev-clean/spk01/01-0.flac" not in set(manifest["path"])
+    soundfile.write(tmp_path / "speech" / "dev-clean" / "spk00" / "00-0.flac", [0.0] * 8000, 16000)
+    silent = given.model_copy(update={"corpus": given.corpus.model_copy(update={"skip": "silent"})})
+    assert set(data.plan_in_memory(silent, options)[0]["mixture_id"]) == {"m0", "m2"}
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_noise_at_another_speed_is_made_as_the_published_script_writes_it(mode: str, tmp_path: Path) -> None:
+    """Where its files are in the corpus they are used; where they are not, the same samples are made of the clips."""
+    given, options = published_librimix(tmp_path)
+    given = given.model_copy(update={"mix": given.mix.model_copy(update={"mode": mode})})
+    marks = {"train-clean-100": "sp08", "test-clean": "sp12"}
+    for number, (subset, mark) in enumerate(marks.items()):
+        path = tmp_path / "lists" / f"libri2mix_{subset}.csv"
+        name = f"tr/spk{2 * number:02d}/{2 * number:02d}-0"
+        path.write_text(path.read_text().replace(f"{name}.flac", f"{name}{mark}.wav"))
+    made = samples_of_mixtures(given, options)
+    for clip, mark, speed in (("spk00/00-0", "sp08", 0.8), ("spk02/02-0", "sp12", 1.2)):
+        samples, rate = soundfile.read(tmp_path / "noise" / "tr" / f"{clip}.flac")
+        soundfile.write(tmp_path / "noise" / "tr" / f"{clip}{mark}.wav", at_speed(samples, speed), rate)
+    assert made == samples_of_mixtures(given, options)
+    assert len(made) == 3
+
+
+def samples_of_mixtures(given: Recipe, options: Options) -> dict[str, bytes]:
+    stages = stages_of(given, options)
+    run(stages, ["plan", "mix"], options.work)
+    folder = stages["mix"].folder(options.work)
+    return {path.name: path.read_bytes() for path in folder.rglob("mix_both/*.wav")}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pipeline.corpora.digests import digest_files
+from pipeline.corpora.manifests import is_noise
+from pipeline.corpora.skipping import without_named, without_silent
 from pipeline.errors import PlanError
 from pipeline.mixtures.dynamic import NoiseRule
 from pipeline.mixtures.plans.adapter import Adapter, Roots, Tables
@@ -28,6 +31,8 @@ ADAPTERS: dict[str, Adapter[Any]] = {
     "wsj0mix": Wsj0MixDataset(),
 }
 """Every kind of dataset, by the recipe's ``plan.kind``."""
+
+logger = logging.getLogger("pipeline")
 
 VERSION = 1
 """Raise it when the same recipe would draw or read another plan."""
@@ -118,9 +123,26 @@ def read_published(recipe: Recipe, roots: Roots, *, num_workers: int | None = No
         AudioError: the listed files that are missing, by folder, and one line for every unreadable one.
     """
     assert isinstance(recipe.plan, Wsj0MixPlan | LibriMixPlan), "no other kind has published lists"
-    plan, listed = _adapter(recipe).read_lists(recipe.plan, recipe, roots)
-    manifest = listed_manifests(listed, num_workers=num_workers)
+    plan, ((speech, root), *noise) = _adapter(recipe).read_lists(recipe.plan, recipe, roots)
+    named = list(speech[["utterance_id", "path"]].itertuples(index=False, name=None))
+    kept = {name for name, _ in without_named(recipe.corpus, named, lambda pair: pair, root)}
+    manifest = listed_manifests([(speech[speech["utterance_id"].isin(kept)], root), *noise], num_workers=num_workers)
+    is_speech = ~is_noise(manifest)
+    heard = without_silent(recipe.corpus, manifest[is_speech], root, num_workers=num_workers)
+    manifest = pd.concat([heard, manifest[~is_speech]], ignore_index=True)
+    plan = _without_utterances(plan, set(speech["utterance_id"]) - set(heard["utterance_id"]))
     return first_hours(plan, manifest, recipe.plan.limit_hours), manifest
+
+
+def _without_utterances(plan: pd.DataFrame, skipped: set[str]) -> pd.DataFrame:
+    """A plan without the mixtures that any of these utterances is in."""
+    keys = pd.MultiIndex.from_frame(plan[["split", "mixture_id"]])
+    lost = keys.isin(keys[plan["utterance_id"].isin(skipped)])
+    if lost.any():
+        logger.warning(
+            "%d of %d mixtures are left out, as corpus.skip leaves out their speech", keys[lost].nunique(), keys.nunique()
+        )
+    return plan[~lost].reset_index(drop=True)
 
 
 def listed_digests(recipe: Recipe, roots: Roots, *, num_workers: int | None = None, fresh: bool = False) -> dict[str, str]:

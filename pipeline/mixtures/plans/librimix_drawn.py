@@ -29,6 +29,7 @@ from pipeline.mixtures.plans.drawn import LOUDNESS_LUFS, safe_name, unique_id
 from pipeline.mixtures.plans.librimix_lists import RULE
 from pipeline.mixtures.plans.overlap import begin_order, begin_times, ratio_for
 from pipeline.mixtures.plans.planned import NOISE
+from pipeline.mixtures.renderers.base import SILENT
 from pipeline.recipe.schema import LibriMixPlan
 from pipeline.tables import PLAN
 
@@ -118,7 +119,10 @@ def draw_lists(
     chunks = map_parallel(
         gains_of, chunked(combinations, _CHUNK), num_workers=num_workers, description="measure loudness", size=len
     )
-    gains = [each for chunk in chunks for each in chunk]
+    outcomes = [each for chunk in chunks for each in chunk]
+    if findings := sorted({str(outcome) for outcome in outcomes if isinstance(outcome, AudioError)}):
+        raise AudioError("\n".join(findings))
+    gains = [outcome for outcome in outcomes if not isinstance(outcome, AudioError)]
     rows = [row for pair in zip(combinations, gains, strict=True) for row in _plan_rows(*pair)]
     return pd.DataFrame(rows, columns=[*PLAN.required(), *(["overlap"] if plan.is_partial else []), "subset"])
 
@@ -222,8 +226,15 @@ def _shuffled(files: Sequence[File], key: str) -> list[File]:
 
 
 # ----------------------------------------------------------------------------------------------------------------- gains
-def _all_gains(reading: Reading, combinations: Sequence[Combination]) -> list[list[float]]:
-    return [gains_of(combination, reading) for combination in combinations]
+def _all_gains(reading: Reading, combinations: Sequence[Combination]) -> list[list[float] | AudioError]:
+    """The gains of each combination, or what is wrong with a file of it: all such files are named at once."""
+    outcomes: list[list[float] | AudioError] = []
+    for combination in combinations:
+        try:
+            outcomes.append(gains_of(combination, reading))
+        except AudioError as error:
+            outcomes.append(error)
+    return outcomes
 
 
 def gains_of(combination: Combination, reading: Reading) -> list[float]:
@@ -261,7 +272,7 @@ def _signals(combination: Combination, reading: Reading) -> list[tuple[npt.NDArr
 def _gain(samples: npt.NDArray[Any], sample_rate: int, target_lufs: float, path: Path) -> float:
     measured = loudness(samples, sample_rate)
     if not np.isfinite(measured):
-        raise AudioError(f"{path}: is silent, so no gain gives it a loudness; remove it from the corpus")
+        raise AudioError(f"{path}: {SILENT}")
     return source_gain("loudness", target_lufs, measured, float(np.abs(samples).max()))
 
 

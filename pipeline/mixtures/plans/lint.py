@@ -1,7 +1,9 @@
-"""Warnings about a plan: the faults that published lists of mixtures have had."""
+"""Warnings about a plan and its corpus: the faults that published lists and people's folders of speech have had."""
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -14,14 +16,16 @@ from pipeline.mixtures.plans.planned import NOISE
 def lint(plan: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
     """Return the warnings about a plan, one line each.
 
-    One speaker twice in a mixture; the same utterances in two mixtures of a split; utterances or speakers in more than one split.
+    One speaker twice in a mixture; the same utterances in two mixtures of a split; utterances or speakers in more than one split;
+    one recording under several speakers or in several splits; folders of sessions that were taken for speakers.
 
     Args:
         plan: see ``tables.PLAN``.
-        manifest: ``utterance_id`` and ``speaker_id`` of its utterances.
+        manifest: ``utterance_id`` and ``speaker_id`` of its utterances, and what else is known of them (``tables.MANIFEST``).
     """
     speech = plan[plan["source"] != NOISE].merge(manifest[["utterance_id", "speaker_id"]], on="utterance_id", how="left")
-    return [*_same_speaker(speech), *_same_utterances(speech), *_leaks(speech, "utterance_id"), *_leaks(speech, "speaker_id")]
+    leaks = [*_leaks(speech, "utterance_id"), *_leaks(speech, "speaker_id")]
+    return [*_same_speaker(speech), *_same_utterances(speech), *leaks, *_same_recordings(manifest), *_sessions(manifest)]
 
 
 def _same_speaker(speech: pd.DataFrame) -> Iterator[str]:
@@ -49,3 +53,41 @@ def _leaks(speech: pd.DataFrame, column: str) -> Iterator[str]:
         common = sorted(names[a] & names[b])
         if common:
             yield f"splits {a} and {b} share {len(common)} {what} ({some_of(common)})"
+
+
+def _same_recordings(manifest: pd.DataFrame) -> Iterator[str]:
+    """Recordings that several files hold, byte for byte, by different speakers or in different splits."""
+    if not {"sha256", "path", "split"} <= set(manifest.columns):
+        return
+    copies = manifest[(manifest["sha256"] != "") & (manifest["speaker_id"] != "") & manifest["sha256"].duplicated(keep=False)]
+    recordings = [rows for _, rows in copies.groupby("sha256", sort=False)]
+    for column, what in (("speaker_id", "under several speakers"), ("split", "in several splits")):
+        faulty = [" = ".join(sorted(rows["path"])) for rows in recordings if len(set(rows[column])) > 1]
+        if faulty:
+            yield f"{len(faulty)} recordings are there {what} ({some_of(faulty)})"
+
+
+_SESSION = r"(?:session|sess|day|date|disc|disk|cd|part|chapter|batch|set|split|fold|take|tape|recording|rec|visit|week)"
+_IS_SESSION = re.compile(
+    rf"{_SESSION}[-_ .]?\d*|\d{{4}}[-_.]?\d\d[-_.]?\d\d.*|train(ing)?|valid(ation)?|dev|test|audio|wavs?|flac", re.I
+)
+_HAS_SESSION = re.compile(rf"(.+?)[-_ .]?{_SESSION}[-_ .]?\d+", re.I)
+
+
+def _sessions(manifest: pd.DataFrame) -> Iterator[str]:
+    """Speakers who are called like sessions, or like one another but for a session: folders that are no speaker's own."""
+    speakers = set(manifest["speaker_id"]) - {""}
+    if sessions := sorted(name for name in speakers if _IS_SESSION.fullmatch(name)):
+        yield (
+            f"{len(sessions)} speakers are called like sessions or splits ({some_of(sessions)}); if several people speak in "
+            "them, make a folder of each speaker, or list the files with their speakers in metadata.csv"
+        )
+    by_person: dict[str, list[str]] = defaultdict(list)
+    for name in speakers - set(sessions):
+        if found := _HAS_SESSION.fullmatch(name):
+            by_person[found[1]].append(name)
+    if twice := [some_of(names) for names in by_person.values() if len(names) > 1]:
+        yield (
+            f"{len(twice)} people may have been taken for several speakers ({some_of(twice)}); if these are sessions of one "
+            "person, put them into one folder, or list them under one speaker_id in metadata.csv"
+        )

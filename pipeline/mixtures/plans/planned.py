@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.audio.resampling import length_at_speed
 from pipeline.errors import PlanError
 from pipeline.files import name_fault
 
@@ -33,6 +34,9 @@ class PlannedSource:
     """What the mixture's level rule applies."""
     start_seconds: float = 0.0
     """Where it begins in the mixture; noise with a negative start begins that far into its file."""
+    # Not in the repr, which identifies a dataset: the utterance's id says it.
+    speed: float = field(default=1.0, repr=False)
+    """At which the file is played; ``num_samples`` is the length at that speed."""
 
     @property
     def end_seconds(self) -> float:
@@ -83,7 +87,8 @@ def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: 
         raise PlanError(f"the plan names a mixture {faults[0]}, so no file can be called so; rename it in its list")
     if ((plan["source"] != NOISE) & ~(plan["start_seconds"] >= 0)).any():
         raise PlanError("the plan has speech that begins before its mixture; only noise may have a negative start_seconds")
-    facts = manifest.set_index("utterance_id")[["speaker_id", "sex", "path", "sample_rate", "num_samples"]]
+    columns = ["speaker_id", "sex", "path", "sample_rate", "num_samples", *(["speed"] if "speed" in manifest else [])]
+    facts = manifest.set_index("utterance_id")[columns]
     joined = needed_rows(plan, manifest, with_noise=with_noise).join(facts, on="utterance_id")
     mixtures = [_planned(list(rows)) for _, rows in groupby(joined.itertuples(index=False), attrgetter("split", "mixture_id"))]
     without_noise = [mixture.mixture_id for mixture in mixtures if with_noise and mixture.noise is None]
@@ -123,9 +128,10 @@ def _planned(rows: Sequence[Any]) -> PlannedMixture:
             sex=row.sex,
             path=row.path,
             sample_rate=int(row.sample_rate),
-            num_samples=int(row.num_samples),
+            num_samples=length_at_speed(int(row.num_samples), getattr(row, "speed", 1.0)),
             level=row.level,
             start_seconds=row.start_seconds,
+            speed=getattr(row, "speed", 1.0),
         )
         for row in rows
     ]

@@ -23,6 +23,8 @@ from pipeline.tables import MANIFEST
 
 _CHUNK = 2048  # headers take microseconds
 _ENDINGS = (".flac", ".wav", ".wv1")
+SPED_UP = {"sp08": 0.8, "sp12": 1.2}
+"""How LibriMix marks clips of noise at another speed."""
 
 
 def find_list(folder: Path, name: str) -> Path:
@@ -162,8 +164,10 @@ def listed_manifest(utterances: pd.DataFrame, root: Path, *, num_workers: int | 
     if findings:
         raise AudioError("\n".join(findings))
     facts = pd.DataFrame(headers, columns=["path", "sample_rate", "num_samples"], index=utterances.index)
-    facts["sha256"] = facts["path"].map(content_digests(root, list(facts["path"]), num_workers=num_workers))
-    return utterances.drop(columns="path").join(facts)[[column.name for column in MANIFEST.columns]]
+    facts["sha256"] = facts["path"].map(content_digests(root, sorted(set(facts["path"])), num_workers=num_workers))
+    facts["speed"] = [find_listed(Path(root), path)[1] for path in utterances["path"]]
+    columns = [column.name for column in MANIFEST.columns if column.name != "speed" or (facts["speed"] != 1).any()]
+    return utterances.drop(columns="path").join(facts)[columns]
 
 
 def listed_manifests(listed: Sequence[tuple[pd.DataFrame, Path]], *, num_workers: int | None = None) -> pd.DataFrame:
@@ -180,12 +184,13 @@ def listed_manifests(listed: Sequence[tuple[pd.DataFrame, Path]], *, num_workers
             findings.append(str(error))
     if findings:
         raise AudioError("\n".join(findings))
-    return pd.concat(manifests, ignore_index=True)
+    whole = pd.concat(manifests, ignore_index=True)
+    return whole.fillna({"speed": 1.0}) if "speed" in whole else whole
 
 
 def listed_paths(utterances: pd.DataFrame, root: Path) -> list[str]:
     """The files that lists name as they are called in the corpus: what ``corpora.digest_files`` takes, missing ones included."""
-    return [_with_any_ending(root, path) for path in utterances["path"]]
+    return [find_listed(root, path)[0] for path in utterances["path"]]
 
 
 def _read_headers(root: Path, paths: Sequence[str]) -> list[str | tuple[str, int, int] | None]:
@@ -193,7 +198,7 @@ def _read_headers(root: Path, paths: Sequence[str]) -> list[str | tuple[str, int
     headers: list[str | tuple[str, int, int] | None] = []
     for path in paths:
         try:
-            there = _with_any_ending(root, path)
+            there, _ = find_listed(root, path)
             if not (root / there).exists():
                 headers.append(None)
                 continue
@@ -204,12 +209,27 @@ def _read_headers(root: Path, paths: Sequence[str]) -> list[str | tuple[str, int
     return headers
 
 
-def _with_any_ending(root: Path, path: str) -> str:
-    """The path as it is on disk: lists say ``.wav``, and the corpus may be kept as FLAC."""
-    if (root / path).exists():
-        return path
-    others = (str(Path(path).with_suffix(ending).as_posix()) for ending in _ENDINGS)
-    return next((other for other in others if (root / other).exists()), path)
+def find_listed(root: Path, path: str) -> tuple[str, float]:
+    """A listed file as it is on disk, and the speed to play it at.
+
+    Lists say ``.wav``, and the corpus may be kept as FLAC. LibriMix's lists for train-clean-360 also name clips such as
+    ``CLIPsp08.wav``, which its script writes into the noise corpus: ``CLIP.wav`` at 0.8 times the speed. Where nobody has run
+    that script, the clip itself is found, to be played at that speed.
+    """
+    if there := _with_any_ending(root, path):
+        return there, 1.0
+    stem, dot, ending = path.rpartition(".")
+    for mark, speed in SPED_UP.items():
+        clip = f"{stem.removesuffix(mark)}{dot}{ending}"
+        if stem.endswith(mark) and (there := _with_any_ending(root, clip)):
+            return there, speed
+    return path, 1.0
+
+
+def _with_any_ending(root: Path, path: str) -> str | None:
+    """The path, perhaps with another ending, if there is such a file."""
+    others = (Path(path).with_suffix(ending).as_posix() for ending in _ENDINGS)
+    return next((other for other in (path, *others) if (root / other).exists()), None)
 
 
 def unique_rows(utterances: Sequence[dict[str, Any]]) -> pd.DataFrame:

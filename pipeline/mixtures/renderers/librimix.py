@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 
-from pipeline.audio.files import quantise_down, read_audio
+from pipeline.audio.files import dequantise, quantise_down, read_audio
 from pipeline.audio.mixing import Mode, extended, fit_length
-from pipeline.audio.resampling import deciding_length, resample, resampled_length
+from pipeline.audio.resampling import at_speed, deciding_length, resample, resampled_length
 from pipeline.mixtures.plans.planned import NOISE, PlannedMixture, PlannedSource
 from pipeline.mixtures.renderers.base import (
     MIXTURES_FILE,
@@ -94,8 +95,17 @@ class LibriMixRenderer:
         path = self._inputs.noise_root / noise.path
         # Noise that is repeated becomes double precision, from its first sample on: a shorter cut would give other samples.
         num_samples = longest if needed is None or noise.num_samples < longest else min(needed, longest)
-        samples, own_rate = read_audio(path, channel=0, stop=num_samples, dtype="float32")
+        if noise.speed == 1:
+            samples, own_rate = read_audio(path, channel=0, stop=num_samples, dtype="float32")
+        else:
+            samples, own_rate = read_at_speed(path, noise.speed)
         return extended(samples, num_samples, own_rate)
+
+
+def read_at_speed(path: Path, speed: float) -> tuple[Array, int]:
+    """A clip of noise [time] at another speed, as LibriMix's script writes it in 16 bits and reads it again; its rate in Hz."""
+    samples, own_rate = read_audio(path, channel=0, dtype="float32")
+    return dequantise(quantise_down(at_speed(samples, speed))), own_rate
 
 
 def _components_of(mixture: PlannedMixture) -> list[PlannedSource]:

@@ -125,3 +125,38 @@ def test_what_is_no_list_is_said(tmp_path: Path, name: str, content: str, said: 
     path.write_text(content, errors="surrogateescape")
     with pytest.raises(PlanError, match=said):
         _findings(path if path.suffix else path.parent)
+
+
+def manifest_of(*rows: tuple[str, str, str]) -> pd.DataFrame:
+    """Speaker, split and content of each file."""
+    names = [f"u{number}" for number in range(len(rows))]
+    table = pd.DataFrame(rows, columns=["speaker_id", "split", "sha256"], dtype="str")
+    return table.assign(utterance_id=names, path=[f"{name}.wav" for name in names])
+
+
+NO_PLAN = pd.DataFrame(columns=["mixture_id", "split", "source", "utterance_id"], dtype="str")
+
+
+def test_one_recording_under_two_speakers_or_in_two_splits_is_named() -> None:
+    copies = manifest_of(("ann", "train", "x"), ("bob", "train", "x"), ("ann", "train", "y"), ("ann", "train", "y"))
+    assert lint(NO_PLAN, copies) == ["1 recordings are there under several speakers (u0.wav = u1.wav)"]
+    leaking = manifest_of(("ann", "train", "x"), ("ann", "test", "x"), ("cat", "test", ""), ("dan", "test", ""))
+    assert lint(NO_PLAN, leaking) == ["1 recordings are there in several splits (u0.wav = u1.wav)"]
+
+
+@pytest.mark.parametrize("names", [("session1", "Session_2"), ("2024-01-05", "20240106"), ("disc 1", "train")])
+def test_folders_of_sessions_are_not_taken_for_speakers_without_a_word(names: tuple[str, ...]) -> None:
+    found = lint(NO_PLAN, manifest_of(*((name, "train", name) for name in (*names, "ann"))))
+    assert len(found) == 1
+    assert found[0].startswith(f"2 speakers are called like sessions or splits ({', '.join(sorted(names))})")
+
+
+def test_sessions_of_one_person_are_not_taken_for_speakers_without_a_word() -> None:
+    found = lint(NO_PLAN, manifest_of(*((name, "train", name) for name in ("ann_session1", "ann_session2", "bob_session1"))))
+    assert len(found) == 1
+    assert "1 people may have been taken for several speakers (ann_session1, ann_session2)" in found[0]
+
+
+@pytest.mark.parametrize("names", [("spk1", "spk2", "f001", "m001"), ("103", "1034"), ("p225", "NA"), ("Desmond", "Day-Lewis")])
+def test_usual_names_of_speakers_are_no_sessions(names: tuple[str, ...]) -> None:
+    assert lint(NO_PLAN, manifest_of(*((name, "train", name) for name in names))) == []
