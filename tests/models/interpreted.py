@@ -7,7 +7,6 @@ prints, for every case, each result's distance from float64 as a share of the la
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
