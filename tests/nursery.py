@@ -17,11 +17,15 @@ from pathlib import Path
 from tests.waiting import PATIENCE_SECONDS, wait_until
 
 PROGRAM = """
-import json, os, resource, sys
+import atexit, json, os, resource, sys, threading
 from joblib.externals.loky.backend import context
 import pipeline.separation, pipeline.stages.run, pipeline.training.loop
 from pipeline.cli import app
 from pipeline.mixtures import rendering
+# What trainings, scores and reports import when they need it.
+import torch._dynamo, torch.utils.tensorboard
+import mir_eval.separation
+import pipeline.reports.report_figures, matplotlib.figure, matplotlib.backends.backend_pdf, matplotlib.backends.backend_svg
 context.set_start_method("fork")
 for line in sys.stdin:
     order = json.loads(line)
@@ -35,8 +39,18 @@ for line in sys.stdin:
             os.dup2(os.open(order["outputs"][number - 1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["max_file_bytes"], resource.RLIM_INFINITY))
         sys.argv = ["tasnet", *order["arguments"]]
-        app.main()
-        sys.exit()
+        try:
+            exec(order["prelude"])
+            app.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        # Taking the interpreter down would copy every page that the fork shares, which takes seconds.
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     print("started", pid, flush=True)
     print("ended", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
@@ -60,8 +74,11 @@ class Nursery:
         assert self._process.stdout is not None
         self._commands, self._answers = self._process.stdin, self._process.stdout
 
-    def start(self, *arguments: object, cwd: Path, max_file_bytes: int = 2**40) -> int:
-        """Begin a command that may write no file larger than so many bytes; returns the id of its process and of its group."""
+    def start(self, *arguments: object, cwd: Path, max_file_bytes: int = 2**40, prelude: str = "") -> int:
+        """Begin a command that may write no file larger than so many bytes; returns the id of its process and of its group.
+
+        The prelude is Python that its process runs first.
+        """
         if self._running:  # the test that started it was ended before it
             with suppress(ProcessLookupError):
                 os.killpg(self._running, signal.SIGKILL)
@@ -72,6 +89,7 @@ class Nursery:
             "environment": dict(os.environ),
             "outputs": list(map(str, self._outputs)),
             "max_file_bytes": max_file_bytes,
+            "prelude": prelude,
         }
         self._commands.write(json.dumps(order).encode() + b"\n")
         self._running = self._answer("started")
@@ -91,9 +109,9 @@ class Nursery:
         """Send a signal to the command and its workers."""
         os.killpg(self._running, number)
 
-    def run(self, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: object, cwd: Path, prelude: str = "") -> subprocess.CompletedProcess[str]:
         """Start a command and wait for its end."""
-        self.start(*arguments, cwd=cwd)
+        self.start(*arguments, cwd=cwd, prelude=prelude)
         return subprocess.CompletedProcess(list(arguments), self.ended(), self.stdout, self.stderr)
 
     @property

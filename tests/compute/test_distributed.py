@@ -1,5 +1,6 @@
 """Two processes that train together do what one does, to rounding; only the first one writes and speaks."""
 
+import json
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,24 +19,39 @@ from pipeline.compute.options import Options
 from pipeline.training.loop import train
 from pipeline.training.state import load_state
 from tests.cli.commands import RECIPE, tasnet
+from tests.nursery import nursery
 from tests.training.trainings import SETS, system
 from tests.voices import write_voices
 from tests.waiting import PATIENCE_SECONDS, process, wait_until
 
 pytestmark = pytest.mark.xdist_group("torchrun")
 
-# A fork spares the second process the seconds that importing takes.
-SCRIPT = """
-    import os, sys
-    from pathlib import Path
-    from pipeline.compute.options import Options
-    from pipeline.training.loop import train
-    from tests.training.trainings import SETS, system
-    options = Options(device="cpu", compile="off", num_loaders=1)
-    second = os.fork()
-    os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if second else "1"
-    train(system(batch_size=4), SETS, Path({folder!r}), seed=1, options=options)
-    sys.exit(second and os.waitstatus_to_exitcode(os.waitpid(second, 0)[1]))
+ROOT = str(Path(__file__).parents[2])
+
+# What torchrun does, without the seconds that importing takes in each of its processes; nobody ends one when the other fails.
+IN_TWO = """
+import os
+os.environ |= {{"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "{port}"}}
+ranks = []
+for rank in ("0", "1"):
+    ranks.append(os.fork())
+    if ranks[-1] == 0:
+        os.environ["RANK"] = os.environ["LOCAL_RANK"] = rank
+        break
+else:
+    print("exit codes:", [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in ranks], flush=True)
+    os._exit(0)
+"""
+
+TRAINING = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from pipeline.compute.options import Options
+from pipeline.training.loop import train
+from tests.training.trainings import SETS, system
+train(system(batch_size=4), SETS, Path({folder!r}), seed=1, options=Options(device="cpu", compile="off", num_loaders=1))
+sys.exit()
 """
 
 
@@ -44,18 +61,18 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def trained_by_two(folder: Path) -> None:
-    script = textwrap.dedent(SCRIPT).format(folder=str(folder))
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-    common["PYTHONPATH"] = str(Path(__file__).parents[2])
-    with process([sys.executable, "-c", script], env=os.environ | common) as both:
-        assert both.wait(PATIENCE_SECONDS) == 0
+def in_two(*arguments: str, cwd: Path, prelude: str = "") -> tuple[list[int], str]:
+    """``tasnet`` in two processes, each of which runs the prelude first: their exit codes, and what both have said."""
+    both = nursery().run(*arguments, cwd=cwd, prelude=IN_TWO.format(port=free_port()) + prelude)
+    assert both.returncode == 0, both.stderr
+    return json.loads(both.stdout.splitlines()[-1].removeprefix("exit codes: ")), both.stderr
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     one = train(system(batch_size=4), SETS, tmp_path / "one", seed=1, options=Options(compile="off"))
-    trained_by_two(tmp_path / "two")
+    codes, said = in_two(cwd=tmp_path, prelude=TRAINING.format(root=ROOT, folder=str(tmp_path / "two")))
+    assert codes == [0, 0], said
     states = [load_state(tmp_path / name / "last.safetensors") for name in ("one", "two")]
     for name, weight in states[0]["model"].items():
         torch.testing.assert_close(states[1]["model"][name], weight, rtol=1e-3, atol=1e-4)
@@ -82,7 +99,7 @@ def test_shares_are_disjoint_and_complete() -> None:
 # ------------------------------------------------------------------------------------------------------------- by torchrun
 TASNET = ["--no-python", str(Path(sys.executable).with_name("tasnet"))]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-QUIET = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+QUIET = os.environ | {"PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +107,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two systems, of which one mixes on the fly, and a little speech."""
     root = tmp_path_factory.mktemp("torchrun")
     recipe = RECIPE.replace("batch_size = 2", "batch_size = 3").replace("train = 6, valid = 2", "train = 9, valid = 3")
+    (root / "scripts").mkdir()
     (root / "pipeline.py").write_text("raise SystemExit('the file in this folder was run, not the package')")
     (root / "tiny.toml").write_text(recipe + "train = { mixing = 'dynamic', epochs = 2 }\n")
     write_voices(root / "speech", takes=1)
@@ -127,52 +145,6 @@ def test_a_recipe_run_by_two_processes_is_run_once_and_trained_by_both(
         np.testing.assert_allclose(other, one, rtol=5e-3)
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("two")
-def test_what_two_processes_have_done_is_not_done_again(place: Path) -> None:
-    again = torchrun(*TASNET, *arguments("two"), "train", cwd=place)
-    assert again.returncode == 0, again.stderr
-    assert again.stderr.count("train:causal: done already") == 1
-
-
-@pytest.mark.slow
-def test_a_mistake_is_said_once(place: Path) -> None:
-    wrong = torchrun(*TASNET, *arguments("wrong"), "--set", "train.batch_size=1", cwd=place)
-    assert wrong.returncode != 0
-    assert [line for line in wrong.stderr.splitlines() if line.startswith("tasnet: ")] == [
-        "tasnet: train.batch_size = 1 is less than the 2 processes that share it"
-    ]
-
-
-STUMBLING = """
-    import os, sys
-    from pipeline.cli import app
-    from pipeline.training import loop
-    from pipeline.errors import DatasetError
-    original = loop.Training.step
-
-    def step(self, *arguments):
-        if self.steps_done == 1 and os.environ["RANK"] == "{rank}":
-            {act}
-        original(self, *arguments)
-
-    loop.Training.step = step
-    app.main()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("rank", "act", "said"), [(1, "raise DatasetError('file: is gone')", "tasnet: file: is gone"), (0, "os.abort()", "SIGABRT")]
-)
-def test_when_one_process_fails_all_end(place: Path, tmp_path: Path, rank: int, act: str, said: str) -> None:
-    (tmp_path / "stumble.py").write_text(textwrap.dedent(STUMBLING).format(rank=rank, act=act))
-    failed = torchrun(str(tmp_path / "stumble.py"), *arguments(str(tmp_path / "work")), "train:noncausal", cwd=place)
-    assert failed.returncode != 0
-    assert said in failed.stderr
-    assert failed.stderr.count("file: is gone") <= 1
-
-
 SLOWLY = """
     import os, time
     from pipeline.cli import app
@@ -189,22 +161,84 @@ SLOWLY = """
     loop.Training.step = step
     app.main()
 """
+SIX_EPOCHS = ("train:noncausal", "--set", "train.epochs=6")
 
 
-@pytest.mark.slow
-def test_preempted_together_they_continue_as_if_nothing_had_been(place: Path, tmp_path: Path) -> None:
-    """The first process waits for the signal before its first step of the second epoch; the other one runs into it anywhere."""
-    train = [*arguments(str(tmp_path / "stopped")), "train:noncausal", "--set", "train.epochs=6"]
-    (tmp_path / "slowly.py").write_text(textwrap.dedent(SLOWLY))
-    command = [*TORCHRUN, str(tmp_path / "slowly.py"), *train]
+def state_of(place: Path, work: str) -> dict[str, Any]:
+    """The progress of the only training there."""
+    (path,) = (place / work / "train").glob("*/last.safetensors")
+    progress: dict[str, Any] = load_state(path)["progress"]
+    return progress
+
+
+@pytest.fixture(scope="module")
+def stopped(place: Path) -> str:
+    """What a training of two processes says that is preempted.
+
+    The first process waits for the signal before its first step of the second epoch; the other one runs into it anywhere.
+    """
+    (place / "scripts" / "slowly.py").write_text(textwrap.dedent(SLOWLY))
+    command = [*TORCHRUN, "scripts/slowly.py", *arguments("stopped"), *SIX_EPOCHS]
     with process(command, cwd=place, env=QUIET, stderr=subprocess.PIPE) as child:
-        wait_until(lambda: list((tmp_path / "stopped" / "train").glob("*/last.safetensors")), running=child)
+        wait_until(lambda: list((place / "stopped" / "train").glob("*/last.safetensors")), running=child)
         child.send_signal(signal.SIGTERM)
         _, said = child.communicate(timeout=PATIENCE_SECONDS)
     assert child.returncode != 0
-    assert "another process has ended" not in said, "both left after the same step"
-    kept = load_state(next((tmp_path / "stopped" / "train").glob("*/last.safetensors")))["progress"]
-    assert 0 < (kept["epoch"] - 1) * 3 + kept["step"] < 18
-    assert torchrun(*TASNET, *train, cwd=place).returncode == 0
-    finished = load_state(next((tmp_path / "stopped" / "train").glob("*/last.safetensors")))["progress"]
-    assert len(finished["history"]) == 6
+    progress = state_of(place, "stopped")
+    assert 0 < (progress["epoch"] - 1) * 3 + progress["step"] < 18
+    return str(said)
+
+
+@pytest.mark.slow
+def test_preempted_together_they_continue_as_if_nothing_had_been(place: Path, stopped: str) -> None:
+    assert "another process has ended" not in stopped, "both left after the same step"
+    codes, said = in_two(*arguments("stopped"), *SIX_EPOCHS, cwd=place)
+    assert codes == [0, 0], said
+    assert len(state_of(place, "stopped")["history"]) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two")
+def test_what_two_processes_have_done_is_not_done_again(place: Path) -> None:
+    codes, said = in_two(*arguments("two"), "train", cwd=place)
+    assert codes == [0, 0], said
+    assert said.count("train:causal: done already") == 1
+
+
+@pytest.mark.slow
+def test_a_mistake_is_said_once(place: Path) -> None:
+    wrong = torchrun(*TASNET, *arguments("wrong"), "--set", "train.batch_size=1", cwd=place)
+    assert wrong.returncode != 0
+    assert [line for line in wrong.stderr.splitlines() if line.startswith("tasnet: ")] == [
+        "tasnet: train.batch_size = 1 is less than the 2 processes that share it"
+    ]
+
+
+STUMBLING = """
+import os
+from pipeline.training import loop
+from pipeline.errors import DatasetError
+original = loop.Training.step
+
+def step(self, *arguments):
+    if self.steps_done == 1 and os.environ["RANK"] == "{rank}":
+        {act}
+    original(self, *arguments)
+
+loop.Training.step = step
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "act", "ends", "reason"),
+    [(1, "raise DatasetError('file: is gone')", 2, "tasnet: file: is gone"), (0, "os.abort()", -signal.SIGABRT, None)],
+)
+def test_when_one_process_fails_all_end(place: Path, tmp_path: Path, rank: int, act: str, ends: int, reason: str | None) -> None:
+    stumbling = STUMBLING.format(rank=rank, act=act)
+    codes, said = in_two(*arguments(str(tmp_path / "work")), "train:noncausal", cwd=place, prelude=stumbling)
+    assert codes[rank] == ends
+    assert codes[1 - rank] == 2
+    assert f"tasnet: rank {1 - rank} of 2: another process has ended; its message says why" in said
+    assert said.count("file: is gone") == (reason is not None)
+    assert reason is None or reason in said
