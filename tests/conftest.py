@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 # A busy machine is slow, not wrong.
@@ -18,3 +19,13 @@ def corpora() -> Path:
     if not folder:
         pytest.skip("TASNET_CORPORA is not set: no real speech at hand")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def gpu() -> torch.device:
+    """The CUDA device, or the one that TASNET_TEST_DEVICE names; without either the test is skipped."""
+    if name := os.environ.get("TASNET_TEST_DEVICE"):
+        return torch.device(name)
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    return torch.device("cuda", 0)

@@ -59,6 +59,9 @@ NoLock = Annotated[
         "--no-lock", help="Do not lock folders, on file systems that cannot; no other run may use them at the same time."
     ),
 ]
+NoResident = Annotated[
+    bool, typer.Option("--no-resident", help="Never keep the training mixtures in the GPU's memory, even where there is room.")
+]
 Dataset = Annotated[
     Path,
     typer.Argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from pipeline.cli.arguments import (
     MicroBatch,
     NamedCorpora,
     NoLock,
+    NoResident,
     Overrides,
     RecipeName,
     Work,
@@ -67,6 +68,7 @@ def run(
     device: Device = "auto",
     compile_: Compile = "auto",
     micro_batch: MicroBatch = None,
+    no_resident: NoResident = False,
     checkpoint_minutes: CheckpointMinutes = 5.0,
     checkpoint_steps: CheckpointSteps = None,
     force: Force = None,
@@ -81,8 +83,9 @@ def run(
     """
     from pipeline.recipe.reading import load_recipe
 
-    training = {"micro_batch": micro_batch, "checkpoint_minutes": checkpoint_minutes, "checkpoint_steps": checkpoint_steps}
-    given = options(work, corpora, corpus, num_workers=jobs, device=device, compile=compile_, lock=not no_lock, **training)
+    training: dict[str, Any] = {"device": device, "compile": compile_, "micro_batch": micro_batch, "resident": not no_resident}
+    saving = {"checkpoint_minutes": checkpoint_minutes, "checkpoint_steps": checkpoint_steps}
+    given = options(work, corpora, corpus, num_workers=jobs, lock=not no_lock, **training, **saving)
     loaded, names = load_recipe(recipe, overrides or []), stages or []
     if dry_run:
         _print_plan(loaded, names, force or [], given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import re
 import resource
@@ -14,8 +15,8 @@ from typing import Literal
 import torch
 
 from pipeline.compute.allocator import keep_freed_memory
-from pipeline.compute.torchrun import local_rank
-from pipeline.compute.workers import worker_threads
+from pipeline.compute.torchrun import local_rank, local_world_size
+from pipeline.compute.workers import cpu_count, worker_threads
 from pipeline.errors import ModelError
 
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
@@ -106,11 +107,23 @@ def prepare(device: torch.device) -> None:
         torch.cuda.set_device(device.index or 0)
 
 
+def release(device: torch.device) -> None:
+    """Free what a finished training leaves on a CUDA device, graphs included; the next has all of it and a peak of its own."""
+    if device.type == "cuda":
+        torch._dynamo.reset()
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def choose_loaders(num_workers: int | None, device: torch.device) -> int:
     """Threads that make batches: one where a CPU trains, which needs every core itself, and up to eight for a GPU."""
     if num_workers is not None:
         return num_workers
-    return max(1, min(8, worker_threads() - 1)) if device.type == "cuda" else 1
+    if device.type != "cuda":
+        return 1
+    # Not worker_threads(): torchrun's OMP_NUM_THREADS=1 is about torch's own threads, and loaders share the cores they leave.
+    return max(1, min(8, cpu_count() // local_world_size() - 1))
 
 
 def synchronise(device: torch.device) -> None:

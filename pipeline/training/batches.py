@@ -113,15 +113,23 @@ def ahead(make: Callable[[int], Made], numbers: range, *, num_workers: int) -> I
 
 
 def validation_batches(
-    mixtures: Mixtures, *, batch_size: int, share: slice = WHOLE, num_workers: int = 1, pin: bool = False
+    mixtures: Mixtures,
+    *,
+    batch_size: int,
+    share: slice = WHOLE,
+    num_workers: int = 1,
+    pin: bool = False,
+    longest_first: bool = False,
 ) -> Iterator[Batch]:
     """Every mixture once, in batches of similar lengths, each batch cut to its shortest; ``share`` takes some of the batches.
 
     Cutting rather than padding: a global norm would average over the padding and score the network on what it never hears.
+    With the longest first, a CUDA device's allocator asks for memory once and cuts all other batches out of it.
     """
     lengths = [mixtures.num_samples(index) for index in range(len(mixtures))]
     order = sorted(range(len(mixtures)), key=lambda index: (lengths[index], index))
-    groups = [order[first : first + batch_size] for first in range(0, len(order), batch_size)][share]
+    groups = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    groups = (groups[::-1] if longest_first else groups)[share]
 
     def batch(number: int) -> Batch:
         length = lengths[groups[number][0]]

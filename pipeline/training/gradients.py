@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.compute import devices
@@ -44,12 +44,14 @@ class Gradients:
     Attributes:
         batch_size: segments in a batch, over all processes.
         micro_batch: segments of this process that go through the network at once; by default all of them.
+        parameters: the network's.
         group: the processes that share a batch.
         shared: with several processes, the network that exchanges their gradients.
     """
 
     batch_size: int
     micro_batch: int | None
+    parameters: tuple[nn.Parameter, ...]
     group: Group
     shared: DistributedDataParallel | None
 
@@ -62,12 +64,29 @@ class Gradients:
         """
         loss = torch.zeros((), device=batch.mixture.device)
         size = self.part_size(batch)
+        # A recorded graph writes each part's gradients to the same place, so those of earlier parts are kept elsewhere.
+        aside = loss_of.graphs and size < len(batch)
+        kept: list[Tensor] = []
         for first in range(0, len(batch), size):
             # Only the gradients of the last part are exchanged between processes, with all that was added up before.
             is_last = first + size >= len(batch)
             with nullcontext() if is_last or self.shared is None else self.shared.no_sync():
                 loss += self._add_part(loss_of, batch[first : first + size])
+            if aside:
+                kept = self._set_aside(kept)
+        for parameter, gradient in zip(self.parameters, kept, strict=aside):
+            parameter.grad = gradient
         return loss
+
+    def _set_aside(self, kept: list[Tensor]) -> list[Tensor]:
+        """Add the parameters' gradients to those kept, and drop them."""
+        gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        if not kept:
+            return [gradient.clone() for gradient in gradients]
+        torch._foreach_add_(kept, gradients)
+        return kept
 
     def _add_part(self, loss_of: Compiled, part: Batch) -> Tensor:
         mean: Tensor = loss_of(part.mixture, part.sources, part.num_samples)

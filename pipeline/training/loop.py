@@ -38,7 +38,7 @@ from pipeline.training.events import event_file
 from pipeline.training.gradients import Gradients, Loss
 from pipeline.training.interruptions import Interruptions, noted_interruptions
 from pipeline.training.optimisers import Optimiser
-from pipeline.training.resident import resident
+from pipeline.training.resident import ResidentSegments, resident
 from pipeline.training.schedules import learning_rate
 from pipeline.training.segments import Mixtures, Segments
 from pipeline.training.state import Progress, check_identity, load_state, save_state
@@ -98,7 +98,10 @@ def train(
         if group.all_reduce_max(training.steps_done) != -group.all_reduce_max(-training.steps_done):
             raise CheckpointError(f"{folder}: not every process sees the same state in it; it must be on a disk that all share")
         training.run(description)
-        return training.history
+        history = training.history
+    del training, model
+    devices.release(device)
+    return history
 
 
 class Training:
@@ -133,10 +136,11 @@ class Training:
         # Loss and gradient norm of the epoch are summed on the device, so that no step waits for the one before.
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         self.warm = False
-        self.on_device = resident(sets.train, self.device)
+        self.on_device: ResidentSegments | None = None
+        self.placed = not options.resident
         self.num_workers = devices.choose_loaders(options.num_loaders, self.device)
         self.shared = DistributedDataParallel(model) if group.size > 1 else None
-        self.gradients = Gradients(self.settings.batch_size, options.micro_batch, group, self.shared)
+        self.gradients = Gradients(self.settings.batch_size, options.micro_batch, tuple(model.parameters()), group, self.shared)
         if self.settings.batch_size < group.size:
             raise ModelError(
                 f"train.batch_size = {self.settings.batch_size} is less than the {group.size} processes that share it"
@@ -188,13 +192,14 @@ class Training:
     def loss_function(self) -> compiling.Compiled:
         """Network and loss as the steps call them: shared between processes, and compiled where that pays."""
         enabled = compiling.choose_compile(self.options.compile, self.device, num_steps=self.num_steps)
-        # A graph's gradients are overwritten when it runs again, so nothing can be added to them or exchanged while it does.
-        graphs = self.device.type == "cuda" and self.group.size == 1 and self.options.micro_batch is None
+        # A graph's gradients are overwritten when it runs again, so processes cannot exchange them while it does.
+        graphs = self.device.type == "cuda" and self.group.size == 1
         loss = Loss(self.shared or self.model, self.precision)
         return compiling.Compiled(loss.compute, enabled, strict=self.options.compile == "on", graphs=graphs)
 
     def _train_epoch(self, loss_of: compiling.Compiled, advance: Advance) -> None:
         """The steps of this epoch that are left."""
+        self._place_segments()
         timer = Timer(self.options.checkpoint_minutes * 60)
         save_steps = self.options.checkpoint_steps or self.num_steps + 1
         for batch in self._batches():
@@ -212,6 +217,12 @@ class Training:
         self._fetch_sums()
         self.progress.training_seconds += timer.lap()
 
+    def _place_segments(self) -> None:
+        """Once, after an epoch's steps have shown what they need of a device's memory: keep the segments in the rest of it."""
+        if self.warm and not self.placed:
+            self.on_device = resident(self.sets.train, self.device)
+            self.placed = True
+
     def _batches(self) -> Iterator[Batch]:
         """The batches of this epoch that are left."""
         return epoch_batches(
@@ -226,11 +237,12 @@ class Training:
 
     def _agree(self) -> None:
         """What one process is told to do, all do after the same step."""
-        stop, save = self.interruptions.stop or 0, int(self.interruptions.save)
-        if self.group.size > 1:
-            stop, save = self.group.all_reduce_max(stop), self.group.all_reduce_max(save)
-        self.interruptions.stop = signal.Signals(stop) if stop else None
-        self.interruptions.save = bool(save)
+        if self.group.size == 1:
+            return
+        # One exchange for both: whoever stops saves, so the larger number says all.
+        asked = self.group.all_reduce_max(2 * (self.interruptions.stop or 0) + int(self.interruptions.save))
+        self.interruptions.stop = signal.Signals(asked // 2) if asked > 1 else None
+        self.interruptions.save = bool(asked % 2)
 
     def step(self, loss_of: compiling.Compiled, batch: Batch) -> None:
         """One step of the optimiser; nothing in it waits for the device.
@@ -312,6 +324,7 @@ class Training:
             share=self.group.share,
             num_workers=self.num_workers,
             pin=self.device.type == "cuda",
+            longest_first=self.device.type == "cuda",
         ):
             sums += validation_sums(self.eval_model, batch.to(self.device), self.precision)
             if self.interruptions.stop and self.group.size == 1:

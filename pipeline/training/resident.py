@@ -17,6 +17,8 @@ from pipeline.training.segments import StaticSegments
 
 PIECE = 2**26
 """Samples that are copied at once."""
+SPARE_SHARE = 0.25
+"""Of a device's memory, to be left for the longer mixtures of a validation and for other programs."""
 
 
 class ResidentSegments:
@@ -69,8 +71,11 @@ def _copied(shard: Shard, device: torch.device) -> Tensor:
 
 
 def resident(segments: object, device: torch.device) -> ResidentSegments | None:
-    """The segments on a CUDA device, if they are cuts of one packed file that fits into half of its free memory; else None."""
+    """The segments on a CUDA device, if they are cuts of one packed file and there is room for it; else None.
+
+    It is to be called after some training steps: what they need is then held by the allocator and is not counted as free.
+    """
     if device.type != "cuda" or not isinstance(segments, StaticSegments):
         return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return ResidentSegments(segments, device) if segments.shard.samples.nbytes < free / 2 else None
+    free, total = torch.cuda.mem_get_info(device)
+    return ResidentSegments(segments, device) if segments.shard.samples.nbytes <= free - SPARE_SHARE * total else None

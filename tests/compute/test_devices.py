@@ -99,5 +99,13 @@ def test_peak_memory_is_plausible() -> None:
 def test_batches_are_made_by_as_many_threads_as_the_device_can_use(
     monkeypatch: pytest.MonkeyPatch, asked: int | None, kind: str, cores: int, expected: int
 ) -> None:
-    monkeypatch.setattr(devices, "worker_threads", lambda: cores)
+    monkeypatch.setattr(devices, "cpu_count", lambda: cores)
     assert devices.choose_loaders(asked, torch.device(kind)) == expected
+
+
+def test_torchruns_thread_limit_is_not_the_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sets OMP_NUM_THREADS=1 for torch; the processes of a machine share its cores for their loaders."""
+    monkeypatch.setattr(devices, "cpu_count", lambda: 16)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert devices.choose_loaders(None, torch.device("cuda")) == 3

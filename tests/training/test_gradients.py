@@ -2,15 +2,49 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pipeline.compute.distributed import Group
 from pipeline.errors import TrainingError
 from pipeline.training import loop
+from pipeline.training.batches import Batch
 from pipeline.training.compiling import Compiled
+from pipeline.training.gradients import Gradients
 from tests.training.trainings import QUIET, SETS, system
+
+
+def test_gradients_of_parts_add_up_where_a_graph_writes_each_to_the_same_place() -> None:
+    """In place of a graph: every part's gradient is written to one tensor, over the last part's."""
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(5))
+    place = torch.empty(5)
+
+    class Recorded(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, weight: Tensor, mixture: Tensor) -> Tensor:
+            ctx.save_for_backward(mixture)
+            return (weight * mixture.mean(0)).sum()
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+            torch.mul(ctx.saved_tensors[0].mean(0), grad, out=place)
+            return place.detach(), None  # a tensor of its own on the same memory, as graphs return
+
+    mixture = torch.randn(6, 5)
+    batch = Batch(mixture, mixture[:, None], torch.full((6,), 5))
+    for graphs, expected in ((True, mixture.mean(0)), (False, None)):
+        loss_of = Compiled(lambda mixture, sources, lengths: Recorded.apply(weight, mixture), enabled=False, graphs=graphs)
+        weight.grad = None
+        Gradients(6, 2, (weight,), Group(), None).add(loss_of, batch)
+        assert weight.grad is not None
+        if expected is not None:
+            torch.testing.assert_close(weight.grad, expected)
+        else:  # the control: without keeping them apart, earlier parts are lost
+            assert not torch.allclose(weight.grad, mixture.mean(0))
 
 
 @pytest.mark.parametrize(

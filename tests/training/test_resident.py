@@ -46,8 +46,9 @@ def test_only_packed_mixtures_on_a_gpu_with_room_are_copied(tmp_path: Path, monk
     num_bytes = 2 * 3 * (50 + 30 + 90 + 20 + 40 + 60 + 70)
     copied: list[torch.device] = []
     monkeypatch.setattr(module, "ResidentSegments", lambda _, device: copied.append(device))
-    for free in (2 * num_bytes, 2 * num_bytes + 2):
-        monkeypatch.setattr("torch.cuda.mem_get_info", lambda _, free=free: (free, 10 * free))
+    total = 4 * num_bytes  # a quarter is left to others
+    for free in (2 * num_bytes - 1, 2 * num_bytes):
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda _, free=free: (free, total))
         resident(host, gpu)
     assert copied == [gpu]
 
@@ -63,9 +64,7 @@ def test_gathering_stays_on_the_device(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_gathers_the_same_batches(tmp_path: Path) -> None:
+def test_a_gpu_gathers_the_same_batches(tmp_path: Path, gpu: torch.device) -> None:
     host = segments(tmp_path, "int16")
-    on_gpu = resident(host, torch.device("cuda"))
-    assert on_gpu is not None
-    assert equal(drawn(host), [batch.to(CPU) for batch in drawn(on_gpu)])  # type: ignore[arg-type]
+    on_gpu = ResidentSegments(host, gpu)
+    assert equal(drawn(host), [batch.to(CPU) for batch in drawn(on_gpu)])
