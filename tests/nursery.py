@@ -14,7 +14,12 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 from tests.waiting import PATIENCE_SECONDS, wait_until
+
+IN_THE_NURSERY = pytest.mark.xdist_group("nursery")
+"""For tests that use it: they run in one process, so that what it imports is imported once."""
 
 PROGRAM = """
 import atexit, json, os, resource, sys, threading

@@ -13,6 +13,7 @@ from typer.main import get_command
 import pipeline
 from pipeline.cli import app
 from pipeline.recipe.writing import format_recipe
+from tests.reports.drawing import without_pdfs
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("README.md", "CONTRIBUTING.md", "docs/benchmarks.md", "recipes/README.md", "manifests/README.md")
@@ -57,16 +58,18 @@ SMALL = [
     "model.bottleneck_channels=8",
     "model.skip_channels=8",
     "model.hidden_channels=16",
+    "model.blocks_per_repeat=2",
     "model.num_repeats=1",
     "train.segment_seconds=0.5",
     "train.segments_per_epoch=8",
     "train.epochs=1",
+    "score.verify=1",
 ]
 
 
 @pytest.mark.slow
 def test_its_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo is a small one here; nothing else is given to the sample."""
+    """The demo is a small one here, without PDF files; nothing else is given to the sample."""
     code = re.search(r"```python\n(.*?)```", README, re.S)
     assert code is not None
     (tmp_path / "recipes").mkdir()
@@ -74,7 +77,8 @@ def test_its_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "recipes" / "demo.toml").write_text(format_recipe(demo), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(code[1], names)
+    with without_pdfs():
+        exec(code[1], names)
     assert names["estimates"].shape == (2, len(names["mixture"]))
     assert set(names["run"].scores["system"]) == {"causal", "noncausal"}
     assert "15" in re.search(r"look_ahead\(.*#(.*)", code[1])[1]  # type: ignore[index]

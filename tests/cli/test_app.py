@@ -14,7 +14,10 @@ import soundfile
 from pipeline.cli import runs
 from pipeline.stages.runner import Stage
 from tests.cli.commands import RECIPE, tasnet
+from tests.nursery import IN_THE_NURSERY
 from tests.voices import write_voices
+
+pytestmark = IN_THE_NURSERY
 
 
 @pytest.fixture

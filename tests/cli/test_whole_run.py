@@ -14,11 +14,11 @@ import pytest
 
 import pipeline
 from tests.cli.commands import RECIPE, python_m_pipeline, tasnet
-from tests.nursery import nursery
+from tests.nursery import IN_THE_NURSERY, nursery
 from tests.voices import write_voices
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("whole run")
+pytestmark = IN_THE_NURSERY
 
 RUN = ("run", "tiny.toml", "--corpus", "folder=speech", "--device", "cpu", "-j", "1")
 

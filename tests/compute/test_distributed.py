@@ -19,12 +19,12 @@ from pipeline.compute.options import Options
 from pipeline.training.loop import train
 from pipeline.training.state import load_state
 from tests.cli.commands import RECIPE, tasnet
-from tests.nursery import nursery
+from tests.nursery import IN_THE_NURSERY, nursery
 from tests.training.trainings import SETS, system
 from tests.voices import write_voices
 from tests.waiting import PATIENCE_SECONDS, process, wait_until
 
-pytestmark = pytest.mark.xdist_group("torchrun")
+pytestmark = IN_THE_NURSERY
 
 ROOT = str(Path(__file__).parents[2])
 

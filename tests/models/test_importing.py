@@ -21,6 +21,7 @@ from pipeline.errors import CheckpointError
 from pipeline.models.checkpoints import load_model
 from pipeline.models.importing import import_model
 from tests.cli.commands import tasnet
+from tests.nursery import IN_THE_NURSERY
 
 SIZES = {"n_filters": 24, "kernel_size": 16, "bn_chan": 10, "hid_chan": 20, "skip_chan": 12, "n_blocks": 3, "n_repeats": 2}
 LENGTHS = [1, 7, 8, 16, 100, 801, 1600]
@@ -70,6 +71,7 @@ def test_torchaudios_published_size_needs_no_settings(tmp_path: Path) -> None:
         assert_near(ours(mixture(1000)), theirs(mixture(1000)[:, None]))
 
 
+@IN_THE_NURSERY
 def test_the_command_makes_a_model_that_separates(tmp_path: Path) -> None:
     torch.save(torchaudio.models.ConvTasNet(2, 16, 24, 3, 10, 20, 4, 2).state_dict(), tmp_path / "theirs.pt")
     words = ["import", "torchaudio", "theirs.pt", "--out", "ours.safetensors", "--set", "blocks_per_repeat=4"]

@@ -18,6 +18,8 @@ from pipeline.reports.failures import on_same_mixtures, outcomes
 from tests.report_cases import make_scores, spoil
 from tests.reports.pages import number, read_page
 
+pytestmark = pytest.mark.usefixtures("no_pdfs")
+
 LEVELS = {"steady": 9.0, "quitter": 10.5}
 NUM_MIXTURES = 40
 

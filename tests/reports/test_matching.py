@@ -10,6 +10,7 @@ import pytest
 from pipeline import reports
 from pipeline.errors import TableError
 from tests.cli.commands import tasnet
+from tests.nursery import IN_THE_NURSERY
 from tests.report_cases import make_scores
 
 
@@ -80,6 +81,7 @@ def test_source_averaged_tables_are_compared_with_our_means(tmp_path: Path) -> N
     assert "practically equal: 0.00 dB SI-SNRi" in text.replace("\n  ", " ").replace("−", "-").replace("+", "")
 
 
+@IN_THE_NURSERY
 def test_the_command_ends_with_the_reason(tmp_path: Path) -> None:
     table(tmp_path / "a.csv", NAMES)
     table(tmp_path / "b.csv", ["0", "1"])

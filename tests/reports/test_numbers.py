@@ -17,6 +17,8 @@ from pipeline.tables import SCORES, read_table, write_table
 from tests.report_cases import make_scores, spoil
 from tests.reports.pages import Page, number
 
+pytestmark = pytest.mark.usefixtures("no_pdfs")
+
 METRICS = {"SI-SNRi": "si_snri_db", "SDRi": "sdri_db", "SI-SNR": "si_snr_db", "SDR": "sdr_db"}
 SYSTEMS = {"noncausal": 8.0, "causal": 6.5, "theirs": 5.0}
 

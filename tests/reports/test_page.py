@@ -16,7 +16,7 @@ from tests.report_cases import make_history, make_scores
 EVIL = "<script>alert(1)</script>"
 IMAGE = '"><img src=x onerror=alert(2)>'
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pdfs")]
 
 
 def load_clips(mixture_id: str) -> reports.Clips:

@@ -14,8 +14,11 @@ from pipeline import reports
 from pipeline.errors import TableError
 from pipeline.tables import SCORES, write_table
 from tests.cli.commands import tasnet
+from tests.nursery import IN_THE_NURSERY
 from tests.report_cases import make_scores
 from tests.reports.pages import Page
+
+pytestmark = pytest.mark.usefixtures("no_pdfs")
 
 ASTEROID = """,input_si_sdr,si_sdr,input_sdr,sdr,sir,sar,mix_path
 0,0.1,9.1,0.3,9.8,15.0,11.0,/data/wav8k/min/tt/mix/011_1.2_44o_-1.2.wav
@@ -132,6 +135,7 @@ def test_repeats_number_what_several_tables_hold(tmp_path: Path) -> None:
     assert reports.read_scores(tables, repeats=True)["system"].unique().tolist() == ["causal@1", "causal@2", "other"]
 
 
+@IN_THE_NURSERY
 @pytest.mark.slow
 def test_the_command_shows_what_is_given_beside_the_scores(tmp_path: Path) -> None:
     write_table(make_scores({"causal": 6.0}, num_mixtures=6), tmp_path / "scores.csv", SCORES)
@@ -143,6 +147,7 @@ def test_the_command_shows_what_is_given_beside_the_scores(tmp_path: Path) -> No
     assert (wrong.returncode, wrong.stderr) == (2, "tasnet: --history causal: write it as SYSTEM=PATH\n")
 
 
+@IN_THE_NURSERY
 @pytest.mark.slow
 def test_the_gates_exit_codes(tmp_path: Path) -> None:
     """0 where the interval does not show the drop, 1 where it does, 2 where the question makes no sense."""

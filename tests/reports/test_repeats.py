@@ -16,6 +16,8 @@ from pipeline.reports.analysis import analyse
 from tests.report_cases import make_history, make_scores
 from tests.reports.pages import Page, number
 
+pytestmark = pytest.mark.usefixtures("no_pdfs")
+
 LEVELS = {"global": 8.0, "cumulative": 7.5, "causal": 6.4}
 MODELS = {
     "global@3": {"causal": False, "norm": "global", "num_parameters": 9},

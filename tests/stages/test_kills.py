@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.nursery import nursery
+from tests.nursery import IN_THE_NURSERY, nursery
 from tests.voices import write_voices
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.xdist_group("kills")
+pytestmark = IN_THE_NURSERY
 
 NUM_KILLS = 20
 RECIPE = """
