@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.filterbanks import Decoder, Encoder, inverse, sinusoids
-from pipeline.models.kernels import dispatch
+from pipeline.models.kernels import dispatch, streaming
 from pipeline.models.layers import DepthwiseConv, PReLU
 from pipeline.models.norms import NORMS
 from pipeline.models.protocol import Streaming
@@ -70,7 +70,11 @@ class ConvTasNet(nn.Module):
 
     def streaming(self, batch_size: int = 1, *, forget_frames: float | None = None) -> Streaming:
         """The network as it is now, for signals that arrive piece by piece; see :class:`pipeline.models.protocol.Network`."""
-        return StreamingCopy(self, batch_size, forget_frames)
+        definition = StreamingCopy(self, batch_size, forget_frames)
+        with torch.device("meta"):
+            settings = self.settings.model_copy(update={"filterbank": "random"})
+            plain = ConvTasNet(settings, num_sources=self.num_sources, sample_rate=self.sample_rate)
+        return streaming.compiled(self, plain, definition) or definition
 
     @property
     def causal(self) -> bool:

@@ -111,6 +111,11 @@ def normalised(norm: Any, x: Tensor) -> Tensor | None:
     return normal
 
 
+def suits_streaming(weight: Tensor) -> bool:
+    """Whether a network with such weights can be streamed by a CPU's kernels, and nobody wants to see torch's operators."""
+    return weight.device.type == "cpu" and _suits(weight.detach()) and not torch.is_autocast_enabled("cpu")
+
+
 def _suits(x: Tensor) -> bool:
     """Whether kernels can take an input, in float32 or under bfloat16 autocast, and nobody wants to see torch's operators."""
     if _definition_only.get():

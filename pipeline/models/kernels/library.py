@@ -1,4 +1,4 @@
-"""The compiled kernels of ``cpu.cpp``: built at first use, loaded once, called with tensors and numbers."""
+"""The compiled kernels of ``cpu.cpp`` and ``stream.cpp``: built at first use, loaded once, called with tensors and numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("cpu.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("cpu.cpp", "stream.cpp", "vectors.h"))
 FLAGS = ("-O3", "-shared", "-fPIC", "-fopenmp", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 FRAMES_PER_PIECE = 256
 """Over so many frames the gradients of parameters are summed before these sums are added up."""
@@ -85,13 +85,15 @@ def _build() -> Path:
     """Compile once per source, compiler and processor, into the user's cache."""
     compiler = _compiler()
     tuned = ("-march=native", "-mprefer-vector-width=512") if platform.machine() == "x86_64" else ("-mcpu=native",)
-    identity = f"{SOURCE.read_text()}{compiler}{FLAGS}{tuned}{_processor()}{torch.__version__}"
+    text = "".join(source.read_text() for source in SOURCES)
+    identity = f"{text}{compiler}{FLAGS}{tuned}{_processor()}{torch.__version__}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tasnet-pipeline"
     target = cache / f"kernels-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        subprocess.run([compiler, *FLAGS, *tuned, "-o", temporary, SOURCE], check=True, capture_output=True, timeout=300)
+        translated = [source for source in SOURCES if source.suffix == ".cpp"]
+        subprocess.run([compiler, *FLAGS, *tuned, "-o", temporary, *translated], check=True, capture_output=True, timeout=300)
         temporary.replace(target)
     return target
 
