@@ -68,9 +68,9 @@ class ConvTasNet(nn.Module):
             sources: Tensor = self.decoder(masked)  # [batch, source, time or a little more]
         return sources[..., : mixture.shape[-1]].to(mixture.dtype)
 
-    def streaming(self, batch_size: int = 1, *, forget_frames: float | None = None) -> Streaming:
+    def streaming(self, batch_size: int = 1, *, forget_frames: float | None = None, rounded: bool = False) -> Streaming:
         """The network as it is now, for signals that arrive piece by piece; see :class:`pipeline.models.protocol.Network`."""
-        definition = StreamingCopy(self, batch_size, forget_frames)
+        definition = StreamingCopy(self, batch_size, forget_frames, rounded=rounded)
         with torch.device("meta"):
             settings = self.settings.model_copy(update={"filterbank": "random"})
             plain = ConvTasNet(settings, num_sources=self.num_sources, sample_rate=self.sample_rate)

@@ -62,12 +62,13 @@ class Network(Protocol):
     def inner_matrices(self) -> Iterator[Tensor]:
         """The matrices that mix channels between the encoder and the masks: what Muon is meant for."""
 
-    def streaming(self, batch_size: int = 1, *, forget_frames: float | None = None) -> Streaming:
+    def streaming(self, batch_size: int = 1, *, forget_frames: float | None = None, rounded: bool = False) -> Streaming:
         """A copy of the network, with its weights of now, for as many signals that arrive piece by piece, all in step.
 
         Args:
             batch_size: signals.
             forget_frames: after so many frames, a frame's share in cumulative statistics has fallen to 1/e; by default it stays.
+            rounded: round the inner matrices to bfloat16, which halves what has to be read for every piece.
 
         Raises:
             ModelError: saying what keeps the network from streaming, and what to do.

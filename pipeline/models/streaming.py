@@ -29,6 +29,7 @@ class StreamingCopy(nn.Module):
         network: causal, built of the parts in this folder. Modules of other classes are taken to work frame by frame.
         batch_size: signals, all in step.
         forget_frames: see :meth:`CumulativeLayerNorm.merge_more`.
+        rounded: round the separator's matrices to bfloat16, the encoder's and the decoder's not.
 
     Shape:
         ``[batch, hops · L/2] -> [batch, source, hops · L/2]``, one hop later than the network's own output.
@@ -39,7 +40,7 @@ class StreamingCopy(nn.Module):
 
     num_frames: Tensor
 
-    def __init__(self, network: Any, batch_size: int = 1, forget_frames: float | None = None) -> None:
+    def __init__(self, network: Any, batch_size: int = 1, forget_frames: float | None = None, *, rounded: bool = False) -> None:
         super().__init__()
         _check_causal(network)
         _check_forgetting(network, forget_frames)
@@ -47,9 +48,14 @@ class StreamingCopy(nn.Module):
         self.delay_samples = self.hop_samples
         self.batch_size = batch_size
         self.forget_frames = forget_frames
+        self.rounded = rounded
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.register_buffer("num_frames", torch.zeros((), dtype=torch.int64, device=next(network.parameters()).device))
         self._replace_parts()
+        if rounded:
+            for part in self.network.separator.modules():
+                if isinstance(part, nn.Linear):
+                    part.weight.copy_(part.weight.bfloat16())
 
     def _replace_parts(self) -> None:
         remembering: dict[type, Callable[[Any], nn.Module]] = {

@@ -4,6 +4,8 @@
 // is beyond the channels is zero, in weights and so in activations. Statistics are merged in double, everything else is float. All
 // memory is the caller's: nothing is allocated here. Members are independent, so a thread takes some of them.
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -14,8 +16,9 @@ extern "C" {
 
 struct Product {            // y = x W + bias; streaming.py has the same structs
     long inputs, outputs;   // outputs in whole panels
-    const float *weights;   // [panel, input, PANEL]
+    const void *weights;    // [panel, input, PANEL], float or bfloat16
     const float *bias;
+    long half;              // whether they are bfloat16
 };
 
 struct Norm {
@@ -50,16 +53,25 @@ struct Network {
 
 namespace {
 
+constexpr long MAX_TAPS = 16;      // streaming.py knows it
 constexpr long PANEL = 2 * LANES;  // outputs that are computed together, next to each other in memory
 
 inline Vector load(const float *from) { return Whole().load(from); }
 inline void store(Vector values, float *to) { Whole().store(values, to); }
 
+// Weights that are fetched from memory while others are in use, a share of them by each call.
+template <class W>
+struct Ahead {
+    const W *weights;
+    long step;  // weights for every input of a panel
+};
+
 // Some rows of some panels' outputs, kept in registers over all inputs.
-template <int ROWS, int PANELS, bool ADD>
-inline void tile(const Product &p, long panel, const float *x, long x_width, float *y, long y_width) {
+template <int ROWS, int PANELS, bool ADD, class W>
+inline void tile(const Product &p, long panel, const float *x, long x_width, float *y, long y_width, Ahead<W> ahead) {
     Vector sums[ROWS][PANELS][2];
-    const float *weights = p.weights + panel * p.inputs * PANEL;
+    const W *weights = (const W *)p.weights + panel * p.inputs * PANEL;
+    ahead.weights += panel * p.inputs * ahead.step;
     for (int k = 0; k < PANELS; k++)
         for (int half = 0; half < 2; half++)
             for (int row = 0; row < ROWS; row++) {
@@ -69,8 +81,9 @@ inline void tile(const Product &p, long panel, const float *x, long x_width, flo
             }
     for (long i = 0; i < p.inputs; i++)
         for (int k = 0; k < PANELS; k++) {
-            const float *w = weights + (k * p.inputs + i) * PANEL;
-            Vector first = load(w), second = load(w + LANES);
+            const W *w = weights + (k * p.inputs + i) * PANEL;
+            __builtin_prefetch(ahead.weights + (k * p.inputs + i) * ahead.step, 0, 2);
+            Vector first = Whole().load(w), second = Whole().load(w + LANES);
             for (int row = 0; row < ROWS; row++) {
                 float value = x[row * x_width + i];
                 sums[row][k][0] += first * value;
@@ -84,39 +97,39 @@ inline void tile(const Product &p, long panel, const float *x, long x_width, flo
 }
 
 // The same rows of all panels; few rows take several panels at once, so that no multiply-add waits for the one before.
-template <int ROWS, bool ADD>
-void strip(const Product &p, const float *x, long x_width, float *y, long y_width) {
+template <int ROWS, bool ADD, class W>
+void strip(const Product &p, const float *x, long x_width, float *y, long y_width, Ahead<W> ahead) {
     constexpr int PANELS = ROWS == 1 ? 4 : ROWS <= 3 ? 2 : 1;
     long panel = 0, num_panels = p.outputs / PANEL;
-    for (; panel + PANELS <= num_panels; panel += PANELS) tile<ROWS, PANELS, ADD>(p, panel, x, x_width, y, y_width);
-    for (; panel < num_panels; panel++) tile<ROWS, 1, ADD>(p, panel, x, x_width, y, y_width);
+    for (; panel + PANELS <= num_panels; panel += PANELS) tile<ROWS, PANELS, ADD, W>(p, panel, x, x_width, y, y_width, ahead);
+    for (; panel < num_panels; panel++) tile<ROWS, 1, ADD, W>(p, panel, x, x_width, y, y_width, ahead);
 }
 
 constexpr long MAX_ROWS = 6;  // of a tile: twelve sums, two weights and a value fill sixteen registers
+constexpr long GROUP = 4;     // panels whose weights meet all rows before the next ones are needed
 
-template <bool ADD>
+template <bool ADD, class W>
 void product(const Product &p, const float *x, long x_width, float *y, long y_width, long rows) {
-    if (!p.outputs) return;
-    long num_strips = (rows + MAX_ROWS - 1) / MAX_ROWS;
-    // A panel's weights meet all rows while they are in the cache.
-    for (long from = 0; from < p.outputs / PANEL; from += 4) {
-        long num_panels = std::min(4L, p.outputs / PANEL - from);
-        Product part{p.inputs, num_panels * PANEL, p.weights + from * p.inputs * PANEL, p.bias + from * PANEL};
+    static constexpr decltype(&strip<1, ADD, W>) strips[] = {strip<1, ADD, W>, strip<2, ADD, W>, strip<3, ADD, W>,
+                                                             strip<4, ADD, W>, strip<5, ADD, W>, strip<6, ADD, W>};
+    long num_panels = p.outputs / PANEL, num_strips = (rows + MAX_ROWS - 1) / MAX_ROWS;
+    for (long from = 0; from < num_panels; from += GROUP) {
+        long size = std::min(GROUP, num_panels - from) * PANEL;
+        const W *weights = (const W *)p.weights + from * p.inputs * PANEL;
+        Product part{p.inputs, size, weights, p.bias + from * PANEL, p.half};
         for (long k = 0, row = 0; k < num_strips; k++) {
-            long count = (rows - row + num_strips - k - 1) / (num_strips - k);
-            const float *in = x + row * x_width;
-            float *out = y + row * y_width + from * PANEL;
-            switch (count) {
-                case 1: strip<1, ADD>(part, in, x_width, out, y_width); break;
-                case 2: strip<2, ADD>(part, in, x_width, out, y_width); break;
-                case 3: strip<3, ADD>(part, in, x_width, out, y_width); break;
-                case 4: strip<4, ADD>(part, in, x_width, out, y_width); break;
-                case 5: strip<5, ADD>(part, in, x_width, out, y_width); break;
-                default: strip<6, ADD>(part, in, x_width, out, y_width);
-            }
+            long count = (rows - row) / (num_strips - k);
+            // All weights lie in the order of their use, so what follows is needed next.
+            Ahead<W> ahead{weights + (num_strips + k) * p.inputs * size / num_strips, std::max(PANEL / num_strips, 1L)};
+            strips[count - 1](part, x + row * x_width, x_width, y + row * y_width + from * PANEL, y_width, ahead);
             row += count;
         }
     }
+}
+
+template <bool ADD>
+void product(const Product &p, const float *x, long x_width, float *y, long y_width, long rows) {
+    p.half ? product<ADD, bfloat16>(p, x, x_width, y, y_width, rows) : product<ADD, float>(p, x, x_width, y, y_width, rows);
 }
 
 // exp within 2e-7, relative.
@@ -193,23 +206,24 @@ struct Piece {
 
     void block(const Block &b) const {
         long width = n.hidden_width;
+        fetch_ring(b);
         product<false>(b.expand, x, n.bottleneck.outputs, y, width, rows());
-        each_row([&](long, long, long row) { rectify_row(y + row * width, b.slope_1, row); });
+        each_row([&](long, long, long row) {
+            for (float *c = y + row * width, *end = c + width; c < end; c += LANES) store(prelu(load(c), b.slope_1), c);
+            row_statistics(y + row * width, n.hidden, mean[row], variance[row]);
+        });
         merge(b.norm_1);
         each_row([&](long member, long t, long row) {
             normalise(b.norm_1, y + row * width, in_ring(b, member, before + t), width, row);
         });
-        each_row([&](long member, long t, long row) { convolve(b, member, t, y + row * width); });
-        each_row([&](long, long, long row) { rectify_row(y + row * width, b.slope_2, row); });
+        each_row([&](long member, long t, long row) {
+            convolve(b, member, t, y + row * width);
+            row_statistics(y + row * width, n.hidden, mean[row], variance[row]);
+        });
         merge(b.norm_2);
         each_row([&](long, long, long row) { normalise(b.norm_2, y + row * width, y + row * width, width, row); });
         product<true>(b.residual, y, width, x, n.bottleneck.outputs, rows());
         product<true>(b.skip, y, width, skips, b.skip.outputs, rows());
-    }
-
-    void rectify_row(float *row, float slope, long index) const {
-        for (long c = 0; c < n.hidden_width; c += LANES) store(prelu(load(row + c), slope), row + c);
-        row_statistics(row, n.hidden, mean[index], variance[index]);
     }
 
     float *in_ring(const Block &b, long member, long frame) const {
@@ -217,11 +231,23 @@ struct Piece {
         return b.ring + ((first + member) * b.ring_frames + place) * n.hidden_width;
     }
 
+    // Rows of the ring that the convolution will read or write, from memory while the product before it is computed.
+    void fetch_ring(const Block &b) const {
+        each_row([&](long member, long t, long) {
+            for (long tap = 0; tap < b.num_taps; tap++) {
+                const float *row = in_ring(b, member, before + t - tap * b.dilation);
+                for (long c = 0; c < n.hidden_width; c += 16) __builtin_prefetch(row + c, 0, 2);
+            }
+        });
+    }
+
     void convolve(const Block &b, long member, long t, float *to) const {
-        for (long tap = 0; tap < b.num_taps; tap++) {
-            const float *from = in_ring(b, member, before + t - (b.num_taps - 1 - tap) * b.dilation);
-            const float *weight = b.taps + tap * n.hidden_width, *start = tap ? to : b.bias;
-            for (long c = 0; c < n.hidden_width; c += LANES) store(load(start + c) + load(weight + c) * load(from + c), to + c);
+        const float *from[MAX_TAPS];
+        for (long tap = 0; tap < b.num_taps; tap++) from[tap] = in_ring(b, member, before + t - (b.num_taps - 1 - tap) * b.dilation);
+        for (long c = 0; c < n.hidden_width; c += LANES) {
+            Vector sum = load(b.bias + c);
+            for (long tap = 0; tap < b.num_taps; tap++) sum += load(b.taps + tap * n.hidden_width + c) * load(from[tap] + c);
+            store(prelu(sum, b.slope_2), to + c);
         }
     }
 
@@ -270,6 +296,14 @@ struct Piece {
 }  // namespace
 
 extern "C" long stream_panel() { return PANEL; }
+
+// Ask for large pages, whose addresses the processor finds faster, before memory is first used.
+extern "C" void stream_large_pages(void *memory, long bytes) {
+#ifdef MADV_HUGEPAGE
+    long page = 1 << 21, start = ((long)memory + page - 1) / page * page;
+    if (bytes > 2 * page) madvise((void *)start, ((long)memory + bytes - start) / page * page, MADV_HUGEPAGE);
+#endif
+}
 
 // samples [member, frames · hop] -> estimates [member, source, frames · hop]; `before` frames have been before.
 extern "C" void stream_piece(const Network *network, const float *samples, float *estimates, long frames, long before) {

@@ -20,12 +20,18 @@ from pipeline.models.streaming import StreamingCopy, check_memory
 
 MAX_FRAMES = 32
 """Frames of a member that go through the network together: enough for the products, and their activations stay in the cache."""
+MAX_TAPS = 16
+"""Of a convolution, in ``stream.cpp``."""
 _MASKS = ("sigmoid", "relu", "softmax")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 class _Product(ctypes.Structure):
-    _fields_ = (("inputs", ctypes.c_long), ("outputs", ctypes.c_long), ("weights", ctypes.c_void_p), ("bias", ctypes.c_void_p))
+    _fields_ = (
+        *((name, ctypes.c_long) for name in ("inputs", "outputs")),
+        *((name, ctypes.c_void_p) for name in ("weights", "bias")),
+        ("half", ctypes.c_long),
+    )
 
 
 class _Norm(ctypes.Structure):
@@ -77,6 +83,8 @@ def compiled(network: Any, plain: nn.Module, definition: StreamingCopy) -> Compi
         return None
     if any("forward" in vars(part) or any(getattr(part, hooks) for hooks in _HOOKS) for part in network.modules()):
         return None
+    if network.settings.kernel_size > MAX_TAPS:
+        return None
     if {name: each.shape for name, each in parameters.items()} != {name: each.shape for name, each in plain.named_parameters()}:
         return None
     return CompiledStreaming(network, definition)
@@ -89,9 +97,12 @@ class CompiledStreaming:
         self.delay_samples = definition.delay_samples
         self._library = library.load()
         self._panel = int(self._library.stream_panel())  # type: ignore[union-attr]
+        self._weights = self._room(network)
+        self._num_bytes = 0  # of it that are used
         self._tensors: list[Tensor] = []  # whose memory the struct points to
         self._num_frames = 0
         self._batch, self._hop = definition.batch_size, definition.hop_samples
+        self._rounded = definition.rounded
         self._forget_rate = 1 / definition.forget_frames if definition.forget_frames else 0.0
         self._memory: dict[str, Tensor] = {}  # by the definition's names; of convolutions, the rings
         self._reach: dict[str, int] = {}  # of a ring, the frames before the next one that are needed
@@ -138,12 +149,25 @@ class CompiledStreaming:
         return (self._num_frames - self._reach[name] + torch.arange(self._reach[name])) % ring.shape[1]
 
     # ----------------------------------------------------------------------------------------------------------------- packing
+    def _room(self, network: Any) -> Tensor:
+        """Memory for all weights in the order of their use; what turns out to be too much is never touched."""
+        room = torch.empty(sum(16 * each.numel() + 256 * self._panel**2 for each in network.parameters()), dtype=torch.uint8)
+        self._library.stream_large_pages(ctypes.c_void_p(room.data_ptr()), ctypes.c_long(room.numel()))  # type: ignore[union-attr]
+        return room
+
+    def _placed(self, panels: Tensor) -> int:
+        """The address of weights, after those before."""
+        room = self._weights[self._num_bytes :][: panels.numel() * panels.itemsize].view(panels.dtype)
+        self._num_bytes += -(-panels.numel() * panels.itemsize // 64) * 64
+        room.view(panels.shape).copy_(panels)
+        return room.data_ptr()
+
     def _pack(self, network: Any) -> _Network:
         settings, separator = network.settings, network.separator
         width, num_sources = self._wide(settings.num_filters), network.num_sources
         blocks = [self._block(f"separator.blocks.{k}", block) for k, block in enumerate(separator.blocks)]
         output = separator.output
-        by_source = output.weight.reshape(num_sources, -1, output.in_features), output.bias.reshape(num_sources, -1)
+        by_source = self._stored(output.weight).reshape(num_sources, -1, output.in_features), output.bias.reshape(num_sources, -1)
         missing = width - settings.num_filters
         output_weight = functional.pad(by_source[0], (0, 0, 0, missing)).flatten(0, 1)
         threads = max(1, min(torch.get_num_threads(), self._batch))
@@ -153,7 +177,7 @@ class CompiledStreaming:
             hidden_width=self._wide(settings.hidden_channels), mask=_MASKS.index(separator.mask),
             rectify=int(network.encoder.rectify), forget_rate=self._forget_rate,
             encoder=self._product(network.encoder.filters.weight, None, settings.filter_length),
-            bottleneck=self._product(separator.bottleneck.weight, separator.bottleneck.bias),
+            bottleneck=self._product(self._stored(separator.bottleneck.weight), separator.bottleneck.bias),
             output=self._product(output_weight, functional.pad(by_source[1], (0, missing)).flatten()),
             decoder=self._product(network.decoder.basis.weight, None),
             input_norm=self._norm("separator.input_norm", separator.input_norm),
@@ -170,15 +194,15 @@ class CompiledStreaming:
 
     def _block(self, name: str, block: Any) -> _Block:
         convolution = block.depthwise
-        num_residual, num_skip = block.sizes
-        weights, biases = block.residual_and_skip.weight.split(block.sizes), block.residual_and_skip.bias.split(block.sizes)
+        last = block.residual_and_skip
+        weights, biases = torch.split(self._stored(last.weight), block.sizes), torch.split(last.bias, block.sizes)
         memory = f"{name}.depthwise.memory"
         ring_frames = convolution.padding[0] + MAX_FRAMES
         self._reach[memory] = convolution.padding[0]
         self._memory[memory] = torch.zeros(self._batch, ring_frames, self._wide(block.expand.out_features))
         return _Block(
-            expand=self._product(block.expand.weight, block.expand.bias),
-            residual=self._product(weights[0], biases[0]) if num_residual else _Product(),
+            expand=self._product(self._stored(block.expand.weight), block.expand.bias),
+            residual=self._product(weights[0], biases[0]) if block.sizes[0] else _Product(),
             skip=self._product(weights[1], biases[1]),
             norm_1=self._norm(f"{name}.norm_1", block.norm_1),
             norm_2=self._norm(f"{name}.norm_2", block.norm_2),
@@ -188,14 +212,19 @@ class CompiledStreaming:
             ring=self._memory[memory].data_ptr(), ring_frames=ring_frames,
         )  # fmt: skip
 
+    def _stored(self, weight: Tensor) -> Tensor:
+        """A matrix of the separator as it is kept."""
+        return weight.bfloat16() if self._rounded else weight
+
     def _product(self, weight: Tensor, bias: Tensor | None, inputs: int | None = None) -> _Product:
         """A matrix ``[outputs, inputs]`` in panels; inputs are padded as rows are, unless their number is given."""
         num_inputs = inputs or self._wide(weight.shape[1])
         outputs = self._wide(weight.shape[0])
         padded = functional.pad(weight, (0, num_inputs - weight.shape[1], 0, outputs - weight.shape[0]))
         panels = padded.reshape(-1, self._panel, num_inputs).transpose(1, 2)  # [panel, input, output]
-        bias = weight.new_zeros(outputs) if bias is None else bias
-        return _Product(inputs=num_inputs, outputs=outputs, weights=self._kept(panels), bias=self._row(bias))
+        bias = torch.zeros(outputs) if bias is None else bias
+        half = weight.dtype == torch.bfloat16
+        return _Product(inputs=num_inputs, outputs=outputs, weights=self._placed(panels), bias=self._row(bias), half=half)
 
     def _norm(self, name: str, norm: Any) -> _Norm:
         sums = self._remembered(f"{name}.memory") if type(norm) is CumulativeLayerNorm else None
