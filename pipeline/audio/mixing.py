@@ -1,6 +1,6 @@
-"""Sources at their levels, cut or padded, summed, and scaled by the peak rule: the pure heart of every dataset.
+"""Mixing: sources brought to their levels, cut or padded, summed, and scaled by the peak rule.
 
-The renderer of files and the on-the-fly mixing of the training both come here, so their samples are equal bit by bit.
+Rendering to files and mixing on the fly during training both use these functions, so their samples are equal bit by bit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ exceeds 0.9 (LibriMix)."""
 
 @dataclass(frozen=True)
 class Mixed:
-    """One mixture and what it is made of."""
+    """One mixture and its sources."""
 
     mixture: Signal
     """[time]"""
@@ -79,7 +79,7 @@ def mix(
 
 
 def fit_lengths(sources: Sequence[Signal], mode: Mode, starts: Sequence[int] = ()) -> Signal:
-    """A fresh [source, time] array of the sources, each from its start on, cut or padded as :func:`mix` says."""
+    """A new [source, time] array of the sources, each placed at its start, cut or padded as in :func:`mix`."""
     starts = starts or [0] * len(sources)
     ends = [start + len(source) for start, source in zip(starts, sources, strict=True)]
     length = min(ends) if mode == "min" else max(ends)
@@ -95,7 +95,7 @@ def fit_length(samples: Signal, num_samples: int) -> Signal:
 
 
 def peak_scale(mixture: Signal, sources: Signal, peak_rule: PeakRule) -> float:
-    """The linear factor that the peak rule asks for; 1 where everything is silent."""
+    """The linear factor of the peak rule; 1 if everything is silent."""
     peak = float(np.abs(mixture).max(initial=0))
     if peak_rule == "down":
         return PEAK / peak if peak > PEAK else 1.0
@@ -105,7 +105,7 @@ def peak_scale(mixture: Signal, sources: Signal, peak_rule: PeakRule) -> float:
 
 @dataclass(frozen=True)
 class Utterance:
-    """A resampled utterance with what the level rules need to know of the whole of it."""
+    """A resampled utterance, with the level and peak of the whole of it, which the level rules need."""
 
     samples: Signal
     """[time]"""
@@ -133,7 +133,7 @@ def mix_at_levels(
 
 
 def fade_length(sample_rate: int) -> int:
-    """Samples over which repetitions of a noise overlap."""
+    """Number of samples over which repetitions of a noise overlap."""
     return round(FADE_SECONDS * sample_rate) + 1
 
 

@@ -34,8 +34,8 @@ from pipeline.files import written_whole
 MEBIBYTE = 2**20
 CHUNK_BYTES = MEBIBYTE
 TIMEOUT_SECONDS = 60
-MAX_VAIN_ATTEMPTS = 5
-"""A download is given up after this many attempts in a row that bring no byte."""
+MAX_EMPTY_ATTEMPTS = 5
+"""A download fails after this many attempts in a row that receive nothing."""
 DEFAULT_MAX_UNPACKED_BYTES = 10**9
 
 logger = logging.getLogger("pipeline")
@@ -43,7 +43,7 @@ logger = logging.getLogger("pipeline")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a source; a fact that was never published is None."""
+    """One file of a source; None where something was never published."""
 
     url: str
     path: str = ""
@@ -55,7 +55,7 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
-        """The last part of the URL: what the file is called in a mirror."""
+        """The last part of the URL, which is also the file's name in a mirror."""
         return urlsplit(self.url).path.rpartition("/")[2]
 
     @property
@@ -66,7 +66,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus or list that can be fetched, or that says where to get it."""
+    """A corpus or list that can be fetched, or instructions where to get it."""
 
     name: str
     title: str
@@ -109,15 +109,15 @@ def fetch(name: str, target: Path, *, mirror: str | None = None, sources: dict[s
     Args:
         name: of a source.
         target: the corpora folder; the source's own folder is made in it.
-        mirror: a URL that the source's files lie under by their names, or a folder that holds them, directly or below.
+        mirror: a URL or a folder that has the source's files under their own names; in a folder they may lie at any depth.
         sources: by default the registry.
 
     Returns:
         The folder with the files.
 
     Raises:
-        CorpusError: no such source; a licensed one, with what to do; the server fails, or sends something else than was
-            published; an archive is unsafe.
+        CorpusError: there is no such source, or it is licensed (the message says what to do); the server fails, or sends
+            something other than the published file; an archive is unsafe.
         WorkError: the folder cannot be written, or the disk is full.
     """
     source = _named(name, load_sources() if sources is None else sources)
@@ -154,7 +154,7 @@ def _named(name: str, sources: dict[str, Source]) -> Source:
 
 
 def _fetch_file(file: RemoteFile, folder: Path, downloads: Path, mirror: str | None, max_unpacked_bytes: int) -> list[str]:
-    """Bring one file to its place, and remove the downloaded archive once it is unpacked. Returns what is there now."""
+    """Put one file in its place, and remove the downloaded archive once it is unpacked. Returns the paths written."""
     if not file.unpack and (folder / file.path).is_file() and _is_right(folder / file.path, file):
         return [file.path]
     with _written_in(folder):
@@ -185,13 +185,13 @@ def _written_in(folder: Path) -> Iterator[None]:
 
 
 def _in_mirror(mirror: Path, name: str) -> Path:
-    """A file of a mirror that is a folder: directly there, or wherever below it."""
+    """A file in a mirror that is a folder, at any depth."""
     direct = mirror / name
     return direct if direct.is_file() else min(mirror.rglob(name), default=direct)
 
 
 def _checked(path: Path, file: RemoteFile) -> Path:
-    """A mirror's file, once its size and checksum are as published."""
+    """A mirror's file, after checking that its size and checksum are the published ones."""
     if not path.is_file():
         raise CorpusError(f"{path}: no such file in the mirror")
     if not _is_right(path, file):
@@ -214,7 +214,7 @@ def _download(file: RemoteFile, downloads: Path, mirror: str | None) -> Path:
     if urlsplit(url).scheme not in ("http", "https"):
         raise CorpusError(f"{url}: neither an http address nor a folder that exists")
     if file.known_hash is None:
-        logger.warning("%s: no checksum was ever published; only its size and structure can be checked", url)
+        logger.warning("%s: there is no published checksum, so only size and structure are checked", url)
     part = downloads / f"{file.name}.part"
     downloader = partial(_resume, part=part, num_bytes=file.num_bytes)
     pooch.get_logger().setLevel("WARNING")
@@ -227,11 +227,11 @@ def _download(file: RemoteFile, downloads: Path, mirror: str | None) -> Path:
 
 
 def _resume(url: str, output_file: str, _pooch: object, *, part: Path, num_bytes: int | None) -> None:
-    """Pooch's downloader: continue ``part`` until it is whole, then hand it over.
+    """Pooch's downloader: continue ``part`` until it is complete, then rename it.
 
-    A download whose connection breaks is resumed there, as long as one of a few attempts brings something.
+    When the connection breaks, the download continues from there, unless several attempts in a row receive nothing.
     """
-    vain = 0
+    empty = 0
     while True:
         before = _size(part)
         try:
@@ -241,17 +241,17 @@ def _resume(url: str, output_file: str, _pooch: object, *, part: Path, num_bytes
                 f"{url}: the server answers {error.code} ({error.reason}); try again, or name a mirror with --from"
             ) from error
         except (HTTPException, ConnectionError, TimeoutError, urllib.error.URLError) as error:
-            vain = 0 if _size(part) > before else vain + 1
-            if vain == MAX_VAIN_ATTEMPTS:
+            empty = 0 if _size(part) > before else empty + 1
+            if empty == MAX_EMPTY_ATTEMPTS:
                 raise CorpusError(f"{url}: cannot be reached ({error}); try again, or name a mirror with --from") from error
-            time.sleep(min(0.1 * 2**vain, 10))
+            time.sleep(min(0.1 * 2**empty, 10))
         else:
             break
     part.replace(output_file)
 
 
 def _receive(url: str, part: Path, num_bytes: int | None) -> None:
-    """Ask for what is missing of ``part`` and append it; raises where the connection ends early."""
+    """Request the missing bytes of ``part`` and append them; raises if the connection ends early."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={_size(part)}-", "User-Agent": "tasnet-pipeline"})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
@@ -280,7 +280,7 @@ def _size(part: Path) -> int:
 
 
 def _complete(content_range: str, part: Path) -> bool:
-    """Whether a server that refused a range says that nothing was missing (``bytes */TOTAL``)."""
+    """Whether a server that refused the range says that the file was already complete (``bytes */TOTAL``)."""
     return content_range.rpartition("/")[2] == str(_size(part))
 
 

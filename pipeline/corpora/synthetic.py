@@ -1,7 +1,7 @@
-"""Synthetic voices: eSpeak NG reads sentences of our own grammar, so that everything runs on a machine without any speech.
+"""Synthetic voices: eSpeak NG reads sentences from a small grammar, so that everything runs on a machine without any speech.
 
-Terms: none; the sentences are ours and what eSpeak NG says is nobody's. It is speech of a rule-based synthesiser: good for trying
-the pipeline out and for tests, no measure of how well a system separates people.
+There are no terms of use: the sentences are generated here, and nobody holds rights in what eSpeak NG says. It is the speech of a
+rule-based synthesiser: good for tests and for trying out the pipeline, but no measure of how well a system separates people.
 
 A speaker is a voice variant, an accent, a pitch, a liveliness and a pace. No pair of variant and accent occurs twice, so the
 splits share no speaker (they do share variants, as people share traits). Half are female, half male, and within each split the
@@ -196,7 +196,7 @@ def _speaker(speaker_id: str, sex: str, split: str, pitch_hz: float, voice_name:
 
 
 def _record_speaker(root: Path, seed: int, num_utterances: int, speaker: Speaker) -> list[dict[str, object]]:
-    """Write the utterances of a speaker that are missing; the rows of all of them."""
+    """Write the missing utterances of a speaker; returns the rows of all of them."""
     return [_record(root, seed, speaker, f"{speaker.speaker_id}-{index:03d}") for index in range(num_utterances)]
 
 
@@ -217,7 +217,7 @@ def _record(root: Path, seed: int, speaker: Speaker, utterance_id: str) -> dict[
 
 
 def _say(voice: Voice, key: str) -> tuple[str, npt.NDArray[np.int16]]:
-    """A sentence of the wanted duration, spoken: the first that fits of those the key draws."""
+    """A spoken sentence of an allowed duration: the first of those drawn for the key that fits."""
     draw = random.Random(key)
     for attempt in count():
         num_words = round(draw.uniform(MIN_SECONDS, MAX_SECONDS) * voice.words_per_minute / 60)
@@ -232,8 +232,8 @@ def _say(voice: Voice, key: str) -> tuple[str, npt.NDArray[np.int16]]:
 
 def _trimmed(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
     """Without the silence at both ends."""
-    heard = np.flatnonzero(np.abs(samples.astype(np.int32)) > SILENCE * 2**15)
-    return samples[heard[0] : heard[-1] + 1] if len(heard) else samples[:0]
+    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > SILENCE * 2**15)
+    return samples[loud[0] : loud[-1] + 1] if len(loud) else samples[:0]
 
 
 def _claim(root: Path, settings: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""Unpacks archives that nobody has vouched for.
+"""Unpacks archives from sources that need not be trusted.
 
 Only files and folders are unpacked, below the target, with the permissions of new files. An archive with links, devices, absolute
 paths, ``..`` or more bytes than allowed is refused as a whole, before anything reaches the target.
@@ -50,7 +50,7 @@ def unpack(archive: Path, target: Path, *, staging: Path, max_bytes: int, keep: 
         The paths of the files, relative to the target.
 
     Raises:
-        CorpusError: the archive is damaged or unsafe; the target is untouched.
+        CorpusError: the archive is damaged or unsafe; the target is unchanged.
     """
     shutil.rmtree(staging, ignore_errors=True)
     try:
@@ -59,7 +59,7 @@ def unpack(archive: Path, target: Path, *, staging: Path, max_bytes: int, keep: 
             _check_kept(archive, staging, keep)
         return _move_files(staging, target)
     except _DAMAGE as error:
-        raise CorpusError(f"{archive}: is damaged or no archive ({error}); fetch it again") from error
+        raise CorpusError(f"{archive}: is damaged or not an archive ({error}); fetch it again") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -77,7 +77,7 @@ def _unpack_all(archive: Path, staging: Path, max_bytes: int, keep: Mapping[str,
         try:
             _write(member, staging / (path.name if keep else path))
         except (FileExistsError, IsADirectoryError, NotADirectoryError):
-            raise _refusal(archive, member.path, "is a file here and a folder there") from None
+            raise _refusal(archive, member.path, "is a file in one place and a folder in another") from None
 
 
 def _tar_members(archive: Path) -> Iterator[Member]:

@@ -174,7 +174,7 @@ def test_a_connection_that_brings_nothing_is_given_up(server: Server, tmp_path: 
     with pytest.raises(CorpusError, match="cannot be reached") as caught:
         fetch("thing", tmp_path, sources=source_of(server))
     assert "--from" in str(caught.value)
-    assert len(server.requests) == fetching.MAX_VAIN_ATTEMPTS
+    assert len(server.requests) == fetching.MAX_EMPTY_ATTEMPTS
     assert not (tmp_path / "things" / "kept.bin").exists()
 
 
@@ -325,7 +325,7 @@ def test_hostile_zips_leave_nothing(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")])
 def test_a_file_that_is_also_a_folder_is_refused(tmp_path: Path, pack: Pack, names: list[str]) -> None:
     (tmp_path / "x").write_bytes(pack(**dict.fromkeys(names, b"content")))
-    with pytest.raises(CorpusError, match="is a file here and a folder there"):
+    with pytest.raises(CorpusError, match="is a file in one place and a folder in another"):
         unpack(tmp_path / "x", tmp_path / "target", staging=tmp_path / "staging", max_bytes=1000)
     assert left_in(tmp_path) == ["x"]
 
@@ -357,7 +357,7 @@ def test_bombs_are_stopped(tmp_path: Path, pack: Pack) -> None:
 def test_damaged_archives(tmp_path: Path, pack: Pack, damage: Callable[[bytes], bytes]) -> None:
     content = hashlib.sha512(b"noise").digest() * 50
     (tmp_path / "x").write_bytes(damage(pack(a=content, b=content[::-1])))
-    with pytest.raises(CorpusError, match="is damaged or no archive"):
+    with pytest.raises(CorpusError, match="is damaged or not an archive"):
         unpack(tmp_path / "x", tmp_path / "target", staging=tmp_path / "staging", max_bytes=10**6)
     assert left_in(tmp_path) == ["x"]
 
