@@ -10,7 +10,7 @@ import typer
 
 from pipeline.cli.arguments import Compile, Device, MicroBatch, Overrides, RecipeName
 from pipeline.cli.terminal import print_figures
-from pipeline.errors import RecipeError
+from pipeline.errors import AudioError, RecipeError
 from pipeline.files import expand_user
 
 if TYPE_CHECKING:
@@ -26,22 +26,50 @@ bench = typer.Typer(no_args_is_help=True, help="Measure the speed of training an
 
 def separate(
     model: Annotated[Path, typer.Argument(help="A trained model: best.safetensors.", metavar="MODEL", parser=expand_user)],
-    files: Annotated[list[Path], typer.Argument(help="Audio files to separate.", metavar="FILE…", parser=expand_user)],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Audio files, or folders of them.", metavar="FILE|FOLDER…", parser=expand_user),
+    ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", parser=expand_user, help="Folder for FILE_s1.wav, FILE_s2.wav …")
     ] = Path("separated"),
+    channel: Annotated[
+        int | None, typer.Option("--channel", min=0, help="Which channel of files with several, from 0.", show_default=False)
+    ] = None,
+    convert_rate: Annotated[
+        bool, typer.Option("--resample", help="Convert files at other rates to the model's, and their estimates back.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
-    """Separate audio files with a trained model; prints the path of every estimate."""
+    """Separate audio files with a trained model; prints the path of every estimate.
+
+    Estimates are as long as the file and at its rate. A file that cannot be separated does not stop the others: it is named, and
+    the exit code is 1 (2 if there was no other).
+    """
     from pipeline.compute import devices
     from pipeline.models import checkpoints
-    from pipeline.separation import offline
+    from pipeline.separation import separate_files
 
     chosen = devices.choose_device(device)
     devices.prepare(chosen)
     network = checkpoints.load_model(model, device=chosen)
-    for path in offline.separate_files(network, files, out):
-        typer.echo(str(path))
+    problems, num_separated = [], 0
+    for done in separate_files(network, files, out, channel=channel, convert_rate=convert_rate, description="separate"):
+        for path in done.estimates:
+            typer.echo(str(path))
+        num_separated += not done.problem
+        problems += [done.problem] * bool(done.problem)
+    report_problems(problems, num_separated)
+
+
+def report_problems(problems: list[str], num_separated: int) -> None:
+    """Name on stderr what could not be separated; exit with 1, or with 2 if nothing could."""
+    if problems and not num_separated:
+        raise AudioError("\n".join(problems))
+    if problems:
+        lines = [*problems, f"{num_separated} of {num_separated + len(problems)} files separated, {len(problems)} failed (above)"]
+        typer.echo("\n".join(f"tasnet: {line}" for line in lines), err=True)
+        raise typer.Exit(1)
 
 
 def import_model(

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from pipeline.separation.offline import real_time_factor as real_time_factor
     from pipeline.separation.offline import separate as separate
     from pipeline.separation.offline import separate_dataset as separate_dataset
-    from pipeline.separation.offline import separate_files as separate_files
+    from pipeline.separation.recordings import Separated as Separated
+    from pipeline.separation.recordings import separate_files as separate_files
     from pipeline.separation.streaming import Stream as Stream
     from pipeline.separation.streaming import stream as stream
 
@@ -19,7 +20,8 @@ VERSION = 1
 """Raise it when the same model would give other estimates or facts."""
 
 _HOME = {
-    **dict.fromkeys(("cpu_real_time_factor", "real_time_factor", "separate", "separate_dataset", "separate_files"), "offline"),
+    **dict.fromkeys(("cpu_real_time_factor", "real_time_factor", "separate", "separate_dataset"), "offline"),
+    **dict.fromkeys(("Separated", "separate_files"), "recordings"),
     **dict.fromkeys(("Stream", "stream"), "streaming"),
 }
 

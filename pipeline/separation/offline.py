@@ -1,4 +1,4 @@
-"""From mixtures to estimates: one signal, a list of files, or a whole dataset.
+"""From mixtures to estimates: one signal, or a whole dataset; anybody's files are in ``recordings``.
 
 The training loss leaves an estimate's scale and sign open. Here each estimate gets the gain with which all of them together come
 closest to the mixture (least squares), so that what is written is at the level it has in the mixture.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ import torch
 from torch import Tensor
 
 from pipeline.audio.files import read_audio, write_audio
-from pipeline.audio.resampling import resample
 from pipeline.compute.progress import progress_bar
 from pipeline.errors import AudioError
 from pipeline.models import Network
@@ -82,23 +80,6 @@ def _levelled(estimates: Tensor, mixture: Tensor) -> Tensor:
     gains = torch.linalg.pinv(estimates @ estimates.T, rtol=1e-9, hermitian=True) @ (estimates @ mixture)
     levelled: Tensor = gains[:, None] * estimates
     return levelled
-
-
-def separate_files(model: Network, files: Sequence[Path], out: Path) -> Iterator[Path]:
-    """Separate files into ``out/NAME_s1.wav``, ``out/NAME_s2.wav``, … and yield each path once it is written.
-
-    Files at another rate than the model's are resampled to it; the estimates are 32-bit float wav at the model's rate.
-
-    Raises:
-        AudioError: naming the file that cannot be used.
-    """
-    for path in files:
-        samples, sample_rate = read_audio(path)
-        mixture = resample(samples, sample_rate, model.sample_rate)
-        for k, estimate in enumerate(separate(model, mixture, sample_rate=model.sample_rate), start=1):
-            target = out / f"{path.stem}_s{k}.wav"
-            write_audio(target, estimate, model.sample_rate, encoding="float32")
-            yield target
 
 
 def separate_dataset(

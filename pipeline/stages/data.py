@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.mixtures import packing, rendering
 from pipeline.mixtures.footprint import footprint, require_room, written_bytes
 from pipeline.mixtures.plans import build
 from pipeline.mixtures.plans.adapter import Roots
+from pipeline.mixtures.plans.lint import lint
 from pipeline.mixtures.plans.planned import of_splits
 from pipeline.recipe.schema import SPLITS, Recipe, SyntheticCorpus
 from pipeline.stages import checks
@@ -26,6 +28,8 @@ from pipeline.stages.runner import Stage, is_done
 from pipeline.tables import MANIFEST, MIXTURES, PLAN, write_table
 
 SHARD = "packed.shard"
+
+logger = logging.getLogger("pipeline")
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,8 @@ def _plan_stage(context: Context, scan: Stage | None) -> Stage:
             build.check_levels(recipe, manifest, context.inputs, num_workers=workers)
         else:
             build.write_lists(recipe, plan, manifest, folder)
+        for warning in lint(plan, manifest):
+            logger.warning("%s", warning)
         if build.is_published(recipe) or build.needs_audio(recipe):
             write_table(manifest, table_path(folder, MANIFEST), MANIFEST)
         write_table(plan, table_path(folder, PLAN), PLAN)

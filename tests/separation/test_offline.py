@@ -14,7 +14,7 @@ from pipeline.errors import AudioError
 from pipeline.models import ConvTasNet, build_model
 from pipeline.recipe.schema import Model
 from pipeline.separation import offline
-from pipeline.separation.offline import real_time_factor, separate, separate_dataset, separate_files
+from pipeline.separation.offline import real_time_factor, separate, separate_dataset
 
 TINY = Model(
     num_filters=16, filter_length=8, bottleneck_channels=4, skip_channels=4, hidden_channels=6, blocks_per_repeat=2, num_repeats=1
@@ -69,14 +69,6 @@ def test_what_cannot_be_separated() -> None:
             separate(tiny(), mixture, sample_rate=8000)
     with pytest.raises(AudioError, match="16000 Hz"):
         separate(tiny(), np.zeros(10), sample_rate=16000)
-
-
-def test_files_are_resampled_to_the_models_rate(tmp_path: Path) -> None:
-    write_audio(tmp_path / "talk.wav", noise(1600), 16000)
-    paths = list(separate_files(tiny(), [tmp_path / "talk.wav"], tmp_path / "out"))
-    assert [path.name for path in paths] == ["talk_s1.wav", "talk_s2.wav"]
-    samples, sample_rate = read_audio(paths[0])
-    assert (len(samples), sample_rate) == (800, 8000)
 
 
 @pytest.fixture
