@@ -184,6 +184,7 @@ HISTORY = Schema(
         Column("segments_per_second", "number", "training only"),
         Column("seconds", "number", "training and validation of this epoch"),
         Column("warmup_seconds", "number", "of these, first steps, in which the network is compiled", optional=True),
+        Column("skipped_steps", "integer", "steps whose gradients were not finite, so that they were skipped", optional=True),
         Column("peak_memory_gib", "number", "most memory held so far: of the CUDA device, else of the process", optional=True),
     ),
 )

@@ -74,6 +74,8 @@ def options(work: Path, corpora: Path | None, corpus: Sequence[str] | None, **ru
     """The runtime options as the stages take them; ``corpus`` holds ``KIND=DIR`` texts."""
     from pipeline.compute.options import Options
 
+    if (choice := runtime.get("compile", "auto")) not in ("auto", "on", "off"):
+        raise UsageError(f"--compile {choice}: choose auto, on or off")
     return Options(work=work, corpora_dir=corpora, named_corpora=named_folders("--corpus", corpus, "KIND=DIR"), **runtime)
 
 

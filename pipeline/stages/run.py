@@ -96,6 +96,7 @@ def run(
 
     Raises:
         RecipeError: no stage has that name, or a system cannot be trained on these mixtures.
+        ModelError: the device is not there, or what compiling needs.
         TasnetError: whatever a stage finds wrong.
     """
     options = options or Options()
@@ -104,6 +105,8 @@ def run(
     forced = dependents(all_stages, named(all_stages, force))
     if recipe.missing_for_training and any(stage.name == "train" for stage in chosen):
         raise RecipeError("\n".join(recipe.missing_for_training))
+    if any(stage.name in ("train", "separate") for stage in chosen):
+        _check_device(options)
     with nullcontext() if options.lock else without_locks(), _together(options) as group:
         if group is not None and not group.first:
             _follow(group, all_stages, options.work)
@@ -113,6 +116,17 @@ def run(
                 runner.set_aside(stage, options.work)
             _lead(group, chosen, options.work, announce)
     return Run(recipe, {stage.id: stage.folder(options.work) for stage in all_stages})
+
+
+def _check_device(options: Options) -> None:
+    """Raise ModelError where the device or compiling is not to be had, before hours go into mixtures."""
+    if options.device in ("auto", "cpu") and options.compile != "on":
+        return  # these cannot fail, and torch need not be loaded yet
+    from pipeline.compute import devices
+    from pipeline.training import compiling
+
+    device = devices.choose_device(options.device)
+    compiling.choose_compile(options.compile, device, num_steps=compiling.MIN_STEPS_TO_COMPILE)
 
 
 @contextmanager

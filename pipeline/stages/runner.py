@@ -251,6 +251,15 @@ def _reasons(stage: Stage, work: Path) -> tuple[str, ...]:
     return tuple(sorted(differences, key=len)[0]) if differences else ("never run",)
 
 
+def others_of(stage: Stage, work: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Folders of the same stage with other inputs, finished or begun, each with what its fingerprint was made of."""
+    for path in sorted((work / stage.name).glob("*/*.json")):
+        if path.name in (RECORD, STARTED) and not path.parent.name.startswith("."):
+            record = _read_record(path)
+            if record.get("stage") == stage.id and record.keys() == stage.inputs.keys() and path.parent != stage.folder(work):
+                yield path.parent, record
+
+
 def _read_record(path: Path) -> dict[str, Any]:
     """What the fingerprint of a finished stage was made of; empty where the record cannot be read."""
     try:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import training
+from pipeline.errors import CheckpointError
+from pipeline.files import expand_user
 from pipeline.mixtures.plans import build, drawn
 from pipeline.mixtures.plans.planned import of_splits
 from pipeline.mixtures.shards import Shard
 from pipeline.recipe.schema import Recipe, System
+from pipeline.stages import runner
 from pipeline.stages.context import Context, settings_of
 from pipeline.stages.data import SHARD, PlanStages
 from pipeline.stages.runner import Stage
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
     from pipeline.training.segments import Segments
 
 MODEL = "best.safetensors"
+
+logger = logging.getLogger("pipeline")
 
 
 def train_stage(context: Context, plans: PlanStages, packs: Mapping[str, Stage], name: str) -> Stage:
@@ -35,6 +42,7 @@ def train_stage(context: Context, plans: PlanStages, packs: Mapping[str, Stage],
 
         valid, *others = (Shard(context.folder(pack) / SHARD) for pack in read)
         segments = _dynamic_segments(context, plans, name, *others) if dynamic else _static_segments(recipe, name, *others)
+        _warn_of_padding(recipe, name, others[0])
         loop.train(
             system,
             loop.TrainingSets(segments, PackedMixtures(valid)),
@@ -44,24 +52,53 @@ def train_stage(context: Context, plans: PlanStages, packs: Mapping[str, Stage],
             sample_rate=recipe.mix.sample_rate,
             options=context.options,
             description=f"train:{name}",
+            earlier=shorter_training(stage, context.options.work),
         )
 
     needs = (*read, *plans.stages) if dynamic else tuple(read)
-    return Stage("train", {"training": training.VERSION}, _settings(recipe, name), work, needs=needs, label=name)
+    stage = Stage("train", {"training": training.VERSION}, _settings(recipe, name), work, needs=needs, label=name)
+    return stage
+
+
+def shorter_training(stage: Stage, work: Path) -> Path | None:
+    """The folder of the longest training that differs from a stage's in having fewer epochs, if that can be continued."""
+    found = {}
+    for folder, inputs in runner.others_of(stage, work):
+        epochs, settings = inputs["settings"]["train"].get("epochs"), inputs["settings"]
+        longer = {**settings, "train": {**settings["train"], "epochs": stage.settings["train"]["epochs"]}}
+        if {**inputs, "settings": longer} == stage.inputs and isinstance(epochs, int) and epochs < longer["train"]["epochs"]:
+            found[epochs] = folder
+    if not found:
+        return None
+    if stage.settings["train"]["schedule"] == "cosine":
+        logger.info("%s starts from epoch 1: a cosine schedule of %d epochs leads to no longer one", stage.id, max(found))
+        return None
+    return found[max(found)]
 
 
 def _settings(recipe: Recipe, name: str) -> dict[str, Any]:
     system = recipe.systems[name]
     settings: dict[str, Any] = {
         "model": settings_of(system.model),
-        "train": system.train.model_dump(mode="json", exclude={"seed", "seeds"}),
+        "train": system.train.model_dump(mode="json", exclude={"seed", "seeds", "init"}),
         "seed": recipe.training_seed(name),
         "num_sources": recipe.num_outputs,
         "sample_rate": recipe.mix.sample_rate,
     }
+    if system.train.init is not None:
+        settings["init"] = _digest(name, expand_user(system.train.init))
     if system.train.mixing == "dynamic":
         settings |= {"plan": settings_of(recipe.plan), "mode": recipe.mix.mode}
     return settings
+
+
+def _digest(name: str, path: Path) -> str:
+    """SHA-256 of the model that a training starts from."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"systems.{name}.train.init: {path}: cannot be read ({error.strerror or error})") from error
 
 
 def _packs_read(recipe: Recipe, system: System) -> list[str]:
@@ -73,6 +110,19 @@ def _packs_read(recipe: Recipe, system: System) -> list[str]:
 
 def _num_samples(recipe: Recipe, name: str) -> int:
     return round(recipe.systems[name].train.segment_seconds * recipe.mix.sample_rate)
+
+
+def _warn_of_padding(recipe: Recipe, name: str, signals: Shard) -> None:
+    """Say so where every segment is longer than anything there is to cut it from."""
+    longest = int(signals.num_samples.max(initial=0))
+    if _num_samples(recipe, name) > longest:
+        logger.warning(
+            "systems.%s: train.segment_seconds = %g is longer than all there is to learn from (at most %.2f s): the rest "
+            "of every segment is padding; lower it",
+            name,
+            recipe.systems[name].train.segment_seconds,
+            longest / signals.sample_rate,
+        )
 
 
 def _static_segments(recipe: Recipe, name: str, mixtures: Shard) -> Segments:

@@ -29,6 +29,7 @@ from pipeline.compute.distributed import Group, joined
 from pipeline.compute.options import Options
 from pipeline.compute.progress import Advance, progress_bar
 from pipeline.errors import CheckpointError, ModelError, TrainingError
+from pipeline.files import expand_user
 from pipeline.models import Network, build_model, save_model
 from pipeline.recipe.schema import System
 from pipeline.tables import HISTORY, write_table
@@ -41,9 +42,13 @@ from pipeline.training.optimisers import Optimiser
 from pipeline.training.resident import ResidentSegments, resident
 from pipeline.training.schedules import learning_rate
 from pipeline.training.segments import Mixtures, Segments
-from pipeline.training.state import Progress, check_identity, load_state, save_state
+from pipeline.training.starting import BEST, LAST, adopt, initialise
+from pipeline.training.state import Progress, check_identity, identity_of, load_state, save_state
 from pipeline.training.timing import Timer
 from pipeline.training.validation import check_causality, validation_sums
+
+MAX_SKIPPED_IN_A_ROW = 10
+"""Steps without a finite gradient after which a training stops."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ def train(
     sample_rate: int = 8000,
     options: Options | None = None,
     description: str = "",
+    earlier: Path | None = None,
 ) -> pd.DataFrame:
     """Train one system, or resume its training.
 
@@ -75,6 +81,7 @@ def train(
         num_sources: sources in every mixture, at ``sample_rate`` Hz.
         options: device, workers and how often the state is saved.
         description: names the progress bar; empty for none.
+        earlier: folder of a training of the same settings with fewer epochs, which is continued if ``folder`` has no state.
 
     Returns:
         The history, a row per epoch (``pipeline.tables.HISTORY``).
@@ -90,9 +97,13 @@ def train(
     with joined(device) as group, noted_interruptions() as interruptions, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(system.model, num_sources=num_sources, sample_rate=sample_rate)
+        if system.train.init is not None:
+            initialise(model, expand_user(system.train.init))
+        if earlier is not None and group.first:
+            adopt(earlier, folder)
+        group.all_reduce_max(0)  # the others wait for the copy
         data = {"seed": seed, "num_sources": num_sources, "sample_rate": sample_rate, "num_segments": len(sets.train)}
-        identity = {"model": system.model.model_dump(), "train": system.train.model_dump(), "data": data}
-        training = Training(model.to(device), system, sets, folder, identity, options, group, interruptions)
+        training = Training(model.to(device), system, sets, folder, identity_of(system, data), options, group, interruptions)
         if not training.resume():
             check_causality(model)
         if group.all_reduce_max(training.steps_done) != -group.all_reduce_max(-training.steps_done):
@@ -133,18 +144,17 @@ class Training:
         self.average = copy.deepcopy(model).requires_grad_(False) if self.settings.ema_decay else None
         self.optimiser = Optimiser(model, self.settings)
         self.progress = Progress()
-        # Loss and gradient norm of the epoch are summed on the device, so that no step waits for the one before.
-        self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        # Sums of the epoch stay on the device, so that no step waits for the one before: loss, gradient norm, skipped steps.
+        self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self.skipped_in_a_row = torch.zeros((), dtype=torch.float64, device=self.device)
         self.warm = False
         self.on_device: ResidentSegments | None = None
         self.placed = not options.resident
         self.num_workers = devices.choose_loaders(options.num_loaders, self.device)
         self.shared = DistributedDataParallel(model) if group.size > 1 else None
         self.gradients = Gradients(self.settings.batch_size, options.micro_batch, tuple(model.parameters()), group, self.shared)
-        if self.settings.batch_size < group.size:
-            raise ModelError(
-                f"train.batch_size = {self.settings.batch_size} is less than the {group.size} processes that share it"
-            )
+        if (size := self.settings.batch_size) < group.size:
+            raise ModelError(f"train.batch_size = {size} is less than the {group.size} processes that share it")
 
     @property
     def eval_model(self) -> Network:
@@ -245,7 +255,7 @@ class Training:
         self.interruptions.save = bool(asked % 2)
 
     def step(self, loss_of: compiling.Compiled, batch: Batch) -> None:
-        """One step of the optimiser; nothing in it waits for the device.
+        """One step of the optimiser, skipped where a gradient is not finite; nothing in it waits for the device.
 
         Raises:
             TrainingError: the device has too little memory for it.
@@ -255,11 +265,14 @@ class Training:
             loss = loss_of.with_fallback(lambda: self.gradients.add(loss_of, batch), undo=self.optimiser.zero_grad)
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm or math.inf)
             self.optimiser.set_learning_rate(self._learning_rate(self.steps_done))
-            self.optimiser.step()
+            skip = (~norm.isfinite()).float()
+            self.optimiser.step(skip)
         self.optimiser.zero_grad()
         self.progress.step += 1
         self._update_average()
-        self.sums += torch.stack([self.group.total(loss), norm])
+        figures = torch.stack([self.group.total(loss), norm, skip])
+        self.sums += torch.where(skip.bool(), torch.eye(3, device=self.device)[2], figures)
+        self.skipped_in_a_row = (self.skipped_in_a_row + skip) * skip
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.settings, step=step, num_steps=self.num_steps, num_halvings=self.progress.plateau.num_halvings)
@@ -290,7 +303,7 @@ class Training:
             raise TrainingError(self._diverged("validation loss"))
         learning_rate_used = self._learning_rate(self.steps_done - 1)
         if self.progress.plateau.update(loss_db, patience=self.settings.plateau_epochs) and self.group.first:
-            save_model(self.eval_model, self.folder / "best.safetensors")
+            save_model(self.eval_model, self.folder / BEST)
         self.progress.history.append(
             {
                 "epoch": self.progress.epoch,
@@ -299,10 +312,11 @@ class Training:
                 "valid_loss_db": loss_db,
                 "valid_si_snri_db": si_snri_db,
                 "learning_rate": learning_rate_used,
-                "gradient_norm": self.progress.gradient_norm_sum / self.progress.step,
+                "gradient_norm": self.progress.mean_gradient_norm,
                 "segments_per_second": self.progress.step * self.settings.batch_size / self.progress.training_seconds,
                 "seconds": self.progress.training_seconds + time.perf_counter() - started,
                 "warmup_seconds": self.progress.warmup_seconds,
+                "skipped_steps": self.progress.skipped,
                 "peak_memory_gib": devices.peak_memory_gib(self.device),
             }
         )
@@ -343,16 +357,19 @@ class Training:
         """Fetch the epoch's sums from the device.
 
         Raises:
-            TrainingError: when it is not a finite number any more.
+            TrainingError: too many steps in a row were skipped.
         """
-        self.progress.loss_sum, self.progress.gradient_norm_sum = self.sums.tolist()
-        if not math.isfinite(self.progress.loss_sum + self.progress.gradient_norm_sum):
-            raise TrainingError(self._diverged("loss or its gradient"))
+        self.progress.sums = self.sums.tolist()
+        if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise TrainingError(self._diverged(f"gradient of {int(self.skipped_in_a_row)} steps in a row"))
 
     def _diverged(self, what: str) -> str:
+        """What stopped the training, and how to go on."""
+        best, lower = self.folder / BEST, f"train.learning_rate={self.settings.learning_rate / 2:g}"
+        onward = f"; to go on from its best weights: --set train.init={best} --set {lower}" if best.exists() else ""
         return (
             f"{self.folder}: the {what} stopped being a finite number in epoch {self.progress.epoch} before step "
-            f"{self.progress.step + 1}; lower train.learning_rate or train.clip_norm (the last saved state is from before that)"
+            f"{self.progress.step + 1}; lower train.learning_rate or train.clip_norm{onward}"
         )
 
     def save(self) -> None:
@@ -368,7 +385,7 @@ class Training:
                     "optimiser": self.optimiser.state_dict(),
                     "random": torch.get_rng_state(),
                 },
-                self.folder / "last.safetensors",
+                self.folder / LAST,
             )
 
     def resume(self) -> bool:
@@ -377,20 +394,19 @@ class Training:
         Raises:
             CheckpointError: it belongs to another training, or the best weights beside it are gone.
         """
-        path = self.folder / "last.safetensors"
-        if not path.exists():
+        if not (path := self.folder / LAST).exists():
             return False
         state = load_state(path)
         check_identity(state["identity"], self.identity, path)
         self.progress = Progress.from_dict(state["progress"])
-        if self.progress.history and not (self.folder / "best.safetensors").exists():
+        if self.progress.history and not (self.folder / BEST).exists():
             raise CheckpointError(f"{path}: best.safetensors is missing beside it; delete the folder to train from scratch")
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
-        self.sums[0], self.sums[1] = self.progress.loss_sum, self.progress.gradient_norm_sum
+        self.sums.copy_(torch.tensor(self.progress.sums, dtype=torch.float64))
         if self.progress.history:
             self._write_history()
         return True

@@ -43,10 +43,14 @@ class Optimiser:
             for group in optimiser.param_groups:
                 group["lr"] = ratio * rate
 
-    def step(self) -> None:
-        """Move the weights."""
-        for optimiser, _ in self._parts:
-            optimiser.step()
+    def step(self, skip: Tensor | None = None) -> None:
+        """Move the weights and moments, unless ``skip`` [] is 1; where Adam does all the work, nothing waits for its value."""
+        adam, *others = (optimiser for optimiser, _ in self._parts)
+        adam.found_inf = skip  # type: ignore[attr-defined]  # what torch's gradient scaler sets to skip a step
+        adam.step()
+        for optimiser in others:
+            if skip is None or not skip:
+                optimiser.step()
 
     def zero_grad(self) -> None:
         """Drop the gradients."""

@@ -6,6 +6,7 @@ It is a safetensors file: all tensors, and in its metadata, as JSON, the plain v
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from pipeline.errors import CheckpointError, first_line
 from pipeline.files import written_whole
 from pipeline.models.checkpoints import METADATA
+from pipeline.recipe.schema import System
 from pipeline.training.schedules import Plateau
 
 FORMAT = "tasnet-pipeline training state 1"
@@ -32,8 +34,10 @@ class Progress:
     step: int = 0
     """Steps of this epoch that are done."""
     loss_sum: float = 0.0
-    """Of these steps; likewise the norms of their gradients."""
+    """Of these steps, skipped ones left out; likewise the norms of their gradients."""
     gradient_norm_sum: float = 0.0
+    skipped: int = 0
+    """Steps of this epoch whose gradients were not finite, so that they were skipped."""
     training_seconds: float = 0.0
     """Spent on these steps, the warm-up included."""
     warmup_seconds: float = 0.0
@@ -47,13 +51,34 @@ class Progress:
         return cls(**{**values, "plateau": Plateau(**values["plateau"])})
 
     @property
+    def sums(self) -> list[float]:
+        """Loss, gradient norm and skipped steps of this epoch so far."""
+        return [self.loss_sum, self.gradient_norm_sum, self.skipped]
+
+    @sums.setter
+    def sums(self, values: list[float]) -> None:
+        self.loss_sum, self.gradient_norm_sum = values[:2]
+        self.skipped = int(values[2])
+
+    @property
     def mean_loss(self) -> float:
         """Of this epoch's steps so far, dB."""
-        return self.loss_sum / max(self.step, 1)
+        return self._mean(self.loss_sum)
+
+    @property
+    def mean_gradient_norm(self) -> float:
+        """Of this epoch's steps so far, before clipping."""
+        return self._mean(self.gradient_norm_sum)
+
+    def _mean(self, total: float) -> float:
+        """NaN where every step was skipped."""
+        taken = self.step - self.skipped
+        return total / taken if taken else (math.nan if self.step else 0.0)
 
     def note(self, num_epochs: int) -> str:
         """What stands beside the progress bar."""
         note = f"epoch {self.epoch}/{num_epochs}, loss {self.mean_loss:.2f} dB"
+        note += f", {self.skipped} steps skipped" if self.skipped else ""
         if self.history:
             note += f", valid SI-SNRi {self.history[-1]['valid_si_snri_db']:.2f} dB"
         return note
@@ -64,13 +89,24 @@ class Progress:
         return (
             f"epoch {last['epoch']:.0f}/{num_epochs}, loss {last['train_loss_db']:.2f} dB, "
             f"valid loss {last['valid_loss_db']:.2f} dB, valid SI-SNRi {last['valid_si_snri_db']:.2f} dB"
+            + (f", {last['skipped_steps']:.0f} steps skipped" if last["skipped_steps"] else "")
         )
 
     def next_epoch(self) -> None:
         """Begin the next epoch."""
         self.epoch += 1
-        self.step = 0
+        self.step = self.skipped = 0
         self.loss_sum = self.gradient_norm_sum = self.training_seconds = self.warmup_seconds = 0.0
+
+
+def identity_of(system: System, data: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a state belongs to, which must not change in the course of a training.
+
+    More epochs go on from where fewer ended, unless the schedule counts them beforehand. Where ``init`` lay does not matter after
+    the start; what was in it is part of the stage's fingerprint.
+    """
+    may_change = {"init"} if system.train.schedule == "cosine" else {"init", "epochs"}
+    return {"model": system.model.model_dump(), "train": system.train.model_dump(exclude=may_change), "data": data}
 
 
 def check_identity(saved: dict[str, Any], ours: dict[str, Any], path: Path) -> None:
@@ -113,7 +149,11 @@ def load_state(path: str | Path) -> dict[str, Any]:
                 raise CheckpointError(f"{path}: not a training state of this version")
             state: dict[str, Any] = _filled(written["state"], file.get_tensor)
     except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{path}: not a training state, or damaged ({first_line(error)})") from error
+        best = path.with_name("best.safetensors")
+        onward = f", or go on from its best weights with --set train.init={best}" if best.exists() else ""
+        raise CheckpointError(
+            f"{path}: not a training state, or damaged ({first_line(error)}); remove it to train again from epoch 1{onward}"
+        ) from error
     return state
 
 

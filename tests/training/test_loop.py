@@ -1,5 +1,6 @@
 """Training: it learns, it obeys its schedule, and an interrupted run ends with the bits of an undisturbed one."""
 
+import math
 import os
 import re
 import signal
@@ -17,11 +18,13 @@ import torch
 
 from pipeline.compute.options import Options
 from pipeline.errors import CheckpointError, ModelError, TrainingError
+from pipeline.models import build_model
 from pipeline.models.checkpoints import load_model
 from pipeline.recipe.schema import System, Train
 from pipeline.training import loop, validation
 from pipeline.training.loop import TrainingSets, train
 from pipeline.training.losses import pit_loss
+from pipeline.training.optimisers import Optimiser
 from pipeline.training.segments import Segment
 from pipeline.training.state import load_state
 from tests.training.trainings import EVERYTHING, QUIET, SETS, TINY, Tones, assert_same_training, spoken, system
@@ -249,18 +252,48 @@ def test_best_is_of_the_best_epoch_and_last_of_the_last(tmp_path: Path, monkeypa
     assert not all(torch.equal(best[name], last[name]) for name in best)
 
 
-def test_a_loss_that_runs_away_is_an_error_and_nothing_bad_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(Tones):
-        def segment(self, epoch: int, index: int) -> Segment:
-            segment = super().segment(epoch, index)
-            if epoch == 2 and index == 7:
-                segment.mixture[3] = np.nan
-            return segment
+class Broken(Tones):
+    """From the second epoch on, some segments hold a sample that is not a number."""
 
-    with pytest.raises(TrainingError, match=r"stopped being a finite number in epoch 2 .*; lower train\.learning_rate"):
-        train(system(), TrainingSets(Broken(), Tones(5)), tmp_path, seed=1, options=QUIET)
+    def __init__(self, *indices: int) -> None:
+        super().__init__()
+        self.indices = indices
+
+    def segment(self, epoch: int, index: int) -> Segment:
+        segment = super().segment(epoch, index)
+        if epoch >= 2 and index in self.indices:
+            segment.mixture[3] = np.nan
+        return segment
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_a_step_without_a_finite_gradient_is_skipped_and_counted(tmp_path: Path, optimiser: str) -> None:
+    history = train(system(optimiser=optimiser), TrainingSets(Broken(7), Tones(5)), tmp_path, seed=1, options=QUIET)
+    assert history["skipped_steps"].tolist() == [0, 1, 1]
+    assert np.isfinite(history.to_numpy(dtype=float)).all()
     state = load_state(tmp_path / "last.safetensors")
-    assert (state["progress"]["epoch"], state["progress"]["step"]) == (2, 0)
+    assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+
+
+def test_a_skipped_step_changes_no_weight() -> None:
+    torch.manual_seed(0)
+    model = build_model(TINY, num_sources=2)
+    optimiser = Optimiser(model, system().train)
+    for skip in (0.0, 1.0, 0.0):
+        before = [parameter.detach().clone() for parameter in model.parameters()]
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, math.nan if skip else 1.0)
+        optimiser.step(torch.tensor(skip))
+        same = [torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True)]
+        assert all(same) if skip else not any(same)
+        assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_many_skipped_steps_in_a_row_end_the_training_with_what_to_do(tmp_path: Path) -> None:
+    said = r"steps in a row stopped being a finite number in epoch .*; lower train\.learning_rate .*--set train\.init=.*best"
+    with pytest.raises(TrainingError, match=said):
+        train(system(epochs=10), TrainingSets(Broken(*range(12)), Tones(5)), tmp_path, seed=1, options=QUIET)
+    state = load_state(tmp_path / "last.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
 
 
