@@ -67,6 +67,14 @@ def expand_user(path: str | Path) -> Path:
         return Path(path)
 
 
+def cache_folder() -> Path | None:
+    """Where this user's caches lie, without making it; None for a user who has no home, as in some containers."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tasnet-pipeline"
+    except RuntimeError:
+        return None
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``; the file there replaces it, flushed to disk, when the block succeeds.

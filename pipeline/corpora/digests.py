@@ -36,7 +36,7 @@ import pandas as pd
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.corpora.manifests import some_of
 from pipeline.errors import WorkError
-from pipeline.files import written_whole
+from pipeline.files import cache_folder, written_whole
 
 CACHED_FROM_BYTES = 2**26
 """Smaller corpora are read each time, in a fraction of a second, and leave nothing in the cache."""
@@ -141,12 +141,9 @@ def _digest(path: Path) -> str:
 
 def _cache_path(root: Path) -> Path | None:
     """The cache of one corpus folder; None where this user has no home."""
-    try:
-        top = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        return None
+    top = cache_folder()
     name = hashlib.sha256(os.path.realpath(root).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return top / "tasnet-pipeline" / "digests" / f"{name}.json"
+    return top / "digests" / f"{name}.json" if top else None
 
 
 def _read_cache(path: Path | None) -> dict[str, tuple[Stamp, str]]:

@@ -29,10 +29,11 @@ def save_model(model: Network, path: str | Path, *, weights: Mapping[str, torch.
     """Write a network's weights and settings.
 
     Args:
-        model: the network.
+        model: the network, which may be wrapped by ``torch.compile`` or ``DistributedDataParallel``.
         path: a ``.safetensors`` file.
         weights: to save in place of the network's own, say their moving average; named as ``model.state_dict()`` names them.
     """
+    model = _unwrapped(model)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in (weights or model.state_dict()).items()}
     facts = {
         "format": FORMAT,
@@ -43,6 +44,13 @@ def save_model(model: Network, path: str | Path, *, weights: Mapping[str, torch.
     with written_whole(Path(path)) as temporary:
         # One entry: safetensors writes several in no fixed order, and equal models are to be equal files.
         save_file(tensors, temporary, metadata={METADATA: json.dumps(facts)})
+
+
+def _unwrapped(model: Network) -> Network:
+    """The network inside what torch puts around it to compile it or to share its gradients."""
+    for attribute in ("_orig_mod", "module"):
+        model = getattr(model, attribute, model)
+    return model
 
 
 def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> ConvTasNet:

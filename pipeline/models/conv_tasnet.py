@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import ModelError
 from pipeline.models.filterbanks import Decoder, Encoder, inverse, sinusoids
 from pipeline.models.kernels import dispatch, streaming
 from pipeline.models.layers import DepthwiseConv, PReLU
@@ -57,7 +58,13 @@ class ConvTasNet(nn.Module):
         self.decoder.basis.weight.copy_(inverse(filters, rectified=self.encoder.rectify))
 
     def forward(self, mixture: Tensor) -> Tensor:
-        """Separate; the estimates' scale is arbitrary, as the training loss leaves it."""
+        """Separate; the estimates' scale is arbitrary, as the training loss leaves it.
+
+        Raises:
+            ModelError: the mixtures are not ``[batch, time]``; another dimension would be taken for channels or lost.
+        """
+        if mixture.ndim != 2:
+            raise ModelError(f"mixtures must be [batch, time], of one channel; these are {list(mixture.shape)}")
         # Autocast leaves the encoder in float32: every norm that follows depends on it, and it costs little.
         with torch.autocast(mixture.device.type, enabled=False):
             frames = self.encoder(mixture)  # [batch, frames, N]

@@ -123,7 +123,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _network(content: Mapping[str, Any], origin: str, given: dict[str, Any]) -> ConvTasNet:
     layout = LAYOUTS[origin]
-    weights = {str(name).removeprefix("model."): value for name, value in content.get("state_dict", content).items()}
+    weights = _bare_weights(content)
     said = _said_by_asteroid(content) if origin == "asteroid" else {"mask": "relu", "norm": "global", "sample_rate": 8000}
     facts = {**_shapes(weights, layout), **said, **given}
     facts["num_repeats"] = given.get("num_repeats", _num_blocks(weights, layout) // facts["blocks_per_repeat"])
@@ -141,6 +141,20 @@ def _network(content: Mapping[str, Any], origin: str, given: dict[str, Any]) -> 
         )
     model.load_state_dict(dict(_renamed(weights, layout, settings)))
     return model.eval()
+
+
+def _bare_weights(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights out of what trainers put around them: a dictionary, and prefixes of every name."""
+    inner = next((content[key] for key in _AROUND if isinstance(content.get(key), Mapping)), content)
+    weights = {str(name): value for name, value in inner.items()}
+    while prefix := next((one for one in _PREFIXES if weights and all(name.startswith(one) for name in weights)), None):
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return {name.removeprefix("model."): value for name, value in weights.items()}
+
+
+_AROUND = ("state_dict", "model_state_dict", "model", "net", "weights")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+"""Of DistributedDataParallel, torch.compile, and what trainers call a network."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- settings

@@ -12,6 +12,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from pipeline.errors import ModelError
+
 CAP = 1e-12
 """Share of an estimate's energy added to target and error alike: values stay within ±120 dB, whatever the level."""
 SILENCE = 1e-8
@@ -66,7 +68,13 @@ def pit_loss(estimates: Tensor, references: Tensor, num_samples: Tensor | None =
     Returns:
         The loss in dB (scalar), and the permutation ``[batch, reference]``: the index of the estimate that each reference got,
         so that ``estimates[b, permutation[b]]`` stands in the order of the references.
+
+    Raises:
+        ModelError: there are more estimates than references, or fewer.
     """
+    if estimates.shape[:2] != references.shape[:2]:
+        shapes = f"{list(estimates.shape)} and {list(references.shape)}"
+        raise ModelError(f"pit_loss needs an estimate for every reference, both as [batch, source, time]; these are {shapes}")
     scores = pairwise_si_snr(estimates, references, num_samples)
     active = _active(references, num_samples)  # [batch, reference]
     scores = torch.where(active[:, None, :], scores, 0.0)

@@ -46,6 +46,13 @@ def test_a_model_comes_back_whole(model: ConvTasNet, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["best.safetensors"]
 
 
+def test_a_compiled_or_shared_model_is_saved_as_what_it_wraps(model: ConvTasNet, tmp_path: Path) -> None:
+    for wrapped in (torch.compile(model), torch.nn.DataParallel(model)):
+        save_model(wrapped, tmp_path / "m.safetensors")  # type: ignore[arg-type]
+        loaded = load_model(tmp_path / "m.safetensors").state_dict()
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())
+
+
 def test_other_weights_can_be_saved_in_its_place(model: ConvTasNet, tmp_path: Path) -> None:
     averaged = {name: torch.ones_like(tensor) for name, tensor in model.state_dict().items()}
     save_model(model, tmp_path / "m.safetensors", weights=averaged)

@@ -208,3 +208,10 @@ def test_one_batch_is_overfitted() -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
     assert -loss.item() > 15.0
+
+
+@pytest.mark.parametrize("shape", [(50,), (1, 2, 50)])
+def test_mixtures_of_other_dimensions_are_refused(shape: tuple[int, ...]) -> None:
+    model = build_model(Model(num_filters=8, filter_length=4, bottleneck_channels=4, hidden_channels=4, skip_channels=4))
+    with pytest.raises(ModelError, match=r"mixtures must be \[batch, time\], of one channel"):
+        model(torch.zeros(shape))

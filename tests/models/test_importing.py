@@ -71,6 +71,18 @@ def test_torchaudios_published_size_needs_no_settings(tmp_path: Path) -> None:
         assert_near(ours(mixture(1000)), theirs(mixture(1000)[:, None]))
 
 
+@pytest.mark.parametrize("key", ["model", "model_state_dict", None])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.model."])
+def test_what_trainers_put_around_weights_is_taken_off(tmp_path: Path, key: str | None, prefix: str) -> None:
+    theirs = unlike_new(torchaudio.models.ConvTasNet(2, 16, 24, 3, 10, 20, 4, 2))
+    state = {f"{prefix}{name}": tensor for name, tensor in theirs.state_dict().items()}
+    torch.save({key: state, "epoch": 3} if key else state, tmp_path / "theirs.pt")
+    ours = import_model(tmp_path / "theirs.pt", "torchaudio", given={"blocks_per_repeat": 4})
+    torch.save(theirs.state_dict(), tmp_path / "bare.pt")
+    bare = import_model(tmp_path / "bare.pt", "torchaudio", given={"blocks_per_repeat": 4})
+    assert all(torch.equal(tensor, bare.state_dict()[name]) for name, tensor in ours.state_dict().items())
+
+
 @IN_THE_NURSERY
 def test_the_command_makes_a_model_that_separates(tmp_path: Path) -> None:
     torch.save(torchaudio.models.ConvTasNet(2, 16, 24, 3, 10, 20, 4, 2).state_dict(), tmp_path / "theirs.pt")

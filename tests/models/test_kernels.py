@@ -2,8 +2,11 @@
 
 import copy
 import functools
+import logging
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipeline.files import cache_folder
 from pipeline.models import ConvTasNet, build_model
 from pipeline.models.conv_tasnet import Block
 from pipeline.models.kernels import cpu, dispatch, library, ops
@@ -251,6 +255,54 @@ def test_not_a_number_stays_not_a_number() -> None:
     assert residual.isnan().all()
 
 
-def test_a_failed_build_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own, and a compiler that copies a library which is compiled already; returns the cache."""
+    whole = library.find_built(cache_folder() or tmp_path)
+    if whole is None:
+        pytest.skip("there is no compiled library to copy")
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\ncp {whole} "$2"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tasnet-pipeline"
+
+
+def test_a_failed_build_is_no_error_and_the_compilers_words_are_kept(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path(os.environ["CXX"]).write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
+    with caplog.at_level(logging.INFO):
+        assert library.load.__wrapped__() is None
+    assert "the compiler says: no such flag" in caplog.text
+    assert not list(stand_in.iterdir())
     monkeypatch.setattr(library.shutil, "which", lambda _: None)
     assert library.load.__wrapped__() is None
+
+
+def test_a_library_that_was_cut_short_is_compiled_again(stand_in: Path) -> None:
+    assert library.load.__wrapped__() is not None
+    built = library.find_built(stand_in)
+    assert built is not None
+    built.write_bytes(built.read_bytes()[:1000])
+    assert library.find_built(stand_in) is None
+    assert library.load.__wrapped__() is not None
+    assert library.find_built(stand_in) == built
+
+
+def test_what_a_login_node_compiled_serves_a_node_without_a_compiler(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert library.load.__wrapped__() is not None
+    monkeypatch.setattr(library.shutil, "which", lambda _: None)
+    assert library.load.__wrapped__() is not None
+
+
+def test_users_without_a_home_compile_for_themselves(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    assert cache_folder() is None
+    assert library.load.__wrapped__() is not None
+    assert not stand_in.exists()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from pipeline.errors import ModelError
 from pipeline.training.losses import best_permutation, pairwise_si_snr, pit_loss
 
 
@@ -174,3 +175,13 @@ def test_autocast_does_not_coarsen_the_loss() -> None:
         loss, _ = pit_loss(estimates, references)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, pit_loss(estimates, references)[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 8), (1, 3, 8), (2, 2, 8)])
+def test_estimates_and_references_are_as_many(shape: tuple[int, ...]) -> None:
+    references = torch.ones(1, 2, 8)
+    if shape == (1, 2, 8):
+        pit_loss(torch.ones(shape), references)
+    else:
+        with pytest.raises(ModelError, match="an estimate for every reference"):
+            pit_loss(torch.ones(shape), references)

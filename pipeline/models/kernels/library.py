@@ -11,10 +11,13 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from pipeline.files import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -75,35 +78,74 @@ class Passes:
 def load() -> ctypes.CDLL | None:
     """The library; None where it cannot be compiled."""
     try:
-        return ctypes.CDLL(str(_build()))
+        return _loaded()
     except (OSError, subprocess.SubprocessError) as error:
-        logger.info("the compiled kernels are not used: %s", error)
+        logger.info("the compiled kernels are not used: %s%s", error, _said_by_compiler(error))
         return None
 
 
-def _build() -> Path:
-    """Compile once per source, compiler and processor, into the user's cache."""
+def _loaded() -> ctypes.CDLL:
+    """The library from the user's cache, or compiled into it; users without a home compile for this process alone."""
+    cache = cache_folder()
+    if cache is not None:
+        return ctypes.CDLL(str(find_built(cache) or _build(cache)))
+    with TemporaryDirectory() as folder:
+        return ctypes.CDLL(str(_build(Path(folder))))
+
+
+def find_built(cache: Path) -> Path | None:
+    """A whole library in a cache, for this source and processor; by any compiler where there is none to compile it again.
+
+    The last part of a library's name is a digest of its content: one that was cut short would kill the process that loads it.
+    """
     compiler = _compiler()
-    tuned = ("-march=native", "-mprefer-vector-width=512") if platform.machine() == "x86_64" else ("-mcpu=native",)
-    text = "".join(source.read_text() for source in SOURCES)
-    identity = f"{text}{compiler}{FLAGS}{tuned}{_processor()}{torch.__version__}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tasnet-pipeline"
-    target = cache / f"kernels-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        translated = [source for source in SOURCES if source.suffix == ".cpp"]
-        subprocess.run([compiler, *FLAGS, *tuned, "-o", temporary, *translated], check=True, capture_output=True, timeout=300)
-        temporary.replace(target)
-    return target
+    built_by = _short_digest(compiler) if compiler else "*"
+    for path in sorted(cache.glob(f"kernels-{_identity()}-{built_by}-*.so")):
+        if path.stem.rpartition("-")[2] == _short_digest(path.read_bytes()):
+            return path
+    return None
 
 
-def _compiler() -> str:
-    names = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
-    found = next((path for path in map(shutil.which, filter(None, names)) if path), None)
-    if found is None:
+def _build(cache: Path) -> Path:
+    """Compile the library into a cache."""
+    compiler = _compiler()
+    if compiler is None:
         raise OSError("there is no C++ compiler (g++ or clang++)")
-    return found
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = cache / f"kernels-{os.getpid()}.tmp"
+    try:
+        translated = [source for source in SOURCES if source.suffix == ".cpp"]
+        subprocess.run([compiler, *FLAGS, *_tuning(), "-o", temporary, *translated], check=True, capture_output=True, timeout=300)
+        name = f"kernels-{_identity()}-{_short_digest(compiler)}-{_short_digest(temporary.read_bytes())}.so"
+        return temporary.replace(cache / name)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _said_by_compiler(error: Exception) -> str:
+    """The first of the compiler's own words, where it has failed."""
+    words = error.stderr if isinstance(error, subprocess.CalledProcessError) else None
+    text = words.decode(errors="replace").strip() if isinstance(words, bytes) else ""
+    return "; the compiler says: " + " ".join(text.splitlines()[:3]) if text else ""
+
+
+def _identity() -> str:
+    """A digest of what decides the code, the compiler apart."""
+    text = "".join(source.read_text() for source in SOURCES)
+    return _short_digest(f"{text}{FLAGS}{_tuning()}{_processor()}{torch.__version__}")
+
+
+def _short_digest(content: str | bytes) -> str:
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
+
+
+def _tuning() -> tuple[str, ...]:
+    return ("-march=native", "-mprefer-vector-width=512") if platform.machine() == "x86_64" else ("-mcpu=native",)
+
+
+def _compiler() -> str | None:
+    names = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
+    return next((path for path in map(shutil.which, filter(None, names)) if path), None)
 
 
 def _processor() -> str:
