@@ -155,7 +155,8 @@ def report(
     from pipeline.scoring import cross_checks
 
     table = reports.read_scores(scores, repeats=repeats)
-    beside = _from_recipe(recipe, set(table["system"])) | _recordings(dataset, estimates) | {"histories": _histories(history)}
+    systems = set(table["system"])
+    beside = _from_recipe(recipe, systems) | _recordings(dataset, estimates, systems) | {"histories": _histories(history)}
     beside |= {"baseline": baseline} if baseline is not None else {}
     beside |= {"oracles": reports.read_scores([oracles]) if oracles else None, "verification": cross_checks.read_checks(scores)}
     typer.echo(f"Report: {reports.write_report(table, out, **beside)}")
@@ -224,8 +225,12 @@ def _histories(texts: Sequence[str] | None) -> dict[str, Any]:
     return {name: read_table(path, HISTORY) for name, path in named_folders("--history", texts, "SYSTEM=PATH").items()}
 
 
-def _recordings(dataset: Path | None, estimates: Sequence[str] | None) -> dict[str, Any]:
-    """The listening examples: the dataset's test mixtures and what the systems made of them."""
+def _recordings(dataset: Path | None, estimates: Sequence[str] | None, systems: set[str]) -> dict[str, Any]:
+    """The listening examples: the dataset's test mixtures and what the systems made of them.
+
+    Raises:
+        ScoreError: estimates are named after a system that the tables do not have.
+    """
     from pipeline import reports
     from pipeline.tables import MIXTURES, read_table
 
@@ -235,4 +240,8 @@ def _recordings(dataset: Path | None, estimates: Sequence[str] | None) -> dict[s
         return {}
     mixtures = read_table(dataset / "mixtures.csv", MIXTURES)
     folders = named_folders("--estimates", estimates, "SYSTEM=PATH")
+    if unknown := sorted(set(folders) - systems):
+        raise ScoreError(
+            f"--estimates {unknown[0]}=…: the tables have no system of that name; there are {', '.join(sorted(systems))}"
+        )
     return {"examples": reports.clip_loader(dataset, mixtures[mixtures["split"] == "test"], folders)}

@@ -89,7 +89,7 @@ def _binned(values: pd.Series, unit: str, num_bins: int = 5) -> pd.Series:
     finite = values[np.isfinite(values)]
     if finite.empty:
         return pd.Series(np.nan, index=values.index, dtype=object)
-    inner = np.unique(np.round(2 * np.quantile(finite, np.arange(1, num_bins) / num_bins)) / 2)
+    inner = np.unique(np.round(2 * np.quantile(finite, np.arange(1, num_bins) / num_bins)) / 2 + 0.0)  # no negative zero
     edges = [-np.inf, *inner[(inner > finite.min()) & (inner <= finite.max())], np.inf]
     labels = [_bin_label(low, high, unit) for low, high in pairwise(edges)]
     return pd.cut(values.where(np.isfinite(values)), edges, right=False, labels=labels)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,13 +74,33 @@ class Drawing:
 
 
 def colour_of(k: int) -> str:
-    """The k-th system's colour in every figure."""
+    """The k-th system's colour in every figure; from the ninth on they come again, with other lines and markers."""
     return COLOURS[k % len(COLOURS)]
 
 
 def marker_of(k: int) -> str:
     """The k-th system's marker in every figure."""
-    return MARKERS[k % len(MARKERS)]
+    return MARKERS[_turn(k) % len(MARKERS)]
+
+
+def line_of(k: int) -> Any:
+    """The k-th system's line style in every figure."""
+    return LINES[_turn(k) % len(LINES)]
+
+
+def _turn(k: int) -> int:
+    """Moves on by one each time that all colours have been used, so that no two of 64 systems look alike."""
+    return k + k // len(COLOURS)
+
+
+def short_labels(names: Sequence[object], length: int = 28) -> list[str]:
+    """Names short enough for a figure, still different: long ones lose their middle, and are numbered where that is not enough."""
+    texts = [str(name) for name in names]
+    cut = [
+        text if len(text) <= length else f"{text[: length // 2]}…{text[len(text) - (length - length // 2 - 1) :]}"
+        for text in texts
+    ]
+    return [label if cut.count(label) == 1 else f"{number}: {label}" for number, label in enumerate(cut, 1)]
 
 
 @contextmanager
@@ -120,7 +140,7 @@ def themed(svg: str) -> str:
 
 def line_style(k: int, system: object) -> dict[str, Any]:
     """How the k-th system's lines look in every figure."""
-    return {"color": colour_of(k), "linestyle": LINES[k % len(LINES)], "label": str(system)}
+    return {"color": colour_of(k), "linestyle": line_of(k), "label": str(system)}
 
 
 def quantity(label: str) -> str:
@@ -132,5 +152,6 @@ def add_legend(axes: Axes) -> None:
     """Names above the axes, where nothing is drawn."""
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
+        labels = short_labels(labels, 44)
         columns = next((columns for columns in (3, 2) if columns * (max(map(len, labels)) + 6) <= 62), 1)
         axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderaxespad=0.2)

@@ -13,7 +13,7 @@ from pipeline.errors import ScoreError
 from pipeline.reports import health, matching, means, sentences, statistics
 from pipeline.reports.analysis import Analysis, Context, Facts, analyse, check_sources, of_system
 from pipeline.reports.failures import outcomes
-from pipeline.reports.formatting import LABELS, count_of, interval, number, percent, plural, signed
+from pipeline.reports.formatting import LABELS, count_of, digits_of, interval, number, percent, plural, signed, with_unit
 from pipeline.reports.grids import Grid, as_text
 from pipeline.reports.report_tables import floored_heading
 
@@ -39,9 +39,20 @@ def format_comparison(
     columns = [heading for metric in analysis.metrics for heading in (LABELS[metric], "95% interval")]
     if analysis.any_failed:
         columns = ["failed", *columns, floored_heading(analysis.metric)]
-    parts = [as_text(Grid(("system", "mixtures", *columns, "below 0 dB"), tuple(rows)))]
+    parts = [as_text(Grid(("system", "mixtures", *columns, "below 0 dB"), tuple(rows))), *_other_metrics(analysis)]
     notes = [note for note in (sentences.same_mixtures(analysis.coverage), *analysis.conclusions) if note]
     return "\n".join([*parts, *map(_wrapped, notes)]).rstrip()
+
+
+def _other_metrics(analysis: Analysis) -> list[str]:
+    """The means of metrics that were computed on request, as a table of their own; none, no table."""
+    others = [metric for metric in means.EXTRA_METRICS if metric in set(analysis.summaries["metric"])]
+    headings = tuple(LABELS[metric] for metric in others)
+    rows = []
+    for system in analysis.systems:
+        mine = of_system(analysis.summaries, system)
+        rows.append((system, *(number(mine[metric]["mean"], digits_of(metric)) for metric in others)))
+    return [as_text(Grid(("system", *headings), tuple(rows)))] if others else []
 
 
 def _brief_row(analysis: Analysis, system: str) -> tuple[str, ...]:
@@ -176,8 +187,10 @@ class _Check:
         """The difference in words."""
         kind = self._kind(allow)
         count = self.row[f"{kind}n"]
-        found = f"{signed(self.row[f'{kind}difference'])} dB, 95% interval {interval(*self.interval(allow))}"
-        return f"{self.name}: {self.row['metric']} B − A {found}, {plural(count, 'mixture')}"
+        metric, digits = self.row["metric"], digits_of(self.row["metric"])
+        difference = with_unit(metric, signed(self.row[f"{kind}difference"], digits))
+        found = f"{difference}, 95% interval {interval(*self.interval(allow), digits)}"
+        return f"{self.name}: {metric} B − A {found}, {plural(count, 'mixture')}"
 
     def complaints(self, allow: Collection[str]) -> Iterator[str]:
         """What is worse about B whatever its scores are."""
@@ -203,7 +216,7 @@ def _parse_condition(condition: str, metrics: list[str]) -> tuple[str, str, floa
     found = _CONDITION.fullmatch(condition)
     if not found or found[1] not in metrics:
         raise ScoreError(
-            f'--fail-if {condition!r}: write a metric, < or >, and a number of dB, for example "si_snri_db < -0.1"; '
+            f'--fail-if {condition!r}: write a metric, < or >, and a number, for example "si_snri_db < -0.1"; '
             f"the metrics are {', '.join(metrics)}"
         )
     return found[1], found[2], float(found[3])

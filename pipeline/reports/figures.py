@@ -10,7 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.reports.canvas import INK, LINES, SOFT, Drawing, add_legend, canvas, colour_of, line_style, marker_of, quantity
+from pipeline.reports.canvas import (
+    INK,
+    SOFT,
+    Drawing,
+    add_legend,
+    canvas,
+    colour_of,
+    line_of,
+    line_style,
+    marker_of,
+    quantity,
+    short_labels,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +58,7 @@ def overview(estimates: Sequence[Estimate], label: str) -> Drawing:
     with canvas("overview", 4.8, 0.9 + 0.34 * len(estimates)) as (axes, finished):
         for row, estimate in enumerate(estimates):
             _draw_estimate(axes, row, estimate)
-        axes.set_yticks(range(len(estimates)), [_shortened(estimate.name) for estimate in estimates])
+        axes.set_yticks(range(len(estimates)), short_labels([estimate.name for estimate in estimates]))
         axes.set(xlabel=label, ylim=(len(estimates) - 0.5, -0.5))
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
@@ -68,10 +80,6 @@ def _draw_estimate(axes: Axes, row: int, estimate: Estimate) -> None:
         axes.plot([estimate.floored_mean], [row], "x", color=colour, markersize=7)
 
 
-def _shortened(name: str, length: int = 28) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
-
-
 # --------------------------------------------------------------------------------------------------------- distributions
 def histogram(means: pd.DataFrame, label: str, note: str = "") -> Drawing:
     """Distribution of the systems' improvements; ``means`` has a row per mixture and a column per system.
@@ -87,11 +95,11 @@ def histogram(means: pd.DataFrame, label: str, note: str = "") -> Drawing:
             floor = -k * step
             look: dict[str, Any] = {"color": colour_of(k), "baseline": floor, "zorder": 2 + k}
             axes.stairs(share + floor, edges, fill=True, alpha=0.3 if stacked else 0.16, **look)
-            axes.stairs(share + floor, edges, linestyle="-" if stacked else LINES[k % len(LINES)], label=str(system), **look)
+            axes.stairs(share + floor, edges, linestyle="-" if stacked else line_of(k), label=str(system), **look)
         axes.set(xlabel=label, ylabel="" if stacked else "mixtures, %")
         axes.axvline(0, color=SOFT, linewidth=0.8)
         if stacked:
-            axes.set_yticks([-k * step for k in range(len(shares))], [_shortened(str(system)) for system in shares])
+            axes.set_yticks([-k * step for k in range(len(shares))], short_labels(list(shares)))
         else:
             add_legend(axes)
         return finished(f"Histogram of {quantity(label)} over the test mixtures.{note}")
@@ -130,10 +138,13 @@ def cumulative(means: pd.DataFrame, label: str, context: pd.DataFrame | None = N
 
 
 def _shares_below(values: pd.Series) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The sorted finite values, and the percentage up to each."""
+    """The sorted finite values, and the percentage up to each; the first comes twice, so that the line rises at it."""
     found = np.sort(values.dropna().to_numpy(np.float64))
     shares = np.asarray(np.arange(1, len(found) + 1) / max(len(found), 1) * 100)
-    return found[np.isfinite(found)], shares[np.isfinite(found)]
+    below, finite = float(np.isneginf(found).mean() * 100) if len(found) else 0.0, np.isfinite(found)
+    if not finite.any():
+        return found[finite], shares[finite]
+    return np.concatenate([found[finite][:1], found[finite]]), np.concatenate([[below], shares[finite]])
 
 
 def boxes(groups: Mapping[str, pd.DataFrame], label: str, *, name: str, caption: str) -> Drawing:
@@ -205,11 +216,12 @@ def paired_scatter(means: pd.DataFrame, system: str, baseline: str, label: str, 
         low, high = (min(x.min(), y.min()) - 1, max(x.max(), y.max()) + 1) if len(both) else (0.0, 1.0)
         axes.plot([low, high], [low, high], color=SOFT, linewidth=1)
         k = list(means.columns).index(system)
+        one, other = short_labels([baseline, system])
         axes.plot(x, y, "o", color=colour_of(k), markersize=3.4, alpha=0.45, markeredgewidth=0, rasterized=len(x) > _MANY_POINTS)
         furthest = np.argsort(-np.abs(y - x), kind="stable")[:num_marked]
         for number, point in enumerate(furthest, 1):
             _mark_point(axes, x[point], y[point], str(number))
-        axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"{baseline}: {label}", ylabel=f"{system}: {label}")
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"{one}: {label}", ylabel=f"{other}: {label}")
         axes.set_aspect("equal")
         marked = ", ".join(f"({number}) {both.index[point]}" for number, point in enumerate(furthest, 1))
         caption = f"{len(both):,} test mixtures under both systems; below the diagonal {baseline} is better."

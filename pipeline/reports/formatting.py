@@ -10,6 +10,9 @@ import numpy as np
 from pipeline.tables import SCORE_METRICS
 
 LABELS = {metric.column: metric.label for metric in SCORE_METRICS}
+MARGINS = {metric.column: metric.margin for metric in SCORE_METRICS}
+"""Differences below these are ties."""
+_UNITS = {metric.column: metric.unit for metric in SCORE_METRICS}
 NOTHING = "–"
 
 
@@ -25,6 +28,21 @@ def signed(value: float | None, digits: int = 2) -> str:
     """A number that always shows its sign."""
     text = number(value, digits)
     return f"+{text}" if text[0].isdigit() and float(text) != 0 else text
+
+
+def is_in_decibels(metric: str) -> bool:
+    """Whether a metric's numbers are decibels; STOI, ESTOI and PESQ have no unit."""
+    return _UNITS[metric] == "dB"
+
+
+def digits_of(metric: str) -> int:
+    """Decimals that show a metric's smallest difference that matters."""
+    return 2 if MARGINS[metric] >= 0.05 else 3
+
+
+def with_unit(metric: str, text: str) -> str:
+    """A metric's number, as it is printed, and its unit if it has one."""
+    return f"{text} {_UNITS[metric]}" if _UNITS[metric] else text
 
 
 def interval(low: float, high: float, digits: int = 2) -> str:

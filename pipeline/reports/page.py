@@ -21,7 +21,6 @@ from pipeline.reports import (
     report_figures,
     report_tables,
     sentences,
-    statistics,
 )
 from pipeline.reports.analysis import Analysis
 from pipeline.reports.failures import outcomes
@@ -102,7 +101,7 @@ def _sentences(analysis: Analysis, sums: SumCheck) -> dict[str, Any]:
         "verification_sentence": sentences.verification(analysis.context.verification),
         "sum_sentence": sums.sentence,
         "unit": analysis.summaries["resampled"].iloc[0],
-        "margin": statistics.MARGIN_DB,
+        "margin": formatting.MARGINS[analysis.metric],
         "num_resamples": f"{bootstrap.NUM_RESAMPLES:,}",
     }
 

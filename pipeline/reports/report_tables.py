@@ -10,7 +10,20 @@ import pandas as pd
 
 from pipeline.reports.analysis import Analysis, of_system
 from pipeline.reports.failures import IMPROVEMENTS
-from pipeline.reports.formatting import LABELS, NOTHING, count_of, factor, interval, large, number, p_value, percent, signed, tiny
+from pipeline.reports.formatting import (
+    LABELS,
+    NOTHING,
+    count_of,
+    digits_of,
+    factor,
+    interval,
+    large,
+    number,
+    p_value,
+    percent,
+    signed,
+    tiny,
+)
 from pipeline.reports.grids import Grid
 
 MOST_SYSTEMS_IN_FULL = 3
@@ -75,9 +88,10 @@ def spread_grid(analysis: Analysis) -> Grid:
     rows, series = [], []
     for place, system in enumerate(analysis.systems, 1):
         for metric, row in of_system(analysis.summaries, system).items():
-            failed = ([f"{row['num_failed']:,}"], [number(row["floored_mean"])]) if analysis.any_failed else ([], [])
-            cells = [system, LABELS[metric], count_of(row), *failed[0], number(row["mean"]), *failed[1]]
-            cells += [number(row[name]) for name in ("std", "p5", "p25", "median", "p75", "p95")]
+            digits = digits_of(metric)
+            failed = ([f"{row['num_failed']:,}"], [number(row["floored_mean"], digits)]) if analysis.any_failed else ([], [])
+            cells = [system, LABELS[metric], count_of(row), *failed[0], number(row["mean"], digits), *failed[1]]
+            cells += [number(row[name], digits) for name in ("std", "p5", "p25", "median", "p75", "p95")]
             rows.append((*cells, *(percent(row[name]) for name in ("share_below_0", "share_below_5"))))
             series.append(place)
     return Grid(tuple(headings), tuple(rows), tuple(series))

@@ -13,20 +13,20 @@ import numpy as np
 import pandas as pd
 
 from pipeline.reports.failures import IMPROVEMENTS
-from pipeline.reports.formatting import LABELS, listed, number, plural, signed, tiny
-from pipeline.reports.statistics import MARGIN_DB
+from pipeline.reports.formatting import LABELS, MARGINS, digits_of, listed, number, plural, signed, tiny, with_unit
 
 RunDifferences = Mapping[tuple[str, str, str], Sequence[float]]
 """Differences run by run, by metric, system and baseline."""
 
 
 # --------------------------------------------------------------------------------------------------------------- one pair
-def verdict(row: Mapping[Any, Any], margin_db: float = MARGIN_DB) -> str:
-    """What a paired difference with its interval shows: better, worse, equal or open."""
+def verdict(row: Mapping[Any, Any]) -> str:
+    """What a paired difference with its interval shows: better, worse, equal (within the metric's margin) or open."""
+    margin = MARGINS[row["metric"]]
     low, high = row["floored_low"], row["floored_high"]
     if not np.isfinite([low, high]).all():
         return "open"
-    if low >= -margin_db and high <= margin_db:
+    if low >= -margin and high <= margin:
         return "equal"
     if low > 0:
         return "better"
@@ -38,19 +38,26 @@ def conclusion(row: Mapping[Any, Any]) -> str:
     system, baseline, label = row["system"], row["baseline"], LABELS[row["metric"]]
     if not row["floored_n"]:
         return f"No mixture has {label} scores from both {system} and {baseline}, so they cannot be compared in {label}."
-    difference = f"{signed(row['floored_difference'])} dB {label}"
+    difference = f"{_shown(row, 'floored_difference')} {label}"
     if row["num_failed"] or row["num_failed_baseline"]:
         difference += f" {_counting(row['metric'])}"
     if not np.isfinite(row["floored_low"]):
         return f"{system} differs from {baseline} by {difference}; too few mixtures for an interval.{_failures_of(row)}"
-    found = f"{difference}, 95% interval {number(row['floored_low'])} to {number(row['floored_high'])}"
+    low, high = (number(row[end], digits_of(row["metric"])) for end in ("floored_low", "floored_high"))
+    margin = with_unit(row["metric"], f"{MARGINS[row['metric']]:g}")
+    found = f"{difference}, 95% interval {low} to {high}"
     texts = {
         "better": f"{system} is better than {baseline}: {found}, which excludes zero.",
         "worse": f"{system} is worse than {baseline}: {found}, which excludes zero.",
-        "equal": f"{system} and {baseline} are practically equal: {found}, all within ±{MARGIN_DB} dB.",
+        "equal": f"{system} and {baseline} are practically equal: {found}, all within ±{margin}.",
         "open": f"{system} and {baseline} cannot be told apart: {found}, which includes zero.",
     }
     return texts[verdict(row)] + _failures_of(row) + _reach(row)
+
+
+def _shown(row: Mapping[Any, Any], name: str) -> str:
+    """A difference with its sign and its metric's unit."""
+    return with_unit(row["metric"], signed(row[name], digits_of(row["metric"])))
 
 
 def _counting(metric: str) -> str:
@@ -67,7 +74,7 @@ def _failures_of(row: Mapping[Any, Any]) -> str:
     )
     if not row["n"]:
         return f"{counts}; no mixture has a score from both."
-    return f"{counts}; on the {plural(row['n'], 'mixture')} without failures the difference is {signed(row['difference'])} dB."
+    return f"{counts}; on the {plural(row['n'], 'mixture')} without failures the difference is {_shown(row, 'difference')}."
 
 
 def _reach(row: Mapping[Any, Any]) -> str:

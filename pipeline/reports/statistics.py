@@ -16,10 +16,8 @@ from scipy import stats
 
 from pipeline.reports.bootstrap import Codes, Floats, clusters_of, intervals, resampled_unit
 from pipeline.reports.failures import Outcomes, outcomes
+from pipeline.reports.formatting import MARGINS, is_in_decibels
 from pipeline.reports.means import metrics_in
-
-MARGIN_DB = 0.1
-"""Differences below this are ties: no listener hears them, and published gains of this size rarely survive a rerun."""
 
 _SUMMARY = ["system", "metric", "n", "n_valid", "num_failed", "mean", "low", "high"]
 _SUMMARY += ["floored_mean", "floored_low", "floored_high", "median", "std", "p5", "p25", "p75", "p95"]
@@ -34,8 +32,8 @@ def summaries(scores: pd.DataFrame, metrics: Sequence[str] | None = None, *, see
 
     Columns: system, metric, n (mixtures), n_valid (of these, with a score from every system), num_failed (on which this system
     failed), mean with its 95% interval (low, high) and spread (median, std, p5, …) over the n_valid; floored_mean, floored_low,
-    floored_high: the mean with failures counted; share_below_0 and share_below_5 (dB, failures included), resampled (speakers or
-    mixtures).
+    floored_high: the mean with failures counted; share_below_0 and share_below_5 (dB, failures included; NaN for metrics in other
+    units), resampled (speakers or mixtures).
     """
     chosen = metrics_in(scores) if metrics is None else metrics
     rows = [row for metric in chosen for row in _summary_rows(scores, metric, seed)]
@@ -51,7 +49,7 @@ def _summary_rows(scores: pd.DataFrame, metric: str, seed: int) -> list[dict[str
         {"system": system, "metric": metric, **describe(found.common[system]), "resampled": unit}
         | {"low": plain[0][k], "high": plain[1][k], "num_failed": int(found.failed[system].sum())}
         | {"floored_mean": found.counted[system].mean(), "floored_low": floored[0][k], "floored_high": floored[1][k]}
-        | _shares_below(found, str(system))
+        | _shares_below(found, str(system), metric)
         for k, system in enumerate(found.common.columns)
     ]
 
@@ -62,8 +60,10 @@ def _intervals_of(plain: pd.DataFrame, floored: pd.DataFrame, clusters: Codes, s
     return [found, found if plain.equals(floored) else intervals(floored.to_numpy(np.float64), clusters, seed=seed)]
 
 
-def _shares_below(found: Outcomes, system: str) -> dict[str, float]:
+def _shares_below(found: Outcomes, system: str, metric: str) -> dict[str, float]:
     """Shares of the mixtures below 0 and 5 dB, of those with a result from every system; a failure is below both."""
+    if not is_in_decibels(metric):
+        return dict.fromkeys(("share_below_0", "share_below_5"), np.nan)
     values = found.counted[system].dropna()
     failed = found.failed[system].reindex(values.index)
     limits = {"share_below_0": 0, "share_below_5": 5}
@@ -82,14 +82,14 @@ def describe(values: pd.Series) -> dict[str, float]:
 
 
 def paired_differences(
-    scores: pd.DataFrame, metric: str, *, baseline: str | None = None, margin_db: float = MARGIN_DB, seed: int = 0
+    scores: pd.DataFrame, metric: str, *, baseline: str | None = None, margin: float | None = None, seed: int = 0
 ) -> pd.DataFrame:
     """Every two systems compared, the baseline's pairs first, on mixtures that every system has a score for.
 
-    Columns: system, baseline (what is subtracted), metric, n, difference (mean, dB), low, high (95% interval), std,
-    p (Wilcoxon signed-rank over mixtures, two-sided), p_holm (Holm over all pairs of this table), win, tie, loss (shares of
-    mixtures above, within and below ``margin_db``), num_failed, num_failed_baseline, floored_n, floored_difference, floored_low,
-    floored_high (failures counted), resampled.
+    Columns: system, baseline (what is subtracted), metric, n, difference (mean), low, high (95% interval), std, p (Wilcoxon
+    signed-rank over mixtures, two-sided), p_holm (Holm over all pairs of this table), win, tie, loss (shares of mixtures above,
+    within and below ``margin``, by default the metric's in ``tables.SCORE_METRICS``), num_failed, num_failed_baseline, floored_n,
+    floored_difference, floored_low, floored_high (failures counted), resampled.
     """
     found = outcomes(scores, metric)
     pairs = _ordered_pairs([str(name) for name in found.means.columns], baseline)
@@ -102,7 +102,7 @@ def paired_differences(
     ends = np.stack([end for both in _intervals_of(plain, floored, clusters, seed) for end in both], axis=1)
     rows = [
         {"system": pair[0], "baseline": pair[1], "metric": metric}
-        | _compared(plain[pair].to_numpy(), margin_db)
+        | _compared(plain[pair].to_numpy(), MARGINS[metric] if margin is None else margin)
         | {"num_failed": int(found.failed[pair[0]].sum()), "num_failed_baseline": int(found.failed[pair[1]].sum())}
         | {"floored_n": int(floored[pair].count()), "floored_difference": floored[pair].mean()}
         | dict(zip(("low", "high", "floored_low", "floored_high"), ends[k], strict=True))
@@ -119,12 +119,12 @@ def _ordered_pairs(systems: list[str], baseline: str | None) -> list[tuple[str, 
     return [(second, first) for first, second in combinations(systems, 2)]
 
 
-def _compared(differences: Floats, margin_db: float) -> dict[str, float]:
+def _compared(differences: Floats, margin: float) -> dict[str, float]:
     """Mean, spread, test and win rate of one pair's differences, NaN left out."""
     valid = differences[np.isfinite(differences)]
     if not len(valid):
         return {"n": 0} | dict.fromkeys(("difference", "std", "p", "win", "tie", "loss"), np.nan)
-    win, loss = float((valid > margin_db).mean()), float((valid < -margin_db).mean())
+    win, loss = float((valid > margin).mean()), float((valid < -margin).mean())
     spread = valid.std(ddof=1) if len(valid) > 1 else np.nan
     found = {"n": len(valid), "difference": valid.mean(), "std": spread, "p": wilcoxon(valid)}
     return found | {"win": win, "tie": 1 - win - loss, "loss": loss}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.files import written_whole
+from pipeline.files import name_fault, written_whole
 from pipeline.reports import listening, over_time, page, strict_json
 from pipeline.reports.analysis import Analysis, Context, Facts, analyse
 from pipeline.reports.grids import as_latex
@@ -18,6 +18,8 @@ from pipeline.reports.sum_check import SumCheck, check_sums
 VERSION = 3
 """Raise it when the same scores would give another report."""
 
+_LIST = "written.txt"
+"""Names the figures of a report, so that the next one in the same folder removes no others."""
 _FIGURES = ("result_figures", "pair_figures", "breakdown_figures", "over_time_figures", "training_figures")
 
 
@@ -81,9 +83,17 @@ def _write_tables(analysis: Analysis, sums: SumCheck, frames: pd.DataFrame, out:
 
 
 def _write_figures(parts: Mapping[str, Any], out: Path) -> None:
-    for drawing in (drawing for name in _FIGURES for drawing in parts[name]):
+    """Write the figures, and remove those that an earlier report wrote here and this one does not have."""
+    drawings = [drawing for name in _FIGURES for drawing in parts[name]]
+    for drawing in drawings:
         _write(out / "figures" / f"{drawing.name}.svg", drawing.svg)
         _write(out / "figures" / f"{drawing.name}.pdf", drawing.pdf)
+    written = [f"{drawing.name}.{ending}" for drawing in drawings for ending in ("svg", "pdf")]
+    listed = out / "figures" / _LIST
+    for name in set(listed.read_text("utf-8").splitlines() if listed.is_file() else []) - set(written):
+        if name_fault(name) is None:
+            (out / "figures" / name).unlink(missing_ok=True)
+    _write(listed, "".join(f"{name}\n" for name in written))
 
 
 def _write(path: Path, content: str | bytes) -> Path:

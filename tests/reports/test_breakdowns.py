@@ -64,3 +64,9 @@ def test_unknown_sexes_make_no_group() -> None:
     scores = make_scores(num_mixtures=5)
     assert breakdowns.sex_pairs(scores.assign(sex="")).isna().all()
     assert breakdowns.sex_pairs(scores.drop(columns="sex")).isna().all()
+
+
+def test_no_bin_ends_at_minus_zero() -> None:
+    values = pd.Series([-3.0, -1.0, -0.1, -0.1, 0.1, 2.0, 4.0])
+    labels = breakdowns._binned(values, "dB").cat.categories
+    assert not any("\N{MINUS SIGN}0 " in label for label in labels)

@@ -76,3 +76,20 @@ def test_compare_shows_both_and_the_gate() -> None:
     assert "causal (A)" in text
     assert "causal (B) is worse than causal (A)" in text
     assert not reports.compare(scores, scores)[1]
+
+
+def test_metrics_without_a_unit_have_their_own_margins_and_no_decibels() -> None:
+    scores = make_scores(num_mixtures=30).assign(stoi=0.8)
+    better = scores.assign(stoi=scores["stoi"] + 0.01)
+    verdict = reports.gate(scores, better, "stoi > 0.005")
+    assert verdict.tripped
+    assert "stoi B − A +0.010, 95% interval [0.010, 0.010]" in verdict.text
+    assert " dB" not in verdict.text
+    assert verdict.differences[["win", "tie"]].to_numpy().tolist() == [[1.0, 0.0]] * len(verdict.differences)
+    assert np.isnan(statistics.summaries(scores, ["stoi"])["share_below_0"]).all()
+
+
+def test_metrics_on_request_are_printed_in_a_table_of_their_own() -> None:
+    text = reports.format_comparison(make_scores(num_mixtures=8).assign(stoi=0.8, pesq=2.5))
+    assert ["system", "STOI", "PESQ"] in [line.split() for line in text.splitlines()]
+    assert ["noncausal", "0.800", "2.50"] in [line.split() for line in text.splitlines()]

@@ -92,3 +92,24 @@ def test_figures_without_values_are_still_drawn() -> None:
 def test_the_paired_scatter_names_the_largest_differences() -> None:
     means = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [1.0, 9.0, 3.5, 2.0]}, index=["w", "x", "y", "z"])
     assert "(1) x, (2) z, (3) y" in figures.paired_scatter(means, "b", "a", "dB", name="paired").caption
+
+
+def test_no_two_of_many_systems_look_alike() -> None:
+    looks = {(canvas.colour_of(k), str(canvas.line_of(k)), canvas.marker_of(k)) for k in range(64)}
+    assert len(looks) == 64
+
+
+def test_long_names_stay_different() -> None:
+    names = [f"conv_tasnet_with_a_very_long_description_{end}" for end in ("causal", "noncausal")]
+    assert canvas.short_labels(["a", *names]) == ["a", "conv_tasnet_wi…iption_causal", "conv_tasnet_wi…ion_noncausal"]
+    assert canvas.short_labels(["x" * 40 + "1" * 20, "x" * 40 + "2" + "1" * 19]) == [
+        "1: " + "x" * 14 + "…" + "1" * 13,
+        "2: " + "x" * 14 + "…" + "1" * 13,
+    ]
+
+
+def test_the_line_of_a_single_mixture_rises_at_its_value() -> None:
+    x, y = figures._shares_below(pd.Series([3.0]))
+    assert (x.tolist(), y.tolist()) == ([3.0, 3.0], [0.0, 100.0])
+    x, y = figures._shares_below(pd.Series([-np.inf, 3.0]))
+    assert (x.tolist(), y.tolist()) == ([3.0, 3.0], [50.0, 100.0])
