@@ -331,7 +331,7 @@ class Model(_Table):
 class Train(_Table):
     """How a system is trained; the defaults are those of the paper's section III-B."""
 
-    init: Annotated[str, Field(min_length=1)] | None = None
+    init: str | None = None
     """A model file to start from instead of random weights: ours, or an imported one. What does not fit is named."""
     segment_seconds: Annotated[float, Field(gt=0)] = 4.0
     batch_size: Positive = 8

@@ -94,12 +94,10 @@ def _turn(k: int) -> int:
 
 
 def short_labels(names: Sequence[object], length: int = 28) -> list[str]:
-    """Names short enough for a figure, still different: long ones lose their middle, and are numbered where that is not enough."""
+    """Names short enough for a figure, still different: long ones lose their middle, and get numbers if need be."""
+    head, tail = length // 2, length - length // 2 - 1
     texts = [str(name) for name in names]
-    cut = [
-        text if len(text) <= length else f"{text[: length // 2]}…{text[len(text) - (length - length // 2 - 1) :]}"
-        for text in texts
-    ]
+    cut = [text if len(text) <= length else f"{text[:head]}…{text[-tail:]}" for text in texts]
     return [label if cut.count(label) == 1 else f"{number}: {label}" for number, label in enumerate(cut, 1)]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline import reports
 from pipeline.errors import ScoreError
+from pipeline.reports import statistics
 from tests.report_cases import make_scores
 
 

@@ -102,10 +102,8 @@ def test_no_two_of_many_systems_look_alike() -> None:
 def test_long_names_stay_different() -> None:
     names = [f"conv_tasnet_with_a_very_long_description_{end}" for end in ("causal", "noncausal")]
     assert canvas.short_labels(["a", *names]) == ["a", "conv_tasnet_wi…iption_causal", "conv_tasnet_wi…ion_noncausal"]
-    assert canvas.short_labels(["x" * 40 + "1" * 20, "x" * 40 + "2" + "1" * 19]) == [
-        "1: " + "x" * 14 + "…" + "1" * 13,
-        "2: " + "x" * 14 + "…" + "1" * 13,
-    ]
+    alike = ["x" * 40 + "1" * 20, "x" * 40 + "2" + "1" * 19]
+    assert canvas.short_labels(alike) == [f"{k}: {'x' * 14}…{'1' * 13}" for k in (1, 2)]
 
 
 def test_the_line_of_a_single_mixture_rises_at_its_value() -> None:

@@ -26,7 +26,7 @@ from tests.report_cases import make_scores
     ],
 )
 def test_verdicts(low: float, high: float, expected: str) -> None:
-    assert sentences.verdict({"floored_low": low, "floored_high": high}) == expected
+    assert sentences.verdict({"metric": "si_snri_db", "floored_low": low, "floored_high": high}) == expected
 
 
 @pytest.mark.parametrize(
