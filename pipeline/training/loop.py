@@ -28,13 +28,14 @@ from pipeline.compute import devices
 from pipeline.compute.distributed import Group, joined
 from pipeline.compute.options import Options
 from pipeline.compute.progress import Advance, progress_bar
-from pipeline.errors import CheckpointError, ModelError, TrainingError
+from pipeline.errors import CheckpointError, ModelError
 from pipeline.files import expand_user
 from pipeline.models import Network, build_model, save_model
 from pipeline.recipe.schema import System
 from pipeline.tables import HISTORY, write_table
 from pipeline.training import compiling
 from pipeline.training.batches import Batch, epoch_batches, validation_batches
+from pipeline.training.divergence import MAX_SKIPPED_IN_A_ROW, diverged
 from pipeline.training.events import event_file
 from pipeline.training.gradients import Gradients, Loss
 from pipeline.training.interruptions import Interruptions, noted_interruptions
@@ -46,9 +47,6 @@ from pipeline.training.starting import BEST, LAST, adopt, initialise
 from pipeline.training.state import Progress, check_identity, identity_of, load_state, save_state
 from pipeline.training.timing import Timer
 from pipeline.training.validation import check_causality, validation_sums
-
-MAX_SKIPPED_IN_A_ROW = 10
-"""Steps without a finite gradient after which a training stops."""
 
 
 @dataclass(frozen=True)
@@ -300,7 +298,7 @@ class Training:
         started = time.perf_counter()
         loss_db, si_snri_db = self._validate()
         if not math.isfinite(loss_db):
-            raise TrainingError(self._diverged("validation loss"))
+            raise diverged("validation loss", self.progress, self.settings, self.folder)
         learning_rate_used = self._learning_rate(self.steps_done - 1)
         if self.progress.plateau.update(loss_db, patience=self.settings.plateau_epochs) and self.group.first:
             save_model(self.eval_model, self.folder / BEST)
@@ -361,16 +359,8 @@ class Training:
         """
         self.progress.sums = self.sums.tolist()
         if self.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            raise TrainingError(self._diverged(f"gradient of {int(self.skipped_in_a_row)} steps in a row"))
-
-    def _diverged(self, what: str) -> str:
-        """What stopped the training, and how to go on."""
-        best, lower = self.folder / BEST, f"train.learning_rate={self.settings.learning_rate / 2:g}"
-        onward = f"; to go on from its best weights: --set train.init={best} --set {lower}" if best.exists() else ""
-        return (
-            f"{self.folder}: the {what} stopped being a finite number in epoch {self.progress.epoch} before step "
-            f"{self.progress.step + 1}; lower train.learning_rate or train.clip_norm{onward}"
-        )
+            what = f"gradient of {int(self.skipped_in_a_row)} steps in a row"
+            raise diverged(what, self.progress, self.settings, self.folder)
 
     def save(self) -> None:
         """Write the whole state, if it is finite."""
