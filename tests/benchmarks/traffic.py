@@ -142,10 +142,12 @@ def main() -> None:
     """Print a line for each norm."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--without-kernels", action="store_true", help="the network as it is defined, all left to a compiler")
     parser.add_argument("--small", action="store_true", help="a network for a test")
     given = parser.parse_args()
     sizes = {"num_filters": 64, "hidden_channels": 64, "bottleneck_channels": 16, "skip_channels": 16, "num_repeats": 1}
-    dispatch._COMPILED = ("cpu",)  # the CPU's kernels in place of a card's: the graph is the same
+    if not given.without_kernels:
+        dispatch._COMPILED = ("cpu",)  # the CPU's kernels in place of a card's: the graph is the same
     for causal in (False, True):
         found = gigabytes(causal, given.batch_size, sizes if given.small else {})
         parts = ", ".join(f"{kind} {amount:.2f}" for kind, amount in found.items())
