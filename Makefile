@@ -3,7 +3,7 @@
 # make gpu    ten minutes on a GPU: tests, speed, equality with the CPU, a training; PARTS="bench checks" for some of it, BUNDLE for a
 #             bare machine, DEVICE=cpu SMALL=1 to try it without a GPU
 # make gpu-bundle SPEECH=DIR  what a bare GPU machine lacks: wheels, and speech at 8 kHz
-# make picture  the README's picture of the demo's report, by Chromium
+# make picture  the README's picture of the demo's report, by Chromium; DEMO="--set train.epochs=1" for a short demo's
 # make format let ruff format and mend what it can
 # make clean  remove the environment and all results
 
@@ -37,7 +37,7 @@ gpu-bundle: $(VENV)/.ready-dev
 CHROMIUM ?= chromium
 
 picture: $(VENV)/.ready-demo
-	report=$$($(BIN)/tasnet run demo | sed -n 's/^Report: //p') && $(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars \
+	report=$$($(BIN)/tasnet run demo $(DEMO) | sed -n 's/^Report: //p') && $(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars \
 		--window-size=1200,900 --screenshot=docs/report.png "file://$(CURDIR)/$$report"
 
 format: $(VENV)/.ready-dev
