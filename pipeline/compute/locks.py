@@ -73,6 +73,7 @@ def locked(folder: Path, *, patience_seconds: float = PATIENCE_SECONDS) -> Itera
         WorkError: it is still held, or cannot be locked; in :func:`without_locks` neither.
     """
     if _without_locks.get():
+        _make(folder.parent)
         yield
         return
     deadline = time.monotonic() + patience_seconds
@@ -173,13 +174,22 @@ def _try_to_acquire(path: Path) -> int | None:
 
 
 def _open(path: Path) -> int:
+    _make(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
-        raise WorkError(
-            f"{path.parent}: cannot be written ({error.strerror}); choose another place with --work or --out"
-        ) from error
+        raise _unwritable(path.parent, error) from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> WorkError:
+    return WorkError(f"{folder}: cannot be written ({error.strerror}); choose another place with --work or --out")
 
 
 def _take(lock: int, operation: int, path: Path) -> bool:

@@ -16,6 +16,7 @@ import pandas as pd
 from pipeline.errors import TableError
 from pipeline.reports.matching import check_mixtures
 from pipeline.reports.means import METRICS, WHOLE_MIXTURE
+from pipeline.reports.other_formats import read_other
 from pipeline.tables import SCORES, read_table
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ _NAMES = {
 }
 _IMPROVEMENTS = (("si_snri_db", "si_snr_db", "input_si_snr_db"), ("sdri_db", "sdr_db", "input_sdr_db"))
 _AVERAGES = ("avg", "average", "mean")
-_GENERIC_NAMES = ("scores", "all_metrics", "test_results", "results", "metrics")
+_GENERIC_NAMES = ("scores", "all_metrics", "test_results", "results", "metrics", "scoring")
 
 
 def read_scores(paths: Sequence[Path], *, repeats: bool = False) -> pd.DataFrame:
@@ -46,7 +47,7 @@ def read_scores(paths: Sequence[Path], *, repeats: bool = False) -> pd.DataFrame
     improvements are computed if the input's values are known, and a row of averages is skipped.
 
     Args:
-        paths: CSV files.
+        paths: CSV files, or what ``other_formats`` reads of ESPnet, museval and VERSA.
         repeats: the tables are training runs of the same systems: a system that is in several is called ``NAME@1``,
             ``NAME@2``, … in their order.
 
@@ -70,6 +71,8 @@ def read_scores(paths: Sequence[Path], *, repeats: bool = False) -> pd.DataFrame
 
 
 def _read_one(path: Path) -> pd.DataFrame:
+    if (other := read_other(path)) is not None:
+        return _completed(_renamed(other, path), path)
     try:
         raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", nrows=0)
     except FileNotFoundError:

@@ -273,8 +273,9 @@ def test_without_locks_works_on_a_file_system_that_has_none(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with without_locks(), locked(tmp_path / "stage"), held_by_worker(workers_lock()):
+    with without_locks(), locked(tmp_path / "new" / "stage"), held_by_worker(workers_lock()):
         assert workers_lock() is None
+        (tmp_path / "new" / "stage").mkdir()
     assert "no folder is locked" in caplog.text
     with pytest.raises(WorkError, match="--no-lock"), locked(tmp_path / "stage"):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -166,3 +167,52 @@ def test_the_gates_exit_codes(tmp_path: Path) -> None:
     refused = tasnet("compare", "a.csv", "other.csv", *gate, cwd=tmp_path)
     assert refused.returncode == 2
     assert "is different audio in the two tables" in refused.stderr
+
+
+# ------------------------------------------------------------------------------------------------------ other than tables
+def test_espnets_score_files(tmp_path: Path) -> None:
+    for name, values in (("SI_SNR_spk1", "9.5 8.5"), ("SI_SNR_spk2", "7.5 6.5"), ("SDR_spk1", "10 9"), ("SDR_spk2", "8 7")):
+        first, second = values.split()
+        written(tmp_path / "tcn" / "scoring" / name, f"m1 {first}\nm2 {second}\n")
+    read = reports.read_scores([tmp_path / "tcn" / "scoring"])
+    assert read[["system", "mixture_id", "source", "si_snr_db", "sdr_db"]].to_numpy().tolist() == [
+        ["tcn", "m1", "s1", 9.5, 10.0],
+        ["tcn", "m2", "s1", 8.5, 9.0],
+        ["tcn", "m1", "s2", 7.5, 8.0],
+        ["tcn", "m2", "s2", 6.5, 7.0],
+    ]
+
+
+def test_musevals_json_by_the_median_over_frames(tmp_path: Path) -> None:
+    frames = [{"time": k, "metrics": {"SDR": value, "SIR": 9, "ISR": 1}} for k, value in enumerate((1.0, 5.0, 100.0, None))]
+    content = {"targets": [{"name": "vocals", "frames": frames}]}
+    written(tmp_path / "open" / "track one.json", json.dumps(content))
+    read = reports.read_scores([tmp_path / "open"])
+    assert read[["system", "mixture_id", "source", "sdr_db", "sir_db"]].to_numpy().tolist() == [
+        ["open", "track one", "vocals", 5.0, 9.0]
+    ]
+
+
+def test_versas_json_lines(tmp_path: Path) -> None:
+    lines = [{"key": "m1", "si_snr": 9.0, "sdr": 9.5, "stoi": 0.9}, {"key": "m2", "si_snr": 8.0, "sdr": 8.5}]
+    read = reports.read_scores([written(tmp_path / "sepformer.jsonl", "\n".join(map(json.dumps, lines)))])
+    assert read["si_snr_db"].tolist() == [9.0, 8.0]
+    assert read["stoi"].tolist() == pytest.approx([0.9, np.nan], nan_ok=True)
+    assert set(read["system"]) == {"sepformer"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", "{", "is not valid JSON"),
+        ("a.jsonl", "[1]", "a JSON object was expected"),
+        ("a.jsonl", "", "holds no scores"),
+        ("a.json", '{"targets": [{}]}', "is no JSON of museval"),
+        ("folder/SDR_spk1", "m1 1 2", "is no line of an utterance and its score"),
+        ("folder/readme.txt", "", "holds neither score files of ESPnet"),
+    ],
+)
+def test_what_these_tools_do_not_write_is_one_line(tmp_path: Path, name: str, text: str, message: str) -> None:
+    path = written(tmp_path / name, text)
+    with pytest.raises(TableError, match=message):
+        reports.read_scores([path.parent if "/" in name else path])

@@ -64,7 +64,8 @@ def _same_recordings(manifest: pd.DataFrame) -> Iterator[str]:
     for column, what in (("speaker_id", "under several speakers"), ("split", "in several splits")):
         faulty = [" = ".join(sorted(rows["path"])) for rows in recordings if len(set(rows[column])) > 1]
         if faulty:
-            yield f"{len(faulty)} recordings are there {what} ({some_of(faulty)})"
+            count = "1 recording is" if len(faulty) == 1 else f"{len(faulty)} recordings are"
+            yield f"{count} there {what} ({some_of(faulty)})"
 
 
 _SESSION = r"(?:session|sess|day|date|disc|disk|cd|part|chapter|batch|set|split|fold|take|tape|recording|rec|visit|week)"

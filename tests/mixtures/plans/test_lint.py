@@ -139,9 +139,9 @@ NO_PLAN = pd.DataFrame(columns=["mixture_id", "split", "source", "utterance_id"]
 
 def test_one_recording_under_two_speakers_or_in_two_splits_is_named() -> None:
     copies = manifest_of(("ann", "train", "x"), ("bob", "train", "x"), ("ann", "train", "y"), ("ann", "train", "y"))
-    assert lint(NO_PLAN, copies) == ["1 recordings are there under several speakers (u0.wav = u1.wav)"]
+    assert lint(NO_PLAN, copies) == ["1 recording is there under several speakers (u0.wav = u1.wav)"]
     leaking = manifest_of(("ann", "train", "x"), ("ann", "test", "x"), ("cat", "test", ""), ("dan", "test", ""))
-    assert lint(NO_PLAN, leaking) == ["1 recordings are there in several splits (u0.wav = u1.wav)"]
+    assert lint(NO_PLAN, leaking) == ["1 recording is there in several splits (u0.wav = u1.wav)"]
 
 
 @pytest.mark.parametrize("names", [("session1", "Session_2"), ("2024-01-05", "20240106"), ("disc 1", "train")])
