@@ -1,7 +1,7 @@
 """Scores of other tools that are no CSV tables: ESPnet's score files, museval's JSON and VERSA's JSON lines, as tables of text.
 
 scoring/{SI_SNR,SDR,STOI,…}_spk1      ESPnet: a file for each metric and speaker, lines of ``UTTERANCE VALUE``
-TRACK.json                            museval: BSS-Eval v4 by frames; the median over a track's frames counts, as museval's own does
+    TRACK.json                            museval: BSS-Eval v4 by frames, of which the median counts
 scores.jsonl                          VERSA: an object a line, with ``key`` and a value for each metric
 """
 
@@ -24,10 +24,10 @@ _MUSEVAL = ("SDR", "SIR", "SAR")
 
 
 def read_other(path: Path) -> pd.DataFrame | None:
-    """The scores in a folder of ESPnet's or museval's files, or in a file of museval's or VERSA's; None where it is none of these.
+    """The scores in a folder of ESPnet's or museval's files, or in a file of museval's or VERSA's; None for all else.
 
     Returns:
-        Text: a row per mixture and source, with ``mixture_id``, ``source`` where it is known, and the metrics by their tool's names.
+        Text: a row per mixture and source, with ``mixture_id``, ``source`` if known, and the metrics by their tool's names.
 
     Raises:
         TableError: a file is not as its tool writes it.
