@@ -284,13 +284,12 @@ class Training:
 
     def _count_warmup(self, timer: Timer) -> None:
         """Time the first step of this process by itself: the network is compiled in it."""
-        if self.warm:
-            return
-        devices.synchronise(self.device)
-        seconds = timer.lap()
-        self.progress.warmup_seconds += seconds
-        self.progress.training_seconds += seconds
-        self.warm = True
+        if not self.warm:
+            devices.synchronise(self.device)
+            seconds = timer.lap()
+            self.progress.warmup_seconds += seconds
+            self.progress.training_seconds += seconds
+            self.warm = True
 
     # ------------------------------------------------------------------------------------------------ the end of an epoch
     def _close_epoch(self) -> None:
@@ -347,7 +346,7 @@ class Training:
         return loss / count, (mixture_loss - loss) / count
 
     def _write_history(self) -> None:
-        if self.group.first:
+        if self.group.first and self.progress.history:
             write_table(self.history, self.folder / "history.csv", HISTORY)
 
     # ------------------------------------------------------------------------------------------------------ saving the state
@@ -397,6 +396,5 @@ class Training:
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
         self.sums.copy_(torch.tensor(self.progress.sums, dtype=torch.float64))
-        if self.progress.history:
-            self._write_history()
+        self._write_history()
         return True

@@ -13,7 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pipeline.models.kernels import passes
+from pipeline.models.kernels import merges, passes
 from pipeline.models.norms import NORMS
 
 PASSES = (
@@ -30,7 +30,7 @@ CONSTANTS = {
 
 def compiled(name: str, card: int, num_warps: int, **constants: Any) -> str:
     """Registers, stack and shared memory of a pass, bfloat16 being stored."""
-    kernel = getattr(passes, name)
+    kernel = getattr(merges if "merge" in name else passes, name)
     given = {p.name: (CONSTANTS | constants)[p.name] for p in kernel.params if p.is_constexpr}
     source = ASTSource(kernel, {p.name: kind_of(p) for p in kernel.params}, given)
     made = triton.compile(source, target=GPUTarget("cuda", card, 32), options={"num_warps": num_warps})

@@ -1,8 +1,9 @@
 """A block's hidden activations and a norm on a CUDA card, in three passes over memory forward and four back, by Triton.
 
-The host's side of ``passes.py``: it allocates, and launches passes over all rows and merges over the frames of batch members.
-Nothing in it waits for the device, so that a graph can record it. Block shapes depend on the number of channels alone, and the
-order of every sum on shapes alone: nothing is tuned while a training runs, so a resumed training repeats the same bits.
+The host's side of ``passes.py`` and ``merges.py``: it allocates, and launches passes over all rows and merges over the frames of
+batch members. Nothing in it waits for the device, so that a graph can record it. Block shapes depend on the number of channels
+alone, and the order of every sum on shapes alone: nothing is tuned while a training runs, so a resumed training repeats the same
+bits.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 import triton
 from torch import Tensor
 
-from pipeline.models.kernels import passes
+from pipeline.models.kernels import merges, passes
 
 MAX_BLOCK_FRAMES = 2048
 """Frames that a merge takes at once."""
@@ -103,14 +104,14 @@ def hidden(
     mean_1, scale_1, shift_1, mean_2, scale_2, shift_2 = statistics
     d, m = torch.empty_like(y), torch.empty_like(y)
     on.run(PLAIN, passes.statistics, y, bias_0, slope_1, mean_1, variance, on.num_rows, **on.rectified)
-    on.merge(passes.merge, mean_1, variance, scale_1, shift_1, on.num_frames, eps[0], KIND=norm)
+    on.merge(merges.merge, mean_1, variance, scale_1, shift_1, on.num_frames, eps[0], KIND=norm)
     on.run(
         WALKING,
         passes.convolve,
         y, bias_0, slope_1, mean_1, scale_1, shift_1, weight_1, bias_1, taps, bias_2, slope_2, d, mean_2, variance,
         on.batch, on.num_frames, dilation, before,
     )  # fmt: skip
-    on.merge(passes.merge, mean_2, variance, scale_2, shift_2, on.num_frames, eps[1], KIND=norm)
+    on.merge(merges.merge, mean_2, variance, scale_2, shift_2, on.num_frames, eps[1], KIND=norm)
     on.run(PLAIN, passes.normalise, d, slope_2, mean_2, scale_2, shift_2, weight_2, bias_3, m, on.num_rows, **on.rectified)
     return m, d, statistics
 
@@ -160,7 +161,7 @@ def hidden_backward(
 
 def _merge_back(on: Passes, *given: Any) -> None:
     *arrays, norm = given
-    on.merge(passes.merge_back, *arrays, on.num_frames, NUM_CHANNELS=on.channels, KIND=norm)
+    on.merge(merges.merge_back, *arrays, on.num_frames, NUM_CHANNELS=on.channels, KIND=norm)
 
 
 def normalised(x: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> tuple[Tensor, Tensor]:
@@ -169,7 +170,7 @@ def normalised(x: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -
     statistics, variance, m = on.per_row(3), on.per_row(1), torch.empty_like(x)
     mean, scale, shift = statistics
     on.run(PLAIN, passes.statistics, x, bias, bias, mean, variance, on.num_rows, **on.rectified)
-    on.merge(passes.merge, mean, variance, scale, shift, on.num_frames, eps, KIND=norm)
+    on.merge(merges.merge, mean, variance, scale, shift, on.num_frames, eps, KIND=norm)
     on.run(PLAIN, passes.normalise, x, bias, mean, scale, shift, weight, bias, m, on.num_rows, **on.rectified)
     return m, statistics
 
