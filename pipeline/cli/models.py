@@ -1,4 +1,4 @@
-"""Commands about models: ``separate``, ``import``, ``bench train`` and ``bench infer``."""
+"""Commands about models: ``separate``, ``import``, ``bench train``, ``bench infer`` and ``bench stream``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from pipeline.cli import streaming
 from pipeline.cli.arguments import Compile, Device, MicroBatch, Overrides, RecipeName
 from pipeline.cli.terminal import print_figures
 from pipeline.errors import AudioError, RecipeError
@@ -28,7 +29,7 @@ def separate(
     model: Annotated[Path, typer.Argument(help="A trained model: best.safetensors.", metavar="MODEL", parser=expand_user)],
     files: Annotated[
         list[Path],
-        typer.Argument(help="Audio files, or folders of them.", metavar="FILE|FOLDER…", parser=expand_user),
+        typer.Argument(help="Audio files, or folders of them; - with --stream.", metavar="FILE|FOLDER…", parser=expand_user),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", parser=expand_user, help="Folder for FILE_s1.wav, FILE_s2.wav …")
@@ -40,19 +41,37 @@ def separate(
         bool, typer.Option("--resample", help="Convert files at other rates to the model's, and their estimates back.")
     ] = False,
     device: Device = "auto",
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Separate live: raw audio from stdin to stdout, with a causal model.")
+    ] = False,
+    chunk_ms: Annotated[
+        float, typer.Option("--chunk-ms", min=0.001, help="With --stream: audio to wait for before each step.")
+    ] = 10,
+    source: Annotated[
+        int | None,
+        typer.Option("--source", min=1, help="With --stream: only this source; by default all, as channels.", show_default=False),
+    ] = None,
 ) -> None:
     """Separate audio files with a trained model; prints the path of every estimate.
 
     Estimates are as long as the file and at its rate. A file that cannot be separated does not stop the others: it is named, and
     the exit code is 1 (2 if there was no other).
+
+    With --stream, raw audio goes through live: mono, signed 16-bit little-endian, at the model's rate, as arecord, sox and ffmpeg
+    read and write it. For example:
+    arecord -f S16_LE -r 8000 | tasnet separate MODEL - --stream --source 1 | aplay -f S16_LE -r 8000
     """
     from pipeline.compute import devices
     from pipeline.models import checkpoints
     from pipeline.separation import separate_files
 
+    streaming.check_stream(files, stream)
     chosen = devices.choose_device(device)
     devices.prepare(chosen)
     network = checkpoints.load_model(model, device=chosen)
+    if stream:
+        streaming.separate_pipe(network, chunk_ms, source)
+        return
     problems, num_separated = [], 0
     for done in separate_files(network, files, out, channel=channel, convert_rate=convert_rate, description="separate"):
         for path in done.estimates:
@@ -137,6 +156,9 @@ def bench_infer(
     chosen, signal = _system(load_recipe(recipe, overrides or []), system)
     result = benchmark.benchmark_inference(chosen, **signal, mixture_seconds=seconds, num_steps=steps, device=device)
     print_figures(asdict(result), as_json=as_json)
+
+
+bench.command("stream")(streaming.bench_stream)
 
 
 def _system(recipe: Recipe, name: str | None) -> tuple[System, dict[str, int]]:

@@ -76,10 +76,15 @@ def _check(model: Network, mixture: Tensor, sample_rate: int) -> None:
 def _levelled(estimates: Tensor, mixture: Tensor) -> Tensor:
     """Estimates ``[source, time]`` times the gains whose sum fits the mixture ``[time]`` best, in float64."""
     estimates, mixture = estimates.double(), mixture.double()
-    # Of estimates that (nearly) equal each other, or are zero, only a combination is defined: the pseudo-inverse shares it out.
-    gains = torch.linalg.pinv(estimates @ estimates.T, rtol=1e-9, hermitian=True) @ (estimates @ mixture)
-    levelled: Tensor = gains[:, None] * estimates
+    levelled: Tensor = levelling_gains(estimates @ estimates.T, estimates @ mixture)[:, None] * estimates
     return levelled
+
+
+def levelling_gains(squares: Tensor, products: Tensor) -> Tensor:
+    """The gains, from the products of the estimates with each other, ``[source, source]``, and with the mixture, ``[source]``."""
+    # Of estimates that (nearly) equal each other, or are zero, only a combination is defined: the pseudo-inverse shares it out.
+    gains: Tensor = torch.linalg.pinv(squares, rtol=1e-9, hermitian=True) @ products
+    return gains
 
 
 def separate_dataset(

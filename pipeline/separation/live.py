@@ -1,0 +1,86 @@
+"""Live separation of raw audio between two pipes: 16-bit samples in, 16-bit samples out, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.errors import AudioError
+from pipeline.models import Network
+from pipeline.separation.offline import levelling_gains
+from pipeline.separation.streaming import stream
+
+FULL_SCALE = 32768
+SAMPLE = np.dtype("<i2")
+
+
+def separate_pcm(
+    model: Network, recording: BinaryIO, *, chunk_samples: int, source: int | None = None, forget_seconds: float | None = None
+) -> Iterator[bytes]:
+    """Separate raw audio while it is read, at the level the sources have in the mixture so far.
+
+    Args:
+        model: a causal network.
+        recording: mono, signed 16-bit little-endian, at the model's rate.
+        chunk_samples: samples to wait for before each step.
+        source: only this one, from 1; by default all, as interleaved channels.
+        forget_seconds: see :func:`pipeline.separation.streaming.stream`.
+
+    Yields:
+        Signed 16-bit little-endian samples as they become final; together as many per source as were read.
+
+    Raises:
+        ModelError: when the network is not causal.
+        AudioError: when there is no such source, or the audio ends within a sample (after all else has been yielded).
+    """
+    if source is not None and not 1 <= source <= model.num_sources:
+        raise AudioError(f"there is no source {source}: the model separates {model.num_sources}")
+    live = stream(model, forget_seconds=forget_seconds)
+    level = RunningLevel(model.num_sources)
+    chosen = slice(None) if source is None else slice(source - 1, source)
+    rest = b""
+    while data := recording.read(chunk_samples * SAMPLE.itemsize):
+        data, whole = rest + data, (len(rest) + len(data)) // SAMPLE.itemsize * SAMPLE.itemsize
+        data, rest = data[:whole], data[whole:]
+        mixture = torch.from_numpy(np.frombuffer(data, SAMPLE).astype(np.float32) / FULL_SCALE)
+        yield _interleaved(level.apply(live.push(mixture), mixture)[chosen])
+    yield _interleaved(level.apply(live.finish(), torch.zeros(0))[chosen])
+    if rest:
+        raise AudioError("the audio ended within a sample: it must be signed 16-bit, little-endian, one channel")
+
+
+def _interleaved(estimates: Tensor) -> bytes:
+    samples: npt.NDArray[np.float64] = (estimates * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).T.numpy()
+    return samples.astype(SAMPLE).tobytes()
+
+
+class RunningLevel:
+    """The gains of :func:`pipeline.separation.separate`, fitted to everything that has come out so far.
+
+    They settle within the first second of sound; between two chunks they move along a ramp.
+    """
+
+    def __init__(self, num_sources: int) -> None:
+        self._squares = torch.zeros(num_sources, num_sources, dtype=torch.float64)
+        self._products = torch.zeros(num_sources, dtype=torch.float64)
+        self._gains: Tensor | None = None
+        self._mixture = torch.zeros(0, dtype=torch.float64)  # whose estimates have not come out yet
+
+    def apply(self, estimates: Tensor, mixture: Tensor) -> Tensor:
+        """Set the level of estimates ``[source, time]``, as new samples of the mixture ``[time]`` have gone in."""
+        estimates = estimates.detach().double().cpu()
+        waiting = torch.cat([self._mixture, mixture.double()])
+        now, self._mixture = waiting[: estimates.shape[1]], waiting[estimates.shape[1] :]
+        self._squares += estimates @ estimates.T
+        self._products += estimates @ now
+        gains = levelling_gains(self._squares, self._products)
+        before = gains if self._gains is None else self._gains
+        if estimates.shape[1]:
+            self._gains = gains
+        ramp = torch.arange(1, estimates.shape[1] + 1, dtype=torch.float64) / max(1, estimates.shape[1])
+        return (before[:, None] + (gains - before)[:, None] * ramp) * estimates

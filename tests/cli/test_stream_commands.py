@@ -1,0 +1,64 @@
+"""``separate - --stream`` and ``bench stream``, as processes between pipes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.models import save_model
+from tests.cli.commands import RECIPE, tasnet
+from tests.separation.networks import network
+from tests.waiting import PATIENCE_SECONDS
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(network(), tmp_path / "causal.safetensors")
+    save_model(network(causal=False), tmp_path / "noncausal.safetensors")
+    (tmp_path / "tiny.toml").write_text(RECIPE, encoding="utf-8")
+    return tmp_path
+
+
+def test_raw_audio_goes_through(folder: Path) -> None:
+    samples = (3000 * np.random.default_rng(0).standard_normal(803)).astype("<i2").tobytes()
+    command = [sys.executable, "-P", "-m", "pipeline", "separate", "causal.safetensors", "-", "--stream", "--device", "cpu"]
+    done = subprocess.run(command, cwd=folder, input=samples, capture_output=True, check=True, timeout=PATIENCE_SECONDS)
+    assert len(done.stdout) == 2 * len(samples)
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("arguments", [["-"], ["a.wav", "--stream"], ["-", "a.wav", "--stream"]])
+def test_the_dash_and_the_option_belong_together(folder: Path, arguments: list[str]) -> None:
+    result = tasnet("separate", "causal.safetensors", *arguments, cwd=folder)
+    assert result.returncode == 2
+    assert "give both - and --stream" in result.stderr
+
+
+def test_a_noncausal_model_is_refused_with_the_reason(folder: Path) -> None:
+    result = tasnet("separate", "noncausal.safetensors", "-", "--stream", "--device", "cpu", cwd=folder)
+    assert result.returncode == 2
+    assert "cannot stream: its convolutions look" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_bench_of_a_model_as_a_table(folder: Path) -> None:
+    chosen = ("--chunk-ms", "2,10", "--threads", "1", "--seconds", 0)
+    lines = tasnet("bench", "stream", "causal.safetensors", *chosen, cwd=folder, check=True).stdout.splitlines()
+    assert lines[0].split()[:3] == ["chunk", "ms", "engine"]
+    assert [line.split()[0] for line in lines[1:]] in (["2", "10"], ["2", "2", "10", "10"])
+
+
+def test_bench_of_a_recipe_takes_its_causal_system(folder: Path) -> None:
+    chosen = ("--chunk-ms", "10", "--threads", "1", "--seconds", 0, "--json")
+    rows = json.loads(tasnet("bench", "stream", "tiny.toml", *chosen, cwd=folder, check=True).stdout)
+    assert {row["chunk_ms"] for row in rows} == {10}
+    result = tasnet("bench", "stream", "tiny.toml", "--system", "noncausal", cwd=folder)
+    assert (result.returncode, "cannot stream" in result.stderr) == (2, True)
+    for wrong in (("--chunk-ms", "a"), ("--threads", "0"), ("--system", "none")):
+        result = tasnet("bench", "stream", "tiny.toml", *wrong, cwd=folder)
+        assert (result.returncode, wrong[0] in result.stderr) == (2, True)
