@@ -1,6 +1,7 @@
-"""What the tests share: where real speech lies, if anywhere."""
+"""What the tests share: where real speech lies, if anywhere; and that groups of tests are kept together."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,10 @@ def gpu() -> torch.device:
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
     return torch.device("cuda", 0)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests of a group share what is expensive: say so where they would be run apart."""
+    grouped = config.getoption("dist", "no") == "loadgroup"
+    if grouped and pytest.version_tuple >= (9, 2) and version("pytest-xdist").startswith("3.8."):
+        raise pytest.UsageError("pytest-xdist 3.8 ignores the groups of tests under pytest 9.2: pip install 'pytest<9.2'")

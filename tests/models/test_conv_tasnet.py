@@ -201,7 +201,7 @@ def test_one_batch_is_overfitted() -> None:
     sources = torch.sin(2 * torch.pi * pitches[..., None] * time) * (1 + 0.1 * noise(2, 2, 1))
     model = build_model(Model.model_validate({**SMALL, "num_filters": 32, "filter_length": 16, "hidden_channels": 32}))
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(150):
+    for _ in range(75):
         loss, _ = pit_loss(model(sources.sum(1)), sources)
         optimiser.zero_grad()
         loss.backward()

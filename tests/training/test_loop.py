@@ -4,8 +4,6 @@ import math
 import os
 import re
 import signal
-import sys
-import textwrap
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -27,8 +25,9 @@ from pipeline.training.losses import pit_loss
 from pipeline.training.optimisers import Optimiser
 from pipeline.training.segments import Segment
 from pipeline.training.state import load_state
+from tests.nursery import IN_THE_NURSERY, nursery
 from tests.training.trainings import EVERYTHING, QUIET, SETS, TINY, Tones, assert_same_training, spoken, system
-from tests.waiting import PATIENCE_SECONDS, process, wait_until
+from tests.waiting import wait_until
 
 
 class Killed(BaseException):
@@ -108,13 +107,16 @@ def test_a_killed_training_ends_with_the_bits_of_an_undisturbed_one(
     assert_same_training(whole, tmp_path / "killed")
 
 
-SCRIPT = """
-    from pathlib import Path
-    from pipeline.compute.options import Options
-    from pipeline.training.loop import train
-    from tests.training.trainings import EVERYTHING, spoken
-    options = Options(device="cpu", compile="off", checkpoint_minutes=0.0)
-    train(EVERYTHING, spoken(Path({speech!r})), Path({folder!r}), seed=1, options=options)
+TRAINING = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from pipeline.compute.options import Options
+from pipeline.training.loop import train
+from tests.training.trainings import EVERYTHING, spoken
+options = Options(device="cpu", compile="off", checkpoint_minutes=0.0)
+train(EVERYTHING, spoken(Path({speech!r})), Path({folder!r}), seed=1, options=options)
+sys.exit()
 """
 
 
@@ -130,15 +132,17 @@ def killed_after_states(folder: Path, number: signal.Signals, states: int) -> in
         return True
 
     seen = {path.stat().st_mtime_ns} if path.exists() else set()
-    script = textwrap.dedent(SCRIPT).format(speech=str(folder.parent), folder=str(folder))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    with process([sys.executable, "-c", script], env=environment) as child:
-        for _ in range(states):
-            wait_until(changed, running=child)
-        child.send_signal(number)
-        return child.wait(PATIENCE_SECONDS)
+    root = str(Path(__file__).parents[2])
+    running = nursery()
+    running.start(cwd=folder.parent, prelude=TRAINING.format(root=root, speech=str(folder.parent), folder=str(folder)))
+    for _ in range(states):
+        wait_until(lambda: running.has_ended() or changed(), seen=lambda: running.stderr)
+    assert not running.has_ended(), running.stderr
+    running.send(number)
+    return running.ended()
 
 
+@IN_THE_NURSERY
 @pytest.mark.slow
 def test_kill_9_again_and_again_and_sigterm_of_a_real_process_lose_nothing(tmp_path: Path) -> None:
     """With all that has a state or draws at random: averaged weights, plateau, dynamic mixing, speed perturbation."""
@@ -357,7 +361,7 @@ def test_one_batch_can_be_learnt_by_heart(tmp_path: Path, causal: bool) -> None:
             return super().segment(0, index % 2)
 
     model = TINY.model_copy(update={"causal": causal, "num_filters": 64, "hidden_channels": 32, "blocks_per_repeat": 3})
-    settings = Train(batch_size=2, epochs=1, segments_per_epoch=500, learning_rate=1e-2, schedule="cosine", precision="float32")
+    settings = Train(batch_size=2, epochs=1, segments_per_epoch=200, learning_rate=1e-2, schedule="cosine", precision="float32")
     train(System(model=model, train=settings), TrainingSets(OneBatch(), Tones(2)), tmp_path, seed=1, options=QUIET)
     trained = load_model(tmp_path / "best.safetensors")
     mixture, sources = (torch.from_numpy(part)[None] for part in Tones().read(0, 0, 800))
