@@ -1,7 +1,7 @@
 """Scores of other tools that are no CSV tables: ESPnet's score files, museval's JSON and VERSA's JSON lines, as tables of text.
 
 scoring/{SI_SNR,SDR,STOI,…}_spk1      ESPnet: a file for each metric and speaker, lines of ``UTTERANCE VALUE``
-    TRACK.json                            museval: BSS-Eval v4 by frames, of which the median counts
+TRACK.json                            museval: BSS-Eval v4 by frames, of which the median counts
 scores.jsonl                          VERSA: an object a line, with ``key`` and a value for each metric
 """
 
