@@ -29,7 +29,6 @@ from pipeline.compute.distributed import Group, joined
 from pipeline.compute.options import Options
 from pipeline.compute.progress import Advance, progress_bar
 from pipeline.errors import CheckpointError, ModelError
-from pipeline.files import expand_user
 from pipeline.models import Network, build_model, save_model
 from pipeline.recipe.schema import System
 from pipeline.tables import HISTORY, write_table
@@ -86,7 +85,7 @@ def train(
 
     Raises:
         CheckpointError: the folder holds the state of a different training.
-        TrainingError: the loss stopped being a finite number, or the device has too little memory.
+        TrainingError: too many gradients in a row were not finite, or the device has too little memory.
         KeyboardInterrupt, SystemExit: on SIGINT and SIGTERM, once the state is saved.
     """
     options = options or Options()
@@ -95,10 +94,8 @@ def train(
     with joined(device) as group, noted_interruptions() as interruptions, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(system.model, num_sources=num_sources, sample_rate=sample_rate)
-        if system.train.init is not None:
-            initialise(model, expand_user(system.train.init))
-        if earlier is not None and group.first:
-            adopt(earlier, folder)
+        initialise(model, system.train.init)
+        adopt(earlier if group.first else None, folder)
         group.all_reduce_max(0)  # the others wait for the copy
         data = {"seed": seed, "num_sources": num_sources, "sample_rate": sample_rate, "num_segments": len(sets.train)}
         training = Training(model.to(device), system, sets, folder, identity_of(system, data), options, group, interruptions)

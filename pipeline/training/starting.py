@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.errors import CheckpointError
-from pipeline.files import written_whole
+from pipeline.files import expand_user, written_whole
 from pipeline.models import Network
 from pipeline.models.checkpoints import load_model
 
@@ -17,17 +17,19 @@ MAX_NAMED = 5
 logger = logging.getLogger("pipeline")
 
 
-def initialise(model: Network, path: Path) -> None:
+def initialise(model: Network, init: str | Path | None) -> None:
     """Give a network the weights of a model on disk, those that fit; what does not is named, and stays as it was drawn.
 
     Args:
         model: the network, as its own settings say.
-        path: a model of ours, imported ones included.
+        init: a model of ours, imported ones included; with None the network stays as it was drawn.
 
     Raises:
         CheckpointError: it is no model, or none of its weights fit.
     """
-    other = load_model(path)
+    if init is None:
+        return
+    other = load_model(path := expand_user(init))
     ours, theirs = model.state_dict(), other.state_dict()
     fitting = {name: tensor for name, tensor in theirs.items() if name in ours and ours[name].shape == tensor.shape}
     left = sorted(set(ours) - set(fitting))
@@ -51,12 +53,12 @@ def initialise(model: Network, path: Path) -> None:
         logger.warning("train.init: %d of %d weights start at random, as they do not fit: %s", len(left), len(ours), named)
 
 
-def adopt(earlier: Path, folder: Path) -> None:
+def adopt(earlier: Path | None, folder: Path) -> None:
     """Continue a shorter training: copy its state and best weights into a folder that has no state yet.
 
     The state is copied last, so that a copy that was cut short is made again.
     """
-    if (folder / LAST).exists() or not (earlier / LAST).exists():
+    if earlier is None or (folder / LAST).exists() or not (earlier / LAST).exists():
         return
     logger.info("continuing the training in %s", earlier)
     for name in (BEST, LAST):
