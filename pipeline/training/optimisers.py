@@ -44,13 +44,10 @@ class Optimiser:
                 group["lr"] = ratio * rate
 
     def step(self, skip: Tensor | None = None) -> None:
-        """Move the weights and moments, unless ``skip`` [] is 1; where Adam does all the work, nothing waits for its value."""
-        adam, *others = (optimiser for optimiser, _ in self._parts)
-        adam.found_inf = skip  # type: ignore[attr-defined]  # what torch's gradient scaler sets to skip a step
-        adam.step()
-        for optimiser in others:
-            if skip is None or not skip:
-                optimiser.step()
+        """Move the weights and moments, unless ``skip`` [] is 1; nothing waits for a device to know its value."""
+        for optimiser, _ in self._parts:
+            optimiser.found_inf = skip  # type: ignore[attr-defined]  # what torch's gradient scaler sets to skip a step
+            optimiser.step()
 
     def zero_grad(self) -> None:
         """Drop the gradients."""
@@ -76,34 +73,47 @@ class BatchedMuon(Muon):
     def __init__(self, matrices: Sequence[Tensor], *, lr: float, weight_decay: float) -> None:
         # What else torch's takes is not for the caller to choose: the step below follows these settings alone.
         super().__init__(matrices, lr=lr, weight_decay=weight_decay, nesterov=True, adjust_lr_fn="match_rms_adamw")
+        self.found_inf: Tensor | None = None
+        """1 where a gradient is not finite, so that the step is to change nothing; as torch's fused optimisers take it."""
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Move the matrices that have gradients; a closure is called before, and its loss returned, as torch's optimisers do."""
         with torch.enable_grad():
             loss = closure() if closure is not None else None
+        found = self.found_inf
+        if found is None or found.device.type != "cpu":
+            self._move(found)
+        elif not found:  # a value that is at hand
+            self._move(None)
+        return loss
+
+    def _move(self, found_inf: Tensor | None) -> None:
+        """A step, of length zero where ``found_inf`` is 1; nothing waits for the device to know."""
+        kept: Tensor | float = 1.0 if found_inf is None else 1 - found_inf
         for group in self.param_groups:
             alike: dict[tuple[int, int], list[Tensor]] = {}
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     alike.setdefault(tuple(matrix.shape), []).append(matrix)
             for shape, matrices in alike.items():
-                updates = _nearest_orthogonal(self._momenta(matrices, group["momentum"]), group)
+                updates = _nearest_orthogonal(self._momenta(matrices, group["momentum"], found_inf), group)
                 # An orthogonal update as long as one of Adam's: Liu et al., 2025, "Muon is scalable for LLM training", eq. 4.
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
-                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(matrices, list(updates.unbind()), alpha=-rate)
-        return loss
+                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"] * kept)
+                torch._foreach_add_(matrices, list((updates * kept).unbind()), alpha=-rate)
 
-    def _momenta(self, matrices: Sequence[Tensor], momentum: float) -> Tensor:
+    def _momenta(self, matrices: Sequence[Tensor], momentum: float, found_inf: Tensor | None) -> Tensor:
         """Gradients, averaged over the steps and looking one ahead (Nesterov), as [matrices, rows, columns]."""
-        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+        gradients = torch.stack([matrix.grad for matrix in matrices if matrix.grad is not None])
         for matrix in matrices:
             if "momentum_buffer" not in self.state[matrix]:
                 self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
         averages = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
-        torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        return torch.stack(gradients).lerp_(torch.stack(averages), momentum)
+        if found_inf is not None:  # the averages in place of the gradients, so that they stay as they are
+            gradients = torch.where(found_inf > 0, torch.stack(averages), gradients)
+        torch._foreach_lerp_(averages, list(gradients.unbind()), 1 - momentum)
+        return gradients.lerp_(torch.stack(averages), momentum)
 
 
 def _nearest_orthogonal(matrices: Tensor, settings: dict[str, Any]) -> Tensor:

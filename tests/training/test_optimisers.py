@@ -103,3 +103,24 @@ def test_many_matrices_at_once_move_as_torchs_muon_moves_each_by_itself() -> Non
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=4 * 0.02 * 2**-7)
     assert torch.equal(unused, torch.ones(24, 8)), "a matrix without a gradient stays where it is"
+
+
+def test_a_step_to_be_skipped_changes_nothing_though_its_gradients_are_no_numbers() -> None:
+    """By the route that a GPU takes, which does not wait to know."""
+    generator = torch.Generator().manual_seed(0)
+    matrices = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in [(24, 8), (24, 8), (16, 16)]]
+    others = [nn.Parameter(matrix.detach().clone()) for matrix in matrices]
+    muon, plain = (BatchedMuon(each, lr=0.02, weight_decay=0.1) for each in (matrices, others))
+    for skip in (0.0, 1.0, 0.0):
+        for matrix, other in zip(matrices, others, strict=True):
+            matrix.grad = torch.randn(matrix.shape, generator=generator)
+            other.grad = matrix.grad.clone()
+            if skip:
+                matrix.grad[0, 0] = torch.nan
+        with torch.no_grad():
+            muon._move(torch.tensor(skip))
+            if not skip:
+                plain._move(None)
+    for matrix, other in zip(matrices, others, strict=True):
+        torch.testing.assert_close(matrix, other, rtol=0, atol=1e-6)
+        torch.testing.assert_close(muon.state[matrix]["momentum_buffer"], plain.state[other]["momentum_buffer"], rtol=0, atol=0)
