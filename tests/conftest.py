@@ -1,6 +1,8 @@
 """What the tests share: where real speech lies, if anywhere; and that groups of tests are kept together."""
 
 import os
+import signal
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,6 +13,11 @@ from hypothesis import HealthCheck, settings
 # A busy machine is slow, not wrong.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+# A shell lets what it starts in the background ignore Ctrl-C, and every program that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
