@@ -37,6 +37,9 @@ class Server(ThreadingHTTPServer):
         self.ranges = True
         self.requests: list[str] = []
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is part of some tests."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
