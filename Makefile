@@ -29,7 +29,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 DEVICE ?= cuda
 
 gpu:
-	$(GPU_PYTHON) -m tests.gpu.kit --device $(DEVICE) $(if $(SMALL),--small) $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(PARTS),--parts $(PARTS))
+	$(GPU_PYTHON) -m tests.gpu.kit --device $(DEVICE) $(if $(SMALL),--small) $(if $(BUNDLE),--bundle $(BUNDLE)) $(if $(SYSTEM),--system $(SYSTEM)) $(if $(PARTS),--parts $(PARTS))
 
 gpu-bundle: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.gpu.bundle $(if $(SPEECH),--speech $(SPEECH))

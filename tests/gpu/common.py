@@ -33,6 +33,7 @@ def arguments(description: str | None, **positional: type) -> argparse.Namespace
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--seconds", type=float, default=200)
     parser.add_argument("--speech", type=Path)
+    parser.add_argument("--system", default="noncausal", help="of own-speech.toml: noncausal or causal")
     parser.add_argument("--rate", type=float, help="segments of 4 seconds a second")
     given = parser.parse_args()
     given.device = "cuda:0" if given.device == "cuda" else given.device

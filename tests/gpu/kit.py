@@ -2,6 +2,7 @@
 
     make gpu                            everything, within 9.5 minutes
     make gpu PARTS="bench checks"       some parts; each writes files of its own, so a later call adds to them
+    make gpu PARTS=train SYSTEM=causal  the other system
     make gpu DEVICE=cpu SMALL=1         the same at toy size, to try the kit itself
 
 For a bare machine without network: BUNDLE names a folder made by `make gpu-bundle`: wheels to install and speech to train on.
@@ -36,6 +37,7 @@ class Kit:
     def __init__(self, given: argparse.Namespace) -> None:
         self.device: str = given.device
         self.small: bool = given.small
+        self.system: str = given.system
         self.out: Path = given.out
         self.bundle: Path | None = given.bundle
         self.deadline = time.monotonic() + given.seconds - RESERVE_SECONDS
@@ -113,7 +115,7 @@ def train(kit: Kit, seconds: float) -> list[dict[str, Any]]:
     rates = [row["segments_per_second"] for row in rows if "segments_per_second" in row]
     given = ["--rate", max(rates)] if rates else []
     speech = ["--speech", kit.bundle.resolve() / "speech"] if kit.bundle and (kit.bundle / "speech").is_dir() else []
-    return kit.module("quality", kit.out.resolve(), *given, *speech, seconds=seconds)
+    return kit.module("quality", kit.out.resolve(), "--system", kit.system, *given, *speech, seconds=seconds)
 
 
 RUN: dict[str, Callable[[Kit, float], list[dict[str, Any]]]] = {
@@ -193,6 +195,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="toy sizes")
     parser.add_argument("--bundle", type=Path, help="folder made by `make gpu-bundle`")
+    parser.add_argument("--system", choices=("noncausal", "causal"), default="noncausal", help="to train")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seconds", type=float, default=570, help="time for everything")
     given = parser.parse_args()

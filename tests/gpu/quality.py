@@ -1,6 +1,6 @@
 """A training of the paper's network on the device, as many epochs as its measured rate allows, by the real command line.
 
-Writes `history.csv` and the weights, in parts that may travel, to OUT; `cat best.part.* > best.safetensors` joins them.
+Writes `SYSTEM-history.csv` and the weights, in parts that may travel, to OUT; `cat SYSTEM.part.* > best.safetensors` joins them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def num_epochs(seconds: float, rate: float) -> int:
     return max(2, int(0.8 * seconds * rate * (4.0 / SEGMENT_SECONDS) / SEGMENTS_PER_EPOCH))
 
 
-def command(device: str, work: Path, speech: Path, epochs: int, small: bool) -> list[str]:
+def command(system: str, device: str, work: Path, speech: Path, epochs: int, small: bool) -> list[str]:
     """What a person would type."""
     model = {**TOY, "filter_length": 8} if small else PAPER
     settings = [
@@ -48,7 +48,7 @@ def command(device: str, work: Path, speech: Path, epochs: int, small: bool) -> 
         *(SMALL if small else WHOLE),
     ]
     overrides = [part for setting in settings for part in ("--set", setting)]
-    run = [sys.executable, "-m", "pipeline", "run", str(ROOT / "recipes" / "own-speech.toml"), "train:noncausal"]
+    run = [sys.executable, "-m", "pipeline", "run", str(ROOT / "recipes" / "own-speech.toml"), f"train:{system}"]
     return [*run, "--work", str(work), "--corpus", f"folder={speech}", "--device", device, *overrides]
 
 
@@ -67,18 +67,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         speech = given.speech or made_up_speech(Path(place) / "speech")
         epochs = 2 if given.small else num_epochs(given.seconds - RESERVE_SECONDS, given.rate or 100.0)
-        run = command(given.device, Path(place) / "work", speech, epochs, given.small)
+        run = command(given.system, given.device, Path(place) / "work", speech, epochs, given.small)
         ended = subprocess.run(run, cwd=ROOT, timeout=given.seconds, capture_output=True, text=True, check=False)
-        trained = next((Path(place) / "work" / "train").glob("noncausal-*"), None)
+        trained = next((Path(place) / "work" / "train").glob(f"{given.system}-*"), None)
         if trained is None or not (trained / "history.csv").is_file():
             say(failed="train", epochs=epochs, said=ended.stderr.strip()[-300:])
             sys.exit(1)
-        shutil.copy(trained / "history.csv", given.out / "history.csv")
-        split(trained / "best.safetensors", given.out)
+        shutil.copy(trained / "history.csv", given.out / f"{given.system}-history.csv")
+        split(trained / "best.safetensors", given.out, given.system)
         with (trained / "history.csv").open(encoding="utf-8") as file:
             last = list(csv.DictReader(file))[-1]
         kept = ("epoch", "valid_si_snri_db", "segments_per_second", "warmup_seconds", "peak_memory_gib")
         say(
+            system=given.system,
             epochs=epochs,
             seconds=time.monotonic() - started,
             exit_code=ended.returncode,
@@ -86,11 +87,11 @@ def main() -> None:
         )
 
 
-def split(path: Path, out: Path) -> None:
-    """Copy a file in parts."""
+def split(path: Path, out: Path, name: str) -> None:
+    """Copy a file in parts that begin with a name."""
     whole = path.read_bytes()
     for number, start in enumerate(range(0, len(whole), PART_BYTES)):
-        (out / f"best.part.{number}").write_bytes(whole[start : start + PART_BYTES])
+        (out / f"{name}.part.{number}").write_bytes(whole[start : start + PART_BYTES])
 
 
 if __name__ == "__main__":
