@@ -76,8 +76,10 @@ def separate(
     for done in separate_files(network, files, out, channel=channel, convert_rate=convert_rate, description="separate"):
         for path in done.estimates:
             typer.echo(str(path))
-        num_separated += not done.problem
-        problems += [done.problem] * bool(done.problem)
+        if done.problem:
+            problems.append(done.problem)
+        else:
+            num_separated += 1
     report_problems(problems, num_separated)
 
 

@@ -7,8 +7,10 @@ import platform
 import re
 import resource
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -130,6 +132,26 @@ def synchronise(device: torch.device) -> None:
     """Wait until the device has finished; a clock that is read before this is wrong."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def seconds_each(work: Callable[[], object], times: int, device: torch.device) -> list[float]:
+    """Seconds of every repetition of some work, by a CUDA device's own clock, without the host's share, or by the host's."""
+    if device.type != "cuda":
+        return [_host_seconds(work) for _ in range(times)]
+    work()
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(times + 1)]  # type: ignore[no-untyped-call]
+    events[0].record()
+    for event in events[1:]:
+        work()
+        event.record()
+    synchronise(device)
+    return [before.elapsed_time(after) / 1e3 for before, after in pairwise(events)]
+
+
+def _host_seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
 
 
 def peak_memory_gib(device: torch.device) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import reports, separation
+from pipeline import reports, separation, training
 from pipeline.files import written_whole
 from pipeline.mixtures import statistics
 from pipeline.mixtures.plans.lint import lint
@@ -26,7 +26,6 @@ from pipeline.scoring.mixture import Settings
 from pipeline.stages.context import Context, settings_of, table_path
 from pipeline.stages.data import PlanStages
 from pipeline.stages.runner import Stage
-from pipeline.stages.training import MODEL
 from pipeline.tables import HISTORY, MANIFEST, MIXTURES, PLAN, SCORES, write_table
 
 FACTS = "facts.json"
@@ -53,7 +52,7 @@ def _separate(context: Context, mix: Stage, train: Stage, folder: Path) -> dict[
 
     device = devices.choose_device(context.options.device)
     devices.prepare(device)
-    model = checkpoints.load_model(context.folder(train) / MODEL, device=device)
+    model = checkpoints.load_model(context.folder(train) / training.BEST, device=device)
     timing = offline.separate_dataset(model, context.table(mix, MIXTURES), context.folder(mix), folder)
     seen = models.causality(model)
     return {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from pipeline import training
 from pipeline.compute.locks import without_locks
 from pipeline.compute.options import Options
 from pipeline.compute.torchrun import world_size
@@ -20,7 +21,6 @@ from pipeline.stages import runner
 from pipeline.stages.context import table_path
 from pipeline.stages.graph import build_stages, dependents, named
 from pipeline.stages.runner import Stage
-from pipeline.stages.training import MODEL
 from pipeline.tables import MANIFEST, MIXTURES, PLAN, SCORES, Schema, read_table
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Run:
     @property
     def models(self) -> dict[str, Path]:
         """The best checkpoint of every system."""
-        return {name: self.folders[f"train:{name}"] / MODEL for name in self.recipe.systems}
+        return {name: self.folders[f"train:{name}"] / training.BEST for name in self.recipe.systems}
 
     @property
     def report(self) -> Path:

@@ -24,8 +24,6 @@ from pipeline.tables import MANIFEST, PLAN
 if TYPE_CHECKING:
     from pipeline.training.segments import Segments
 
-MODEL = "best.safetensors"
-
 logger = logging.getLogger("pipeline")
 
 

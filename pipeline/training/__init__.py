@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raise it when the same settings and segments would train other weights."""
 
+LAST, BEST = "last.safetensors", "best.safetensors"
+"""What a training leaves in its folder: all that is needed to resume, and the weights of the best epoch."""
+
 _HOME = {
     "DynamicSegments": "segments",
     "PackedMixtures": "segments",

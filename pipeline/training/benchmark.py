@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -215,22 +214,8 @@ def gemm_gflops_per_second(device: torch.device, precision: devices.Precision, *
     size = MATRIX_SIZE[device.type]
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     with devices.float32_products(precision, device):
-        best = min(_timed_on_device(lambda: left @ right, num_products, device))
+        best = min(devices.seconds_each(lambda: left @ right, num_products, device))
     return 2e-9 * size**3 / best
-
-
-def _timed_on_device(work: Callable[[], Any], times: int, device: torch.device) -> list[float]:
-    """Seconds of every repetition by the device's own clock, without the host's share; by the host's where it computes."""
-    if device.type != "cuda":
-        return _timed(work, times, device)
-    work()
-    events = [torch.cuda.Event(enable_timing=True) for _ in range(times + 1)]  # type: ignore[no-untyped-call]
-    events[0].record()
-    for event in events[1:]:
-        work()
-        event.record()
-    devices.synchronise(device)
-    return [before.elapsed_time(after) / 1e3 for before, after in pairwise(events)]
 
 
 def _timed(work: Callable[[], Any], times: int, device: torch.device) -> list[float]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.errors import TrainingError
 from pipeline.recipe.schema import Train
-from pipeline.training.starting import BEST
+from pipeline.training import BEST
 from pipeline.training.state import Progress
 
 MAX_SKIPPED_IN_A_ROW = 10

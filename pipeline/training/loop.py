@@ -32,7 +32,7 @@ from pipeline.errors import CheckpointError, ModelError
 from pipeline.models import Network, build_model, save_model
 from pipeline.recipe.schema import System
 from pipeline.tables import HISTORY, write_table
-from pipeline.training import compiling
+from pipeline.training import BEST, LAST, compiling
 from pipeline.training.batches import Batch, epoch_batches, validation_batches
 from pipeline.training.divergence import MAX_SKIPPED_IN_A_ROW, diverged
 from pipeline.training.events import event_file
@@ -42,7 +42,7 @@ from pipeline.training.optimisers import Optimiser
 from pipeline.training.resident import ResidentSegments, resident
 from pipeline.training.schedules import learning_rate
 from pipeline.training.segments import Mixtures, Segments
-from pipeline.training.starting import BEST, LAST, adopt, initialise
+from pipeline.training.starting import adopt, initialise
 from pipeline.training.state import Progress, check_identity, identity_of, load_state, save_state
 from pipeline.training.timing import Timer
 from pipeline.training.validation import check_causality, validation_sums
@@ -386,7 +386,7 @@ class Training:
         check_identity(state["identity"], self.identity, path)
         self.progress = Progress.from_dict(state["progress"])
         if self.progress.history and not (self.folder / BEST).exists():
-            raise CheckpointError(f"{path}: best.safetensors is missing beside it; delete the folder to train from scratch")
+            raise CheckpointError(f"{path}: {BEST} is missing beside it; delete the folder to train from scratch")
         self.model.load_state_dict(state["model"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

@@ -10,8 +10,8 @@ from pipeline.errors import CheckpointError
 from pipeline.files import expand_user, written_whole
 from pipeline.models import Network
 from pipeline.models.checkpoints import load_model
+from pipeline.training import BEST, LAST
 
-LAST, BEST = "last.safetensors", "best.safetensors"
 MAX_NAMED = 5
 
 logger = logging.getLogger("pipeline")

@@ -20,6 +20,7 @@ from pipeline.errors import CheckpointError, first_line
 from pipeline.files import written_whole
 from pipeline.models.checkpoints import METADATA
 from pipeline.recipe.schema import System
+from pipeline.training import BEST
 from pipeline.training.schedules import Plateau
 
 FORMAT = "tasnet-pipeline training state 1"
@@ -149,7 +150,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
                 raise CheckpointError(f"{path}: not a training state of this version")
             state: dict[str, Any] = _filled(written["state"], file.get_tensor)
     except (SafetensorError, OSError, ValueError, LookupError, TypeError) as error:
-        best = path.with_name("best.safetensors")
+        best = path.with_name(BEST)
         onward = f", or go on from its best weights with --set train.init={best}" if best.exists() else ""
         raise CheckpointError(
             f"{path}: not a training state, or damaged ({first_line(error)}); remove it to train again from epoch 1{onward}"

@@ -21,7 +21,8 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from tests.gpu.common import TOY, arguments, say, synchronise
+from pipeline.compute import devices
+from tests.gpu.common import TOY, arguments, say
 
 SAMPLE_RATE, SEGMENT_SECONDS, LEARNING_RATE, CLIP_NORM = 8000, 4.0, 1e-3, 5.0
 ROUNDS = 3
@@ -74,7 +75,6 @@ def ours(name: str, causal: bool, batch_size: int, device: torch.device, small: 
 
 def theirs(name: str, causal: bool, batch_size: int, device: torch.device, small: bool) -> Callable[[], None]:
     """A step of another network, with our loss and a fused Adam."""
-    from pipeline.compute import devices
     from pipeline.training.losses import pit_loss
 
     devices.prepare(device)
@@ -124,7 +124,7 @@ def contend(name: str, causal: bool, batch_size: int, device: torch.device, smal
     step = make(name, causal, batch_size, device, small)
     for _ in range(4):  # compile, warm up, record, replay
         step()
-    synchronise(device)
+    devices.synchronise(device)
     say(ready_seconds=time.perf_counter() - started)
     for line in sys.stdin:
         if line.startswith("profile "):
@@ -137,16 +137,16 @@ def contend(name: str, causal: bool, batch_size: int, device: torch.device, smal
 def timed(step: Callable[[], None], device: torch.device, seconds: float) -> dict[str, float]:
     """Milliseconds a step, and how long the host was busy with it."""
     step()
-    synchronise(device)
+    devices.synchronise(device)
     started = time.perf_counter()
     step()
-    synchronise(device)
+    devices.synchronise(device)
     times = max(2, int(seconds / (time.perf_counter() - started)))
     started = time.perf_counter()
     for _ in range(times):
         step()
     host = time.perf_counter() - started
-    synchronise(device)
+    devices.synchronise(device)
     return {"ms": 1e3 * (time.perf_counter() - started) / times, "host_ms": 1e3 * host / times}
 
 
@@ -156,13 +156,12 @@ def profiled(step: Callable[[], None], device: torch.device) -> str:
     with profile(activities=kinds) as found:
         for _ in range(3):
             step()
-        synchronise(device)
+        devices.synchronise(device)
     return str(found.key_averages().table(sort_by=f"{device.type}_time_total", row_limit=60, max_name_column_width=90))
 
 
 def memory(device: torch.device) -> dict[str, float]:
     """Peak of what was used and of what was reserved, GiB; of the process on a CPU."""
-    from pipeline.compute import devices
 
     reserved = torch.cuda.max_memory_reserved(device) / 2**30 if device.type == "cuda" else float("nan")
     return {"peak_gib": devices.peak_memory_gib(device), "reserved_gib": reserved}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from pipeline.compute import devices
 
 TOY = {
     "num_filters": 32,
@@ -45,29 +45,9 @@ def say(**row: Any) -> None:
     print(json.dumps(row), flush=True)
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait for what the device still has to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def seconds_each(work: Callable[[], object], device: torch.device, times: int) -> float:
-    """Median over some runs, each timed by the device's own clock where it has one; two runs come first, unmeasured."""
+    """Median over some runs; two runs come first, unmeasured."""
     for _ in range(2):
         work()
-    synchronise(device)
-    if device.type != "cuda":
-        return statistics.median(_host_seconds(work) for _ in range(times))
-    events = [torch.cuda.Event(enable_timing=True) for _ in range(times + 1)]
-    events[0].record()
-    for event in events[1:]:
-        work()
-        event.record()
-    synchronise(device)
-    return statistics.median(a.elapsed_time(b) for a, b in pairwise(events)) / 1e3
-
-
-def _host_seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    devices.synchronise(device)
+    return statistics.median(devices.seconds_each(work, times, device))

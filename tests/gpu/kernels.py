@@ -50,8 +50,8 @@ def measure(lock: str, number: int, norm: str) -> None:
     """In a process of its own: compile, wait for the card to be free, time every pass."""
     from pipeline.models.kernels import gpu
 
-    kinds = {"plain": gpu.Shape(*PLAIN[number]), "summing": gpu.Shape(*SUMMING[number]), "walking": gpu.Shape(*WALKING[number])}
-    gpu.PLAIN, gpu.SUMMING, gpu.WALKING = kinds.values()
+    gpu.PLAIN, gpu.SUMMING = gpu.Shape(*PLAIN[number]), gpu.Shape(*SUMMING[number])
+    gpu.WALKING = gpu.Shape(*WALKING[number], along_strands=True)
     device = torch.device("cuda")
     y, grad = (torch.randn(BATCH, FRAMES, CHANNELS, device=device, dtype=torch.bfloat16) for _ in range(2))
     given = parameters(device, torch.float32)

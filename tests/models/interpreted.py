@@ -25,7 +25,8 @@ ROUNDING = {torch.float32: 1e-6, torch.bfloat16: 3 * 2**-9}
 
 def make_programs_small() -> None:
     """So that every loop is entered more than once, and the last time in part."""
-    gpu.PLAIN, gpu.SUMMING, gpu.WALKING = (gpu.Shape(elements=2048, num_warps=4, num_programs=2) for _ in range(3))
+    shapes = gpu.PLAIN, gpu.SUMMING, gpu.WALKING
+    gpu.PLAIN, gpu.SUMMING, gpu.WALKING = (shape._replace(elements=2048, num_programs=2) for shape in shapes)
     gpu.MAX_BLOCK_FRAMES = 32
 
 

@@ -33,7 +33,7 @@ def test_inference_figures_fit_together() -> None:
 
 
 def test_peak_counts_two_operations_per_multiply_accumulate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.training.benchmark._timed", lambda work, times, device: [0.5, 0.25])
+    monkeypatch.setattr("pipeline.compute.devices.seconds_each", lambda work, times, device: [0.5, 0.25])
     assert gemm_gflops_per_second(torch.device("cpu"), "float32") == pytest.approx(2 * 2048**3 / 0.25 / 1e9)
 
 

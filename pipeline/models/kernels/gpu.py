@@ -31,13 +31,15 @@ class Shape(NamedTuple):
     num_warps: int
     num_programs: int
     """At most about so many; each works through as many tiles as that needs."""
+    along_strands: bool = False
+    """Whether a tile's rows are the next frames of as many strands, instead of neighbours."""
 
 
 PLAIN = Shape(2048, 4, 2**30)
 """Passes that keep nothing from one row to the next."""
 SUMMING = Shape(2048, 4, 528)
 """Passes that add up columns: four programs for each of an H100's processors."""
-WALKING = Shape(2048, 4, 1056)
+WALKING = Shape(2048, 4, 1056, along_strands=True)
 """Passes along strands."""
 
 
@@ -82,7 +84,7 @@ class Passes:
         """Programs, rows of a tile, tiles of a program; powers of two, so that few variants are compiled for many lengths."""
         block_rows = max(1, shape.elements // triton.next_power_of_2(self.channels))
         num_tiles = triton.next_power_of_2(triton.cdiv(triton.cdiv(self.num_rows, block_rows), shape.num_programs))
-        if shape is not WALKING:
+        if not shape.along_strands:
             return triton.cdiv(self.num_rows, block_rows * num_tiles), block_rows, num_tiles
         strands = self.batch * self.dilation * triton.cdiv(triton.cdiv(self.num_frames, self.dilation), num_tiles)
         return triton.cdiv(strands, block_rows), block_rows, num_tiles

@@ -16,30 +16,26 @@ def merge(
 ):  # fmt: skip
     """From each frame's mean and variance, the scale and shift that normalise it; a program merges one batch member."""
     first_row = tl.program_id(0).to(tl.int64) * num_frames
-    mean += first_row
-    variance += first_row
-    scale += first_row
-    shift += first_row
     # Means are taken relative to the first frame's: any constant gives the same result, a near one keeps the digits.
-    first = tl.load(mean).to(tl.float64)
+    first = tl.load(mean + first_row).to(tl.float64)
     sum_mean = tl.zeros((), tl.float64)
     sum_square = tl.zeros((), tl.float64)
     if KIND == "global":
         for begin in range(0, num_frames, BLOCK_FRAMES):
-            frames, there, offset, v = _frames(mean, variance, first, begin, num_frames, BLOCK_FRAMES)
+            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_frames, BLOCK_FRAMES)
             sum_mean += tl.sum(offset, axis=0)
         middle = sum_mean / num_frames
         for begin in range(0, num_frames, BLOCK_FRAMES):
-            frames, there, offset, v = _frames(mean, variance, first, begin, num_frames, BLOCK_FRAMES)
+            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_frames, BLOCK_FRAMES)
             sum_square += tl.sum(tl.where(there, v + (offset - middle) * (offset - middle), 0.0), axis=0)
         root = 1.0 / tl.sqrt(sum_square / num_frames + eps)
         for begin in range(0, num_frames, BLOCK_FRAMES):
-            frames, there, offset, v = _frames(mean, variance, first, begin, num_frames, BLOCK_FRAMES)
-            tl.store(scale + frames, (tl.zeros_like(offset) + root).to(tl.float32), mask=there)
-            tl.store(shift + frames, ((offset - middle) * root).to(tl.float32), mask=there)
+            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_frames, BLOCK_FRAMES)
+            tl.store(scale + rows, (tl.zeros_like(offset) + root).to(tl.float32), mask=there)
+            tl.store(shift + rows, ((offset - middle) * root).to(tl.float32), mask=there)
     else:
         for begin in range(0, num_frames, BLOCK_FRAMES):
-            frames, there, offset, v = _frames(mean, variance, first, begin, num_frames, BLOCK_FRAMES)
+            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_frames, BLOCK_FRAMES)
             if KIND == "cumulative":
                 count = (frames + 1).to(tl.float64)
                 so_far = sum_mean + tl.cumsum(offset, axis=0)
@@ -52,17 +48,18 @@ def merge(
             else:
                 centre = offset
             root = 1.0 / tl.sqrt(v + eps)
-            tl.store(scale + frames, root.to(tl.float32), mask=there)
-            tl.store(shift + frames, ((offset - centre) * root).to(tl.float32), mask=there)
+            tl.store(scale + rows, root.to(tl.float32), mask=there)
+            tl.store(shift + rows, ((offset - centre) * root).to(tl.float32), mask=there)
 
 
 @triton.jit
-def _frames(mean, variance, first, begin, num_frames, BLOCK_FRAMES: tl.constexpr):
-    """Some frames' means, relative to the first frame's, and variances; zeros beyond the last."""
+def _frames(mean, variance, first_row, first, begin, num_frames, BLOCK_FRAMES: tl.constexpr):
+    """Some frames' rows, and their means, relative to the first frame's, and variances; zeros beyond the last."""
     frames = begin + tl.arange(0, BLOCK_FRAMES)
+    rows = first_row + frames
     there = frames < num_frames
-    offset = tl.where(there, tl.load(mean + frames, mask=there, other=0.0).to(tl.float64) - first, 0.0)
-    return frames, there, offset, tl.load(variance + frames, mask=there, other=0.0).to(tl.float64)
+    offset = tl.where(there, tl.load(mean + rows, mask=there, other=0.0).to(tl.float64) - first, 0.0)
+    return rows, frames, there, offset, tl.load(variance + rows, mask=there, other=0.0).to(tl.float64)
 
 
 @triton.jit
@@ -77,27 +74,22 @@ def merge_back(
     gradient of v = sum w b,  of m = sum w (a + 2 b (m - M)).
     """
     first_row = tl.program_id(0).to(tl.int64) * num_frames
-    mean += first_row
-    scale += first_row
-    shift += first_row
-    total += first_row
-    product += first_row
-    constant += first_row
-    linear += first_row
-    first = tl.load(mean).to(tl.float64)
+    first = tl.load(mean + first_row).to(tl.float64)
     sum_a = tl.zeros((), tl.float64)
     sum_b = tl.zeros((), tl.float64)
     blocks = tl.cdiv(num_frames, BLOCK_FRAMES)
     if KIND == "global":
         for block in range(0, blocks):
-            frames, there, m, centre, a, b = _gradients(
-                mean, scale, shift, total, product, first, block * BLOCK_FRAMES, num_frames, BLOCK_FRAMES
+            rows, frames, there, m, centre, a, b = _gradients(
+                mean, scale, shift, total, product, first_row, first, block * BLOCK_FRAMES, num_frames, BLOCK_FRAMES
             )
             sum_a += tl.sum(a, axis=0)
             sum_b += tl.sum(b, axis=0)
     for step in range(0, blocks):
         begin = (blocks - 1 - step) * BLOCK_FRAMES
-        frames, there, m, centre, a, b = _gradients(mean, scale, shift, total, product, first, begin, num_frames, BLOCK_FRAMES)
+        rows, frames, there, m, centre, a, b = _gradients(
+            mean, scale, shift, total, product, first_row, first, begin, num_frames, BLOCK_FRAMES
+        )
         if KIND == "global":
             grad_v = (sum_b + tl.zeros_like(b)) / num_frames
             grad_m = sum_a / num_frames + 2.0 * grad_v * (m - centre)
@@ -112,18 +104,19 @@ def merge_back(
         else:
             grad_v = b
             grad_m = a
-        tl.store(constant + frames, (grad_m / NUM_CHANNELS).to(tl.float32), mask=there)
-        tl.store(linear + frames, (2.0 * grad_v / NUM_CHANNELS).to(tl.float32), mask=there)
+        tl.store(constant + rows, (grad_m / NUM_CHANNELS).to(tl.float32), mask=there)
+        tl.store(linear + rows, (2.0 * grad_v / NUM_CHANNELS).to(tl.float32), mask=there)
 
 
 @triton.jit
-def _gradients(mean, scale, shift, total, product, first, begin, num_frames, BLOCK_FRAMES: tl.constexpr):
-    """Some frames' means and merged means, relative to the first frame's mean, and the gradients of merged mean and variance."""
+def _gradients(mean, scale, shift, total, product, first_row, first, begin, num_frames, BLOCK_FRAMES: tl.constexpr):
+    """Some frames' rows, their means and merged means (from the first frame's mean), and the gradients of what is merged."""
     frames = begin + tl.arange(0, BLOCK_FRAMES)
+    rows = first_row + frames
     there = frames < num_frames
-    s = tl.load(scale + frames, mask=there, other=1.0).to(tl.float64)
-    m = tl.where(there, tl.load(mean + frames, mask=there, other=0.0).to(tl.float64) - first, 0.0)
-    centre = m - tl.load(shift + frames, mask=there, other=0.0).to(tl.float64) / s
-    a = -s * tl.load(total + frames, mask=there, other=0.0).to(tl.float64)
-    b = -0.5 * s * s * tl.load(product + frames, mask=there, other=0.0).to(tl.float64)
-    return frames, there, m, centre, a, b
+    s = tl.load(scale + rows, mask=there, other=1.0).to(tl.float64)
+    m = tl.where(there, tl.load(mean + rows, mask=there, other=0.0).to(tl.float64) - first, 0.0)
+    centre = m - tl.load(shift + rows, mask=there, other=0.0).to(tl.float64) / s
+    a = -s * tl.load(total + rows, mask=there, other=0.0).to(tl.float64)
+    b = -0.5 * s * s * tl.load(product + rows, mask=there, other=0.0).to(tl.float64)
+    return rows, frames, there, m, centre, a, b
