@@ -185,6 +185,8 @@ class Contender:
                 text=True,
             )
         self.said: list[dict[str, float]] = []
+        self.died = False
+        """Whether it ended by itself."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -216,6 +218,7 @@ class Contender:
 
     def end(self) -> None:
         """End it, whatever it does."""
+        self.died = self.process.poll() is not None
         self.process.kill()
         self.process.wait(30)
 
@@ -224,7 +227,8 @@ class Contender:
         turns = sorted((said for said in self.said if "ms" in said), key=lambda turn: turn["ms"])
         if not turns:
             words = self.log.read_text(encoding="utf-8").strip().splitlines()
-            return {**self.facts, "failed": "bench", "said": words[-1][:300] if words else "not ready in time"}
+            said = words[-1][:300] if words and self.died else "not ready in time"
+            return {**self.facts, "failed": "bench", "said": said}
         median = turns[len(turns) // 2]
         rate = 1e3 * float(self.facts["batch"]) / median["ms"]
         spread = turns[-1]["ms"] / turns[0]["ms"] - 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ def arguments(description: str | None, **positional: type) -> argparse.Namespace
 
 def say(**row: Any) -> None:
     """Print a row of results."""
-    print(json.dumps(row), flush=True)
+    # The line and its end in one piece: several processes say their rows to one place.
+    sys.stdout.write(json.dumps(row) + "\n")
+    sys.stdout.flush()
 
 
 def seconds_each(work: Callable[[], object], device: torch.device, times: int) -> float:

@@ -25,17 +25,27 @@ TRAFFIC = {
     "convolve_back": 3, "merge": 0, "merge_back": 0, "both ways": 15,
 }  # fmt: skip
 """Arrays that a pass reads and writes at least."""
+REPEATS = 8
+"""Of a pass in a graph."""
+ALL = 2**30
 PLAIN = [
-    (2048, 4, 2**30),
-    (4096, 8, 2**30),
-    (1024, 4, 2**30),
-    (1024, 2, 2**30),
-    (2048, 4, 2112),
-    (512, 1, 2**30),
-    (2048, 8, 2**30),
+    (1024, 2, ALL),
+    (512, 1, ALL),
+    (2048, 4, ALL),
+    (1024, 2, 4224),
+    (512, 1, 8448),
+    (1024, 4, ALL),
+    (2048, 8, ALL),
+    (512, 2, ALL),
 ]
-SUMMING = [(2048, 4, 528), (1024, 2, 1056), (2048, 4, 1056), (1024, 2, 2112), (512, 1, 2112), (2048, 2, 528), (1024, 4, 1056)]
-WALKING = [(2048, 4, 1056), (1024, 2, 1056), (1024, 2, 2112), (512, 1, 2112), (512, 2, 1056), (2048, 4, 528), (1024, 4, 2112)]
+SUMMING = [
+    (1024, 2, 2112), (1024, 2, 1056), (512, 1, 2112), (512, 1, 4224), (2048, 4, 1056), (2048, 4, 528), (512, 2, 2112),
+    (1024, 4, 1056),
+]  # fmt: skip
+WALKING = [
+    (512, 1, 2112), (512, 1, 4224), (1024, 2, 1056), (1024, 2, 2112), (512, 2, 1056), (512, 2, 2112), (2048, 4, 1056),
+    (1024, 2, 4224),
+]  # fmt: skip
 """Elements at a time, warps, programs, for the three kinds of passes."""
 
 
@@ -50,8 +60,9 @@ def measure(lock: str, number: int, norm: str) -> None:
     """In a process of its own: compile, wait for the card to be free, time every pass."""
     from pipeline.models.kernels import gpu
 
-    gpu.PLAIN, gpu.SUMMING = gpu.Shape(*PLAIN[number]), gpu.Shape(*SUMMING[number])
-    gpu.WALKING = gpu.Shape(*WALKING[number], along_strands=True)
+    for name, shape in gpu.SHAPES.items():
+        shapes = WALKING if shape.along_strands else SUMMING if name.startswith("normalise_back") else PLAIN
+        gpu.SHAPES[name] = gpu.Shape(*shapes[number], along_strands=shape.along_strands)
     device = torch.device("cuda")
     y, grad = (torch.randn(BATCH, FRAMES, CHANNELS, device=device, dtype=torch.bfloat16) for _ in range(2))
     given = parameters(device, torch.float32)
@@ -60,13 +71,23 @@ def measure(lock: str, number: int, norm: str) -> None:
     times: dict[str, list[float]] = {}
     with Path(lock).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        for name, call in calls:
-            times.setdefault(name, []).append(seconds_each(call, device, 10))
-        times["both ways"] = [seconds_each(lambda: both(gpu, y, grad, given, options), device, 10)]
+        for name, call in [*calls, ("both ways", lambda: both(gpu, y, grad, given, options))]:
+            times.setdefault(name, []).append(replayed(call, device))
     for name, seconds in times.items():
         each = sum(seconds) / len(seconds)
         rate = TRAFFIC[name] * y.nbytes / each / 1e9
-        say(number=number, norm=norm, kernel=name, microseconds=1e6 * each, gigabytes_per_second=rate)
+        shape = gpu.SHAPES.get(name, gpu.Shape(0, 0, 0))
+        say(kernel=name, norm=norm, elements=shape.elements, warps=shape.num_warps, programs=shape.num_programs,
+            microseconds=1e6 * each, gigabytes_per_second=rate)  # fmt: skip
+
+
+def replayed(work: Callable[[], None], device: torch.device) -> float:
+    """Seconds that some launches take within a graph, where no host delays them."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(REPEATS):
+            work()
+    return seconds_each(graph.replay, device, 10) / REPEATS
 
 
 def both(gpu: Any, y: Tensor, grad: Tensor, given: list[Tensor], options: Any) -> None:

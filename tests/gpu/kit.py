@@ -85,7 +85,7 @@ def versions(kit: Kit, seconds: float) -> list[dict[str, Any]]:
 
 def tests(kit: Kit, seconds: float) -> list[dict[str, Any]]:
     """The tests that are marked `gpu`; on a CPU, that they are collected."""
-    how = ["-n", "4"] if kit.device != "cpu" else ["--collect-only"]
+    how = ["-n", "4", "-p", "no:benchmark"] if kit.device != "cpu" else ["--collect-only"]
     where = [ROOT / "tests" / wing for wing in ("models", "training")]
     ended = kit.run("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *how, *where, seconds=seconds)
     lines = ended.stdout.strip().splitlines()

@@ -68,10 +68,10 @@ def main() -> None:
         speech = given.speech or made_up_speech(Path(place) / "speech")
         epochs = 2 if given.small else num_epochs(given.seconds - RESERVE_SECONDS, given.rate or 100.0)
         run = command(given.system, given.device, Path(place) / "work", speech, epochs, given.small)
-        ended = subprocess.run(run, cwd=ROOT, timeout=given.seconds, capture_output=True, text=True, check=False)
+        exit_code, said = run_for(run, given.seconds - (time.monotonic() - started) - 10)
         trained = next((Path(place) / "work" / "train").glob(f"{given.system}-*"), None)
         if trained is None or not (trained / "history.csv").is_file():
-            say(failed="train", epochs=epochs, said=ended.stderr.strip()[-300:])
+            say(failed="train", epochs=epochs, said=said[-300:])
             sys.exit(1)
         shutil.copy(trained / "history.csv", given.out / f"{given.system}-history.csv")
         split(trained / "best.safetensors", given.out, given.system)
@@ -82,9 +82,18 @@ def main() -> None:
             system=given.system,
             epochs=epochs,
             seconds=time.monotonic() - started,
-            exit_code=ended.returncode,
+            exit_code=exit_code,
             **{name: last.get(name, "") for name in kept},
         )
+
+
+def run_for(run: list[str], seconds: float) -> tuple[int | None, str]:
+    """Exit code and last words; None where the training was ended because its time was up. The best weights so far are there."""
+    try:
+        ended = subprocess.run(run, cwd=ROOT, timeout=max(1, seconds), capture_output=True, text=True, check=False)
+    except subprocess.TimeoutExpired:
+        return None, "its time was up"
+    return ended.returncode, ended.stderr.strip()
 
 
 def split(path: Path, out: Path, name: str) -> None:

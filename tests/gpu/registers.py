@@ -22,7 +22,7 @@ PASSES = (
 STORED = ("y", "d", "m", "grad_m", "grad_d", "grad_y")
 NUMBERS = ("num_rows", "num_members", "num_frames", "dilation", "before")
 CONSTANTS = {
-    "NUM_CHANNELS": 512, "BLOCK_ROWS": 4, "BLOCK_CHANNELS": 512, "NUM_TILES": 16, "RECTIFIED": True, "NUM_COLUMNS": 7,
+    "NUM_CHANNELS": 512, "BLOCK_ROWS": 1, "BLOCK_CHANNELS": 512, "NUM_TILES": 16, "RECTIFIED": True, "NUM_COLUMNS": 7,
     "BLOCK_FRAMES": 2048,
 }  # fmt: skip
 """Of the paper's network."""

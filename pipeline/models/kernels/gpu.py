@@ -19,8 +19,6 @@ from pipeline.models.kernels import merges, passes
 
 MAX_BLOCK_FRAMES = 2048
 """Frames that a merge takes at once."""
-COLUMNS_OF_NORM, COLUMNS_OF_CONVOLUTION = 4, 7
-"""Per-channel gradients of the passes back through the second norm, and through convolution and first norm."""
 
 
 class Shape(NamedTuple):
@@ -35,12 +33,16 @@ class Shape(NamedTuple):
     """Whether a tile's rows are the next frames of as many strands, instead of neighbours."""
 
 
-PLAIN = Shape(2048, 4, 2**30)
-"""Passes that keep nothing from one row to the next."""
-SUMMING = Shape(2048, 4, 528)
-"""Passes that add up columns: four programs for each of an H100's processors."""
-WALKING = Shape(2048, 4, 1056, along_strands=True)
-"""Passes along strands."""
+SHAPES = {
+    "statistics": Shape(1024, 2, 2**30),
+    "convolve": Shape(512, 1, 2112, along_strands=True),
+    "normalise": Shape(1024, 2, 2**30),
+    "normalise_back_sums": Shape(1024, 2, 2112),
+    "normalise_back": Shape(1024, 2, 2112),
+    "convolve_back_sums": Shape(512, 1, 2112, along_strands=True),
+    "convolve_back": Shape(1024, 2, 2112, along_strands=True),
+}
+"""Of every pass, as measured on an H200; 2112 is sixteen programs for each of its processors."""
 
 
 class Passes:
@@ -61,13 +63,9 @@ class Passes:
         """Room for numbers of every row."""
         return torch.empty(number, self.batch, self.num_frames, 1, device=self.x.device, dtype=torch.float32)
 
-    def columns(self, shape: Shape, number: int) -> Tensor:
-        """Room for the programs' sums, which a sum over the first axis adds up."""
-        programs, _, _ = self._cut(shape)
-        return torch.empty(programs, number, self.channels, device=self.x.device, dtype=torch.float32)
-
-    def run(self, shape: Shape, kernel: Any, *arguments: Any, **constants: Any) -> None:
+    def run(self, kernel: Any, *arguments: Any, **constants: Any) -> None:
         """A pass over all rows."""
+        shape = SHAPES[kernel.fn.__name__]
         programs, block_rows, num_tiles = self._cut(shape)
         with torch.cuda.device_of(self.x):  # type: ignore[no-untyped-call]
             kernel[(programs,)](
@@ -77,8 +75,15 @@ class Passes:
                 BLOCK_ROWS=block_rows,
                 BLOCK_CHANNELS=triton.next_power_of_2(self.channels),
                 NUM_TILES=num_tiles,
-                num_warps=shape.num_warps,
+                num_warps=shape.num_warps * max(1, min(16, triton.next_power_of_2(self.channels) // shape.elements)),
             )
+
+    def run_and_add_up(self, kernel: Any, num_columns: int, *arguments: Any, **constants: Any) -> Tensor:
+        """A pass whose programs add up columns over their rows; the sums over all rows ``[column, channel]``."""
+        programs, _, _ = self._cut(SHAPES[kernel.fn.__name__])
+        columns = torch.empty(programs, num_columns, self.channels, device=self.x.device, dtype=torch.float32)
+        self.run(kernel, columns, *arguments, **constants, NUM_COLUMNS=num_columns)
+        return columns.sum(0)
 
     def _cut(self, shape: Shape) -> tuple[int, int, int]:
         """Programs, rows of a tile, tiles of a program; powers of two, so that few variants are compiled for many lengths."""
@@ -86,7 +91,9 @@ class Passes:
         num_tiles = triton.next_power_of_2(triton.cdiv(triton.cdiv(self.num_rows, block_rows), shape.num_programs))
         if not shape.along_strands:
             return triton.cdiv(self.num_rows, block_rows * num_tiles), block_rows, num_tiles
-        strands = self.batch * self.dilation * triton.cdiv(triton.cdiv(self.num_frames, self.dilation), num_tiles)
+        per_phase = triton.cdiv(self.num_frames, self.dilation)
+        num_tiles = min(num_tiles, triton.next_power_of_2(per_phase))
+        strands = self.batch * self.dilation * triton.cdiv(per_phase, num_tiles)
         return triton.cdiv(strands, block_rows), block_rows, num_tiles
 
     def merge(self, kernel: Any, *arguments: Any, **constants: Any) -> None:
@@ -105,16 +112,15 @@ def hidden(
     statistics, variance = on.per_row(6), on.per_row(1)
     mean_1, scale_1, shift_1, mean_2, scale_2, shift_2 = statistics
     d, m = torch.empty_like(y), torch.empty_like(y)
-    on.run(PLAIN, passes.statistics, y, bias_0, slope_1, mean_1, variance, on.num_rows, **on.rectified)
+    on.run(passes.statistics, y, bias_0, slope_1, mean_1, variance, on.num_rows, **on.rectified)
     on.merge(merges.merge, mean_1, variance, scale_1, shift_1, on.num_frames, eps[0], KIND=norm)
     on.run(
-        WALKING,
         passes.convolve,
         y, bias_0, slope_1, mean_1, scale_1, shift_1, weight_1, bias_1, taps, bias_2, slope_2, d, mean_2, variance,
         on.batch, on.num_frames, dilation, before,
     )  # fmt: skip
     on.merge(merges.merge, mean_2, variance, scale_2, shift_2, on.num_frames, eps[1], KIND=norm)
-    on.run(PLAIN, passes.normalise, d, slope_2, mean_2, scale_2, shift_2, weight_2, bias_3, m, on.num_rows, **on.rectified)
+    on.run(passes.normalise, d, slope_2, mean_2, scale_2, shift_2, weight_2, bias_3, m, on.num_rows, **on.rectified)
     return m, d, statistics
 
 
@@ -133,32 +139,29 @@ def hidden_backward(
     bias_0, slope_1, weight_1, bias_1, taps, _, slope_2, weight_2, _ = parameters
     on = Passes(y, dilation=dilation)
     mean, scale, shift = statistics[:3]
-    grad_d, of_norm = _normalise_backward(on, grad_m, d, slope_2, weight_2, statistics[3:], norm)
+    grad_d, of_norm, of_rectifier = _normalise_backward(on, grad_m, d, slope_2, weight_2, statistics[3:], norm)
     total, product, constant, linear = on.per_row(4)
-    columns = on.columns(WALKING, COLUMNS_OF_CONVOLUTION)
     place = (on.batch, on.num_frames, dilation, before)
-    on.run(
-        WALKING,
-        passes.convolve_back_sums,
-        grad_d, y, bias_0, slope_1, mean, scale, shift, weight_1, bias_1, taps, total, product, columns, *place,
-        NUM_COLUMNS=COLUMNS_OF_CONVOLUTION,
+    of_convolution = on.run_and_add_up(
+        passes.convolve_back_sums, 5,
+        grad_d, y, bias_0, slope_1, mean, scale, shift, weight_1, bias_1, taps, total, product, *place,
     )  # fmt: skip
     _merge_back(on, mean, scale, shift, total, product, constant, linear, norm)
     grad_y = torch.empty_like(y)
-    on.run(
-        WALKING,
-        passes.convolve_back,
-        grad_d, y, bias_0, slope_1, mean, scale, weight_1, taps, constant, linear, grad_y, columns, *place,
-        NUM_COLUMNS=COLUMNS_OF_CONVOLUTION,
-    )  # fmt: skip
-    of_convolution = columns.sum(0)
-    # Each gradient has memory of its own, as results of an operator must.
-    return [
-        grad_y,
-        of_convolution[5].clone(), of_convolution[6].sum().reshape(1),
-        of_convolution[0].clone(), of_convolution[1].clone(), of_convolution[2:5].clone(),
-        of_norm[2].clone(), of_norm[3].sum().reshape(1), of_norm[0].clone(), of_norm[1].clone(),
-    ]  # fmt: skip
+    of_input = on.run_and_add_up(
+        passes.convolve_back, 2, grad_d, y, bias_0, slope_1, mean, scale, weight_1, taps, constant, linear, grad_y, *place
+    )
+    # The rows: bias_0, slope_1; weight_1, bias_1 and the taps; bias_2, slope_2; weight_2, bias_3.
+    slopes = [each[1].sum().reshape(1) for each in (of_input, of_rectifier)]
+    rest = _copies(of_input[0], *of_convolution[:2], of_convolution[2:], of_rectifier[0], *of_norm)
+    return [grad_y, rest[0], slopes[0], *rest[1:5], slopes[1], *rest[5:]]
+
+
+def _copies(*views: Tensor) -> list[Tensor]:
+    """Results of an operator must not share memory; one launch copies them all."""
+    made = [torch.empty_like(view) for view in views]
+    torch._foreach_copy_(made, list(views))
+    return made
 
 
 def _merge_back(on: Passes, *given: Any) -> None:
@@ -171,9 +174,9 @@ def normalised(x: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -
     on = Passes(x, rectified=False)
     statistics, variance, m = on.per_row(3), on.per_row(1), torch.empty_like(x)
     mean, scale, shift = statistics
-    on.run(PLAIN, passes.statistics, x, bias, bias, mean, variance, on.num_rows, **on.rectified)
+    on.run(passes.statistics, x, bias, bias, mean, variance, on.num_rows, **on.rectified)
     on.merge(merges.merge, mean, variance, scale, shift, on.num_frames, eps, KIND=norm)
-    on.run(PLAIN, passes.normalise, x, bias, mean, scale, shift, weight, bias, m, on.num_rows, **on.rectified)
+    on.run(passes.normalise, x, bias, mean, scale, shift, weight, bias, m, on.num_rows, **on.rectified)
     return m, statistics
 
 
@@ -181,28 +184,23 @@ def normalised_backward(
     grad_m: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, norm: str, eps: float
 ) -> list[Tensor]:
     """The gradients of ``x``, ``weight`` and ``bias``."""
-    grad_x, of_norm = _normalise_backward(Passes(x, rectified=False), grad_m, x, bias, weight, statistics, norm)
-    return [grad_x, of_norm[0].clone(), of_norm[1].clone()]
+    grad_x, of_norm, _ = _normalise_backward(Passes(x, rectified=False), grad_m, x, bias, weight, statistics, norm)
+    return [grad_x, *_copies(*of_norm)]
 
 
 def _normalise_backward(
     on: Passes, grad_m: Tensor, d: Tensor, slope: Tensor, weight: Tensor, statistics: Tensor, norm: str
-) -> tuple[Tensor, Tensor]:
-    """The gradient of a norm's input, before the rectifier where there is one; and of weight, bias and what is before it."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of a norm's input, before its rectifier if there is one; of weight and bias; of its bias and slope."""
     mean, scale, shift = statistics
     total, product, constant, linear = on.per_row(4)
     grad_m, grad_d = grad_m.contiguous(), torch.empty_like(d)
-    columns = on.columns(SUMMING, COLUMNS_OF_NORM)
-    constants = {**on.rectified, "NUM_COLUMNS": COLUMNS_OF_NORM}
-    on.run(
-        SUMMING,
-        passes.normalise_back_sums,
-        grad_m, d, slope, mean, scale, shift, weight, total, product, columns, on.num_rows, **constants,
+    of_norm = on.run_and_add_up(
+        passes.normalise_back_sums, 2,
+        grad_m, d, slope, mean, scale, shift, weight, total, product, on.num_rows, **on.rectified,
     )  # fmt: skip
     _merge_back(on, mean, scale, shift, total, product, constant, linear, norm)
-    on.run(
-        SUMMING,
-        passes.normalise_back,
-        grad_m, d, slope, mean, scale, weight, constant, linear, grad_d, columns, on.num_rows, **constants,
-    )  # fmt: skip
-    return grad_d, columns.sum(0)
+    of_rectifier = on.run_and_add_up(
+        passes.normalise_back, 2, grad_m, d, slope, mean, scale, weight, constant, linear, grad_d, on.num_rows, **on.rectified
+    )
+    return grad_d, of_norm, of_rectifier

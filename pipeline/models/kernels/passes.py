@@ -33,10 +33,16 @@ def _tile(tile, num_rows, BLOCK_ROWS: tl.constexpr, NUM_TILES: tl.constexpr):
 
 
 @triton.jit
-def _read(array, rows, columns, there, NUM_CHANNELS: tl.constexpr):
-    """Rows of an array in float32; zeros where a row is not there, and beyond the last channel."""
+def _stored(array, rows, columns, there, NUM_CHANNELS: tl.constexpr):
+    """Rows of an array as they are stored; zeros where a row is not there, and beyond the last channel."""
     inside = there[:, None] & (columns < NUM_CHANNELS)[None, :]
-    return tl.load(array + rows.to(tl.int64)[:, None] * NUM_CHANNELS + columns[None, :], mask=inside, other=0.0).to(tl.float32)
+    return tl.load(array + rows.to(tl.int64)[:, None] * NUM_CHANNELS + columns[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def _read(array, rows, columns, there, NUM_CHANNELS: tl.constexpr):
+    """The same in float32."""
+    return _stored(array, rows, columns, there, NUM_CHANNELS).to(tl.float32)
 
 
 @triton.jit
@@ -44,6 +50,12 @@ def _write(array, rows, columns, there, values, NUM_CHANNELS: tl.constexpr):
     inside = there[:, None] & (columns < NUM_CHANNELS)[None, :]
     place = array + rows.to(tl.int64)[:, None] * NUM_CHANNELS + columns[None, :]
     tl.store(place, values.to(array.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _stored_pair(one, two, rows, columns, there, NUM_CHANNELS: tl.constexpr):
+    """The same rows of two arrays."""
+    return _stored(one, rows, columns, there, NUM_CHANNELS), _stored(two, rows, columns, there, NUM_CHANNELS)
 
 
 @triton.jit
@@ -122,19 +134,23 @@ def convolve(
         y, bias_before, slope, mean_1, scale_1, shift_1, weight, bias, ok, first_row, first + lead - dilation, num_frames,
         columns, NUM_CHANNELS,
     )  # fmt: skip
+    stored_y, mean, scale, shift, inside = _frame_1(
+        y, mean_1, scale_1, shift_1, ok, first_row, first + lead, num_frames, columns, NUM_CHANNELS
+    )
     for tile in range(NUM_TILES):
         frames = first + tile * dilation
-        n_2 = _normal_1(
-            y, bias_before, slope, mean_1, scale_1, shift_1, weight, bias, ok, first_row, frames + lead, num_frames,
-            columns, NUM_CHANNELS,
+        next_y, next_mean, next_scale, next_shift, next_inside = _frame_1(
+            y, mean_1, scale_1, shift_1, ok & (tile + 1 < NUM_TILES), first_row, frames + dilation + lead, num_frames, columns,
+            NUM_CHANNELS,
         )  # fmt: skip
+        n_2 = _normal(stored_y, bias_before, slope, mean, scale, shift, weight, bias, inside)
         stored = (tap_0 * n_0 + tap_1 * n_1 + tap_2 * n_2 + bias_after).to(d.dtype.element_ty)
         rows, there = first_row + frames, ok & (frames < num_frames)
         _write(d, rows, columns, there, stored, NUM_CHANNELS)
         q = _prelu(stored.to(tl.float32), slope_after)
         _write_statistics(q, mean_2, variance_2, rows, columns, there, NUM_CHANNELS)
-        n_0 = n_1
-        n_1 = n_2
+        n_0, n_1 = n_1, n_2
+        stored_y, mean, scale, shift, inside = next_y, next_mean, next_scale, next_shift, next_inside
 
 
 @triton.jit
@@ -156,10 +172,26 @@ def _normal_1(
     y, bias_0, slope, mean, scale, shift, weight, bias, ok, first_row, frames, num_frames, columns, NUM_CHANNELS: tl.constexpr
 ):  # fmt: skip
     """What the first norm makes of some frames; zero outside the mixture."""
-    there = ok & (frames >= 0) & (frames < num_frames)
+    stored, mean_of, scale_of, shift_of, inside = _frame_1(
+        y, mean, scale, shift, ok, first_row, frames, num_frames, columns, NUM_CHANNELS
+    )
+    return _normal(stored, bias_0, slope, mean_of, scale_of, shift_of, weight, bias, inside)
+
+
+@triton.jit
+def _frame_1(y, mean, scale, shift, ok, first_row, frames, num_frames, columns, NUM_CHANNELS: tl.constexpr):
+    """What the first norm needs of some frames, as it is stored; and which of them are inside the mixture."""
+    inside = ok & (frames >= 0) & (frames < num_frames)
     rows = first_row + frames
-    p = _prelu(_read(y, rows, columns, there, NUM_CHANNELS) + bias_0, slope)
-    return tl.where(there[:, None], _xhat(p, mean, scale, shift, rows, there) * weight + bias, 0.0)
+    stored = _stored(y, rows, columns, inside, NUM_CHANNELS)
+    return stored, _per_row(mean, rows, inside), _per_row(scale, rows, inside), _per_row(shift, rows, inside), inside
+
+
+@triton.jit
+def _normal(stored, bias_0, slope, mean, scale, shift, weight, bias, inside):
+    """The first norm; zero outside the mixture."""
+    p = _prelu(stored.to(tl.float32) + bias_0, slope)
+    return tl.where(inside[:, None], ((p - mean) * scale + shift) * weight + bias, 0.0)
 
 
 @triton.jit
@@ -183,7 +215,7 @@ def normalise(
 # --------------------------------------------------------------------------------------------------------------- backward
 @triton.jit
 def normalise_back_sums(
-    grad_m, d, slope_2, mean_2, scale_2, shift_2, weight_2, total, product, columns_out, num_rows,
+    columns_out, grad_m, d, slope_2, mean_2, scale_2, shift_2, weight_2, total, product, num_rows,
     NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
     RECTIFIED: tl.constexpr, NUM_COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -191,10 +223,14 @@ def normalise_back_sums(
     columns = tl.arange(0, BLOCK_CHANNELS)
     of_weight = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
     of_bias = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    rows, there = _tile(0, num_rows, BLOCK_ROWS, NUM_TILES)
+    stored_grad, stored_d = _stored_pair(grad_m, d, rows, columns, there, NUM_CHANNELS)
     for tile in range(NUM_TILES):
-        rows, there = _tile(tile, num_rows, BLOCK_ROWS, NUM_TILES)
-        grad = _read(grad_m, rows, columns, there, NUM_CHANNELS)
-        q = _read(d, rows, columns, there, NUM_CHANNELS)
+        next_rows, next_there = _tile(tile + 1, num_rows, BLOCK_ROWS, NUM_TILES)
+        next_there = next_there & (tile + 1 < NUM_TILES)
+        next_grad, next_d = _stored_pair(grad_m, d, next_rows, columns, next_there, NUM_CHANNELS)
+        grad = stored_grad.to(tl.float32)
+        q = stored_d.to(tl.float32)
         if RECTIFIED:
             q = _prelu(q, tl.load(slope_2))
         xhat = _xhat(q, mean_2, scale_2, shift_2, rows, there)
@@ -203,13 +239,14 @@ def normalise_back_sums(
         tl.store(product + rows, tl.sum(grad_xhat * xhat, axis=1), mask=there)
         of_weight += grad * xhat
         of_bias += grad
+        rows, there, stored_grad, stored_d = next_rows, next_there, next_grad, next_d
     _write_column(columns_out, 0, of_weight, columns, NUM_CHANNELS, NUM_COLUMNS)
     _write_column(columns_out, 1, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
 
 
 @triton.jit
 def normalise_back(
-    grad_m, d, slope_2, mean_2, scale_2, weight_2, constant, linear, grad_d, columns_out, num_rows,
+    columns_out, grad_m, d, slope_2, mean_2, scale_2, weight_2, constant, linear, grad_d, num_rows,
     NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
     RECTIFIED: tl.constexpr, NUM_COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -231,8 +268,8 @@ def normalise_back(
             of_bias += grad
         _write(grad_d, rows, columns, there, grad, NUM_CHANNELS)
     if RECTIFIED:
-        _write_column(columns_out, 2, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
-        _write_column(columns_out, 3, of_slope, columns, NUM_CHANNELS, NUM_COLUMNS)
+        _write_column(columns_out, 0, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
+        _write_column(columns_out, 1, of_slope, columns, NUM_CHANNELS, NUM_COLUMNS)
 
 
 @triton.jit
@@ -244,13 +281,13 @@ def _from_xhat(grad_xhat, x, mean, scale, constant, linear, rows, there):
 
 @triton.jit
 def _gradient_at(grad_d, ok, first_row, frames, num_frames, columns, NUM_CHANNELS: tl.constexpr):
-    """The gradient of the convolution's output at some frames; zero outside the mixture."""
-    return _read(grad_d, first_row + frames, columns, ok & (frames >= 0) & (frames < num_frames), NUM_CHANNELS)
+    """The gradient of the convolution's output at some frames, as it is stored; zero outside the mixture."""
+    return _stored(grad_d, first_row + frames, columns, ok & (frames >= 0) & (frames < num_frames), NUM_CHANNELS)
 
 
 @triton.jit
 def convolve_back_sums(
-    grad_d, y, bias_0, slope_1, mean_1, scale_1, shift_1, weight_1, bias_1, taps, total, product, columns_out,
+    columns_out, grad_d, y, bias_0, slope_1, mean_1, scale_1, shift_1, weight_1, bias_1, taps, total, product,
     num_members, num_frames, dilation, before,
     NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
     NUM_COLUMNS: tl.constexpr,
@@ -265,16 +302,24 @@ def convolve_back_sums(
     of_tap_0 = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
     of_tap_1 = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
     of_tap_2 = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
-    g_2 = _gradient_at(grad_d, ok, first_row, first + before - 2 * dilation, num_frames, columns, NUM_CHANNELS)
-    g_1 = _gradient_at(grad_d, ok, first_row, first + before - dilation, num_frames, columns, NUM_CHANNELS)
+    g_2 = _gradient_at(grad_d, ok, first_row, first + before - 2 * dilation, num_frames, columns, NUM_CHANNELS).to(tl.float32)
+    g_1 = _gradient_at(grad_d, ok, first_row, first + before - dilation, num_frames, columns, NUM_CHANNELS).to(tl.float32)
+    stored_g = _gradient_at(grad_d, ok, first_row, first + before, num_frames, columns, NUM_CHANNELS)
+    stored_y, mean, scale, shift, there = _frame_1(
+        y, mean_1, scale_1, shift_1, ok, first_row, first, num_frames, columns, NUM_CHANNELS
+    )
     for tile in range(NUM_TILES):
         frames = first + tile * dilation
-        g_0 = _gradient_at(grad_d, ok, first_row, frames + before, num_frames, columns, NUM_CHANNELS)
-        rows, there = first_row + frames, ok & (frames < num_frames)
+        more = ok & (tile + 1 < NUM_TILES)
+        next_g = _gradient_at(grad_d, more, first_row, frames + dilation + before, num_frames, columns, NUM_CHANNELS)
+        next_y, next_mean, next_scale, next_shift, next_there = _frame_1(
+            y, mean_1, scale_1, shift_1, more, first_row, frames + dilation, num_frames, columns, NUM_CHANNELS
+        )
+        g_0 = stored_g.to(tl.float32)
+        rows = first_row + frames
         # Where a strand goes past the end, nothing is added: neither a gradient nor a product with one.
         grad_n = tl.where(there[:, None], _transposed(g_0, g_1, g_2, taps, columns, NUM_CHANNELS), 0.0)
-        p = _prelu(_read(y, rows, columns, there, NUM_CHANNELS) + bias_before, slope)
-        xhat = _xhat(p, mean_1, scale_1, shift_1, rows, there)
+        xhat = (_prelu(stored_y.to(tl.float32) + bias_before, slope) - mean) * scale + shift
         grad_xhat = grad_n * weight
         tl.store(total + rows, tl.sum(grad_xhat, axis=1), mask=there)
         tl.store(product + rows, tl.sum(grad_xhat * xhat, axis=1), mask=there)
@@ -284,8 +329,8 @@ def convolve_back_sums(
         of_tap_0 += n * g_0
         of_tap_1 += n * g_1
         of_tap_2 += n * g_2
-        g_2 = g_1
-        g_1 = g_0
+        g_2, g_1, stored_g = g_1, g_0, next_g
+        stored_y, mean, scale, shift, there = next_y, next_mean, next_scale, next_shift, next_there
     _write_column(columns_out, 0, of_weight, columns, NUM_CHANNELS, NUM_COLUMNS)
     _write_column(columns_out, 1, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
     _write_column(columns_out, 2, of_tap_0, columns, NUM_CHANNELS, NUM_COLUMNS)
@@ -304,7 +349,7 @@ def _transposed(g_0, g_1, g_2, taps, columns, NUM_CHANNELS: tl.constexpr):
 
 @triton.jit
 def convolve_back(
-    grad_d, y, bias_0, slope_1, mean_1, scale_1, weight_1, taps, constant, linear, grad_y, columns_out,
+    columns_out, grad_d, y, bias_0, slope_1, mean_1, scale_1, weight_1, taps, constant, linear, grad_y,
     num_members, num_frames, dilation, before,
     NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
     NUM_COLUMNS: tl.constexpr,
@@ -316,20 +361,26 @@ def convolve_back(
     weight = _per_channel(weight_1, columns, NUM_CHANNELS)
     of_bias = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
     of_slope = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
-    g_2 = _gradient_at(grad_d, ok, first_row, first + before - 2 * dilation, num_frames, columns, NUM_CHANNELS)
-    g_1 = _gradient_at(grad_d, ok, first_row, first + before - dilation, num_frames, columns, NUM_CHANNELS)
+    g_2 = _gradient_at(grad_d, ok, first_row, first + before - 2 * dilation, num_frames, columns, NUM_CHANNELS).to(tl.float32)
+    g_1 = _gradient_at(grad_d, ok, first_row, first + before - dilation, num_frames, columns, NUM_CHANNELS).to(tl.float32)
+    stored_g = _gradient_at(grad_d, ok, first_row, first + before, num_frames, columns, NUM_CHANNELS)
+    there = ok & (first < num_frames)
+    stored_y = _stored(y, first_row + first, columns, there, NUM_CHANNELS)
     for tile in range(NUM_TILES):
         frames = first + tile * dilation
-        g_0 = _gradient_at(grad_d, ok, first_row, frames + before, num_frames, columns, NUM_CHANNELS)
-        rows, there = first_row + frames, ok & (frames < num_frames)
+        more = ok & (tile + 1 < NUM_TILES)
+        next_g = _gradient_at(grad_d, more, first_row, frames + dilation + before, num_frames, columns, NUM_CHANNELS)
+        next_there = more & (frames + dilation < num_frames)
+        next_y = _stored(y, first_row + frames + dilation, columns, next_there, NUM_CHANNELS)
+        g_0 = stored_g.to(tl.float32)
+        rows = first_row + frames
         grad_xhat = _transposed(g_0, g_1, g_2, taps, columns, NUM_CHANNELS) * weight
-        x = _read(y, rows, columns, there, NUM_CHANNELS) + bias_before
+        x = stored_y.to(tl.float32) + bias_before
         grad = _from_xhat(grad_xhat, _prelu(x, slope), mean_1, scale_1, constant, linear, rows, there)
         of_slope += tl.where((x > 0) | ~there[:, None], 0.0, grad * x)
         grad = tl.where(x > 0, grad, slope * grad)
         of_bias += grad
         _write(grad_y, rows, columns, there, grad, NUM_CHANNELS)
-        g_2 = g_1
-        g_1 = g_0
-    _write_column(columns_out, 5, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
-    _write_column(columns_out, 6, of_slope, columns, NUM_CHANNELS, NUM_COLUMNS)
+        g_2, g_1, stored_g, stored_y, there = g_1, g_0, next_g, next_y, next_there
+    _write_column(columns_out, 0, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
+    _write_column(columns_out, 1, of_slope, columns, NUM_CHANNELS, NUM_COLUMNS)
