@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +18,15 @@ import soundfile
 
 from pipeline.audio.headers import AudioHeader, check_length, check_whole, header_of, why_unreadable
 from pipeline.errors import AudioError
-from pipeline.files import write_quickly
+from pipeline.files import write_quickly, written_whole
 
 Encoding = Literal["pcm16", "float32", "flac"]
 
 FULL_SCALE = 2**15
+BLOCK_SAMPLES = 2**18
+"""Of long files, to read at once."""
+MAX_RIFF_BYTES = 2**32 - 2**10
+"""Of samples; the sizes in a wav file have 32 bits."""
 
 
 def read_audio(
@@ -67,6 +72,39 @@ def read_audio(
     return samples, header.sample_rate
 
 
+def read_blocks(path: str | Path, *, channel: int | None = None) -> Iterator[npt.NDArray[np.float64]]:
+    """Decode one channel of a file as :func:`read_audio` does, in blocks ``[time]`` of at most ``BLOCK_SAMPLES``.
+
+    Raises:
+        AudioError: as :func:`read_audio`; that the end is missing shows only there.
+    """
+    path = Path(path)
+    try:
+        check_whole(path)
+        with _ReadForwards(path) as file:
+            header = header_of(file)
+            check_length(path, header)
+            column = choose_channel(path, header, channel)
+            for start in range(0, header.num_samples, BLOCK_SAMPLES):
+                expected = min(BLOCK_SAMPLES, header.num_samples - start)
+                samples = file.read(expected, dtype="float64", always_2d=True)[:, column]
+                _check_samples(path, samples, expected, header, finite_only=True)
+                yield samples
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(why_unreadable(path, error)) from None
+
+
+class _ReadForwards(soundfile.SoundFile):  # type: ignore[misc]
+    """A file whose blocks follow each other.
+
+    After every block, soundfile moves to where the file stands already, if it can move; an mp3's decoder then forgets the frames
+    before, and the next some hundred samples are wrong.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def choose_channel(path: Path, header: AudioHeader, channel: int | None) -> int:
     """The channel to read: the only one, or the one asked for.
 
@@ -109,6 +147,28 @@ def write_audio(path: str | Path, samples: npt.NDArray[Any], sample_rate: int, e
     return len(encoded)
 
 
+def write_blocks(path: str | Path, blocks: Iterable[npt.NDArray[Any]], num_samples: int, sample_rate: int) -> None:
+    """Write what :func:`write_audio` does as ``float32``, while the samples are computed.
+
+    Args:
+        path: the final name; its folder is created.
+        blocks: each [time].
+        num_samples: in all blocks together.
+        sample_rate: Hz.
+
+    Raises:
+        WorkError: the folder cannot be written, or the disk is full.
+    """
+    written = 0
+    with written_whole(Path(path)) as temporary, temporary.open("wb") as file:
+        file.write(_wav_header(num_samples, sample_rate, format_tag=3, sample_bytes=4))
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, "<f4").data)
+            written += len(block)
+        if written != num_samples:
+            raise ValueError(f"{path}: {written:,} samples came and {num_samples:,} were announced")
+
+
 def encode(samples: npt.NDArray[Any], sample_rate: int, encoding: Encoding = "pcm16") -> bytes:
     """The bytes of a mono file: see :func:`write_audio`."""
     if encoding == "float32":
@@ -123,15 +183,25 @@ def encode(samples: npt.NDArray[Any], sample_rate: int, encoding: Encoding = "pc
 
 def _wav(samples: npt.NDArray[Any], sample_rate: int, *, format_tag: int, sample_bytes: int) -> bytes:
     """A RIFF file around little-endian samples; libsndfile would add a time stamp to floats."""
-    payload = np.ascontiguousarray(samples).data
+    header = _wav_header(len(samples), sample_rate, format_tag=format_tag, sample_bytes=sample_bytes)
+    return header + np.ascontiguousarray(samples).data
+
+
+def _wav_header(num_samples: int, sample_rate: int, *, format_tag: int, sample_bytes: int) -> bytes:
+    """What comes before the samples of a mono file; beyond 4 GiB it is an RF64 file (EBU Tech 3306)."""
+    num_bytes = num_samples * sample_bytes
     chunks = struct.pack(
         "<4sIHHIIHH", b"fmt ", 16, format_tag, 1, sample_rate, sample_rate * sample_bytes, sample_bytes, 8 * sample_bytes
     )
+    is_wide = num_bytes > MAX_RIFF_BYTES
     if format_tag == 3:
-        chunks += struct.pack("<4sII", b"fact", 4, len(samples))
-    chunks += struct.pack("<4sI", b"data", payload.nbytes)
-    riff = struct.pack("<4sI4s", b"RIFF", 4 + len(chunks) + payload.nbytes, b"WAVE")
-    return b"".join((riff, chunks, payload))
+        chunks += struct.pack("<4sII", b"fact", 4, min(num_samples, 2**32 - 1))
+    if is_wide:
+        riff_bytes = 4 + 36 + len(chunks) + 8 + num_bytes
+        chunks = struct.pack("<4sIQQQI", b"ds64", 28, riff_bytes, num_bytes, num_samples, 0) + chunks
+    chunks += struct.pack("<4sI", b"data", 2**32 - 1 if is_wide else num_bytes)
+    size = 2**32 - 1 if is_wide else 4 + len(chunks) + num_bytes
+    return struct.pack("<4sI4s", b"RF64" if is_wide else b"RIFF", size, b"WAVE") + chunks
 
 
 def quantise(samples: npt.NDArray[Any]) -> npt.NDArray[np.int16]:

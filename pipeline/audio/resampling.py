@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
 from math import gcd
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from scipy.signal import firwin, kaiserord, resample_poly
 
@@ -38,6 +40,26 @@ def _filter(up: int, down: int, dtype: str) -> Any:
     """The low-pass [tap] that ``resample_poly`` designs where none is given."""
     longer = max(up, down)
     return firwin(2 * _HALF_TAPS * longer + 1, 1 / longer, window=("kaiser", 5.0)).astype(dtype)
+
+
+def resample_blocks(blocks: Iterable[npt.NDArray[Any]], old_rate: int, new_rate: int) -> Iterator[npt.NDArray[Any]]:
+    """What :func:`resample` makes of a signal that comes in blocks ``[time]``, block by block."""
+    if old_rate == new_rate:
+        yield from blocks
+        return
+    divisor = gcd(old_rate, new_rate)
+    up, down = new_rate // divisor, old_rate // divisor
+    # Blocks are cut at multiples of `down`, where the samples of both rates meet, with as much around as the filter reaches.
+    context = down * (_HALF_TAPS * max(up, down) // (up * down) + 2)
+    waiting, done = np.zeros(0, np.float32), 0  # of the waiting samples, those whose results are out
+    for block in blocks:
+        waiting = np.concatenate([waiting, block]) if len(waiting) else block
+        ready = (len(waiting) - context) // down * down
+        if ready > done:
+            yield resample(waiting[: ready + context], old_rate, new_rate)[done // down * up : ready // down * up]
+            waiting, done = waiting[max(ready - context, 0) :], min(ready, context)
+    if len(waiting):
+        yield resample(waiting, old_rate, new_rate)[done // down * up :]
 
 
 def deciding_length(num_resampled: int, old_rate: int, new_rate: int) -> int:

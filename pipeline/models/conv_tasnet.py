@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
+from pipeline.models import layerwise
 from pipeline.models.filterbanks import Decoder, Encoder, inverse, sinusoids
 from pipeline.models.kernels import dispatch, streaming
 from pipeline.models.layers import DepthwiseConv, PReLU
 from pipeline.models.norms import NORMS
-from pipeline.models.protocol import Streaming
+from pipeline.models.protocol import LayerByLayer, Streaming
 from pipeline.models.streaming import StreamingCopy
 from pipeline.recipe.schema import Model
 
@@ -82,6 +83,14 @@ class ConvTasNet(nn.Module):
             settings = self.settings.model_copy(update={"filterbank": "random"})
             plain = ConvTasNet(settings, num_sources=self.num_sources, sample_rate=self.sample_rate)
         return streaming.compiled(self, plain, definition) or definition
+
+    def activation_bytes(self, num_samples: int) -> int:
+        """Memory that separating a signal at once takes beside the weights, roughly."""
+        return layerwise.bytes_per_frame(self) * (num_samples // self.hop_samples + 2)
+
+    def layer_by_layer(self, num_samples: int) -> LayerByLayer:
+        """The network for one signal that is too long for memory; exact, whether causal or not."""
+        return layerwise.LayerByLayer(self, num_samples)
 
     @property
     def causal(self) -> bool:
@@ -159,6 +168,10 @@ class Separator(nn.Module):
         for block in self.blocks:
             x, skip = block(x)  # [batch, frames, B], [batch, frames, Sc]
             skips = skips + skip
+        return self.masks(skips)
+
+    def masks(self, skips: Tensor | float) -> Tensor:
+        """The masks ``[batch, frames, source, N]`` from the sum of the skip paths, ``[batch, frames, Sc]``."""
         logits = self.output(self.output_activation(skips))  # [batch, frames, source · N]
         return self._bounded(logits.reshape(*logits.shape[:-1], self.num_sources, -1))  # [batch, frames, source, N]
 
@@ -191,9 +204,17 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the network: the sum to pass on, and what goes to the masks."""
+        return self.combine(x, self.hidden(x))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """The normalised hidden activations ``[batch, frames, H]``."""
         y = dispatch.hidden(self, x)  # the same as below, in fewer passes over memory
         if y is None:
             y = self.norm_1(self.activation_1(self.expand(x)))  # [batch, frames, H]
             y = self.norm_2(self.activation_2(self.depthwise(y)))  # [batch, frames, H]
+        return y
+
+    def combine(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What comes of a block's input and its hidden activations."""
         residual, skip = self.residual_and_skip(y).split(self.sizes, dim=-1)  # [batch, frames, B], [batch, frames, Sc]
         return x + residual if self.sizes[0] else x, skip

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 Merge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """From each frame's mean and variance, ``[batch, frames, 1]`` float64, those to normalise it with."""
 
+Given = tuple[Tensor, Tensor]
+"""The mean and variance to normalise some frames with, ``[batch, 1 or frames, 1]`` float64."""
+
 MAX_FRAMES = 512
 """Frames to merge at once where older ones are forgotten: the factors of more would leave the range of float64."""
 
@@ -61,10 +64,25 @@ class LayerNorm(nn.Module):
         normal = centred * inverse_deviation.to(wide.dtype) + shift
         return (normal * weight + bias).to(x.dtype)
 
+    def normalise_with(self, x: Tensor, given: Given) -> Tensor:
+        """Normalise frames whose merged statistics are known already, ``[batch, frames, channels]``."""
+        near, scale, shift = (each.to(x.dtype) for each in numbers_of(given, self.eps, x.dtype))
+        return torch.addcmul(self.bias, torch.addcmul(shift, x - near, scale), self.weight)
+
     @staticmethod
     def merge(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """From each frame's mean and variance, ``[batch, frames, 1]`` float64, those to normalise it with."""
         raise NotImplementedError
+
+
+def numbers_of(given: Given, eps: float, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """What turns x into its normal values, ``(x - near) * scale + shift``, in float64.
+
+    ``near`` is the mean as the dtype has it: subtracting that loses no digits, and ``shift`` makes up for the rest.
+    """
+    mean, variance = given
+    near, scale = mean.to(dtype).double(), torch.rsqrt(variance + eps)
+    return near, scale, (near - mean) * scale
 
 
 class GlobalLayerNorm(LayerNorm):

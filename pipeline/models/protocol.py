@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.compute.scratch import Scratch
 from pipeline.recipe.schema import Model
 
 
@@ -25,6 +26,20 @@ class Streaming(Protocol):
 
     def restore(self, memory: Mapping[str, Tensor], /) -> None:
         """Go on from there; ModelError if the names or shapes are those of another network."""
+
+
+class LayerByLayer(Protocol):
+    """A network for one signal that is too long for memory."""
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of intermediate results."""
+
+    def __call__(self, mixture: Scratch, estimates: Scratch, advance: Callable[[float], None], /) -> None:
+        """Separate ``[time, 1]`` into ``[time, source]``; intermediate results lie in the mixture's folder until it is done.
+
+        ``advance`` is called with the shares of the work that have been done; they sum to one.
+        """
 
 
 class Network(Protocol):
@@ -73,6 +88,12 @@ class Network(Protocol):
         Raises:
             ModelError: saying what keeps the network from streaming, and what to do.
         """
+
+    def activation_bytes(self, num_samples: int) -> int:
+        """Memory that separating a signal of so many samples at once takes beside the weights, roughly."""
+
+    def layer_by_layer(self, num_samples: int) -> LayerByLayer:
+        """The network for one signal that is too long for memory; exact, whether causal or not."""
 
     # ------------------------------------------------------------------------------------------- as of every torch module
     def __call__(self, mixture: Tensor, /) -> Tensor: ...  # noqa: D102

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.audio.files import Encoding, encode, quantise, quantise_down, read_audio, write_audio
+from pipeline.audio import files
+from pipeline.audio.files import (
+    Encoding,
+    encode,
+    quantise,
+    quantise_down,
+    read_audio,
+    read_blocks,
+    write_audio,
+    write_blocks,
+)
 from pipeline.audio.headers import read_header
 from pipeline.errors import AudioError, WorkError
 
@@ -147,3 +158,61 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, tone: npt.NDArray[np.fl
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkError, match="cannot be written"):
         write_audio(tmp_path / "file" / "tone.wav", tone, RATE)
+
+
+# ---------------------------------------------------------------------------------------------------------------- blocks
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3"])
+def test_a_file_in_blocks(tmp_path: Path, tone: npt.NDArray[np.float64], ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder of an mp3 forgets the frames before where it is told to move, even to where it is."""
+    monkeypatch.setattr(files, "BLOCK_SAMPLES", 1000)
+    soundfile.write(tmp_path / f"tone.{ending}", np.stack([0 * tone, tone], axis=1), 8000)
+    blocks = list(read_blocks(tmp_path / f"tone.{ending}", channel=1))
+    assert {len(block) for block in blocks[:-1]} == {1000}
+    np.testing.assert_array_equal(np.concatenate(blocks), read_audio(tmp_path / f"tone.{ending}", channel=1)[0])
+
+
+@pytest.mark.parametrize("kind", ["missing", "cut short wav", "not a number"])
+def test_damage_shows_in_blocks_too(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.wav"
+    if kind != "missing":
+        write_audio(path, np.full(100, np.nan if kind == "not a number" else 0.1), 8000, encoding="float32")
+    if kind == "cut short wav":
+        path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(AudioError, match=r"a\.wav: (no such file|is cut short|holds samples)"):
+        list(read_blocks(path))
+
+
+def test_blocks_make_the_same_bytes_as_the_whole(tmp_path: Path, tone: npt.NDArray[np.float64]) -> None:
+    write_audio(tmp_path / "whole.wav", tone, 8000, encoding="float32")
+    write_blocks(tmp_path / "blocks.wav", iter(np.array_split(tone, 7)), len(tone), 8000)
+    assert (tmp_path / "blocks.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+
+
+def test_nothing_half_written_appears_under_the_name(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[npt.NDArray[np.float64]]:
+        yield np.zeros(10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_blocks(tmp_path / "a.wav", interrupted(), 20, 8000)
+    with pytest.raises(ValueError, match="10 samples came and 20 were announced"):
+        write_blocks(tmp_path / "a.wav", [np.zeros(10)], 20, 8000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_too_long_for_a_wav_header_is_an_rf64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As every file of more than 4 GiB, here from 1,000 bytes on."""
+    monkeypatch.setattr(files, "MAX_RIFF_BYTES", 1000)
+    samples = np.random.default_rng(0).standard_normal(251).astype(np.float32)
+    for count in (250, 251):
+        write_blocks(tmp_path / "a.wav", [samples[:count]], count, 8000)
+        assert (tmp_path / "a.wav").read_bytes()[:4] == (b"RIFF" if count == 250 else b"RF64")
+        assert read_header(tmp_path / "a.wav").num_samples == count
+        np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", dtype="float32")[0], samples[:count])
+    assert len((tmp_path / "a.wav").read_bytes()) == int.from_bytes((tmp_path / "a.wav").read_bytes()[20:28], "little") + 8
+
+
+def test_the_header_of_six_gigabytes() -> None:
+    header = files._wav_header(1_500_000_000, 48000, format_tag=3, sample_bytes=4)
+    assert header[:8] == b"RF64\xff\xff\xff\xff"
+    assert int.from_bytes(header[28:36], "little") == 6_000_000_000

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from numpy.typing import DTypeLike
 from scipy.signal import resample_poly
 
-from pipeline.audio.resampling import at_speed, deciding_length, length_at_speed, resample, resampled_length
+from pipeline.audio.resampling import (
+    at_speed,
+    deciding_length,
+    length_at_speed,
+    resample,
+    resample_blocks,
+    resampled_length,
+)
 
 
 @pytest.mark.parametrize(("old", "new"), [(16000, 8000), (22050, 8000), (44100, 16000), (8000, 16000), (8000, 8000)])
@@ -62,3 +69,24 @@ def test_the_band_is_kept_up_to_95_percent_and_nothing_folds_back(speed: float, 
     tone = np.sin(2 * np.pi * hz * np.arange(32000) / 16000)
     level_db = 10 * np.log10(2 * np.mean(at_speed(tone, speed)[2000:-2000] ** 2) + 1e-20)
     assert level_db == pytest.approx(0, abs=0.05) if gain_db == 0 else level_db < gain_db
+
+
+@given(
+    st.lists(st.integers(0, 700), max_size=6),
+    st.sampled_from([(16000, 8000), (8000, 16000), (48000, 8000), (44100, 8000), (8000, 44100), (8000, 8000), (8000, 7999)]),
+)
+def test_blocks_are_resampled_as_the_whole(lengths: list[int], rates: tuple[int, int]) -> None:
+    samples = np.random.default_rng(0).normal(size=sum(lengths))
+    blocks = np.split(samples, np.cumsum(lengths)[:-1]) if lengths else []
+    found = np.concatenate([np.zeros(0), *resample_blocks(blocks, *rates)])
+    if len(samples):
+        np.testing.assert_allclose(found, resample(samples, *rates), rtol=0, atol=1e-12)
+    else:
+        assert len(found) == 0
+
+
+def test_blocks_are_given_out_before_the_end() -> None:
+    blocks = iter(np.random.default_rng(0).normal(size=(100, 1000)))
+    first = next(resample_blocks(blocks, 16000, 8000))
+    assert 0 < len(first) < 500
+    assert len(list(blocks)) == 99

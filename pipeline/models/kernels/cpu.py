@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.models.kernels.library import Passes
-from pipeline.models.norms import NORMS
+from pipeline.models.norms import NORMS, Given, numbers_of
 
 
 def hidden(
@@ -69,6 +69,43 @@ def _block_passes(y: Tensor, parameters: Sequence[Tensor], dilation: int, before
         bias_0=bias_0, weight_1=weight_1, bias_1=bias_1, taps=taps, bias_2=bias_2, weight_2=weight_2, bias_3=bias_3,
         slope_1=slope_1.item(), slope_2=slope_2.item(), num_taps=len(taps), dilation=dilation, before=before,
     )  # fmt: skip
+
+
+class HiddenInSteps:
+    """Forward for frames of which others come before or after, see :class:`pipeline.models.layerwise.Hidden`."""
+
+    def __init__(self, y: Tensor, parameters: Sequence[Tensor], eps: Sequence[float], dilation: int, before: int) -> None:
+        self._passes = _block_passes(y, parameters, dilation, before)
+        self._eps = eps
+        self._d = y
+
+    def first(self) -> Given:
+        """Each frame's statistics for the first norm."""
+        mean, variance = self._passes.per_frame(2)
+        self._passes.run("statistics", mean=mean, variance=variance)
+        return mean, variance
+
+    def convolve(self, given: Given) -> Given:
+        """Each frame's statistics for the second norm, from what the first one normalises with."""
+        mean, variance = self._passes.per_frame(2)
+        self._d = torch.empty_like(self._d)
+        self._passes.run("convolve", **self._normal(1, given), d=self._d, mean=mean, variance=variance)
+        return mean, variance
+
+    def normalise(self, given: Given, inner: slice) -> Tensor:
+        """Some frames' activations, from what the second norm normalises these with; of a batch of one."""
+        d = self._d[:, inner]
+        m = torch.empty_like(d)
+        self._passes.add(frames=d.shape[1])
+        self._passes.run("normalise", **self._normal(2, given, d.shape[1]), d=d, m=m)
+        return m
+
+    def _normal(self, k: int, given: Given, frames: int | None = None) -> dict[str, Tensor]:
+        """What norm ``k`` normalises each frame with, as ``cpu.cpp`` takes it."""
+        shape = (1, frames or self._passes.frames, 1)
+        numbers = numbers_of(given, self._eps[k - 1], torch.float32)
+        mean, scale, shift = (each.float().expand(shape).contiguous() for each in numbers)
+        return {f"mean_{k}": mean, f"scale_{k}": scale, f"shift_{k}": shift}
 
 
 def normalised(x: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.nn.modules import module as torch_module
 
-from pipeline.models.kernels import library, ops
+from pipeline.models.kernels import cpu, library, ops
 from pipeline.models.layers import DepthwiseConv, PReLU
 from pipeline.models.norms import NORMS
 
@@ -82,6 +82,23 @@ def hidden(block: Any, x: Tensor) -> Tensor | None:
     Returns:
         None where the definition has to compute them.
     """
+    ready = _expanded(block, x)
+    if ready is None:
+        return None
+    y, parameters, eps = ready
+    convolution = block.depthwise
+    activations: Tensor = ops.hidden(y, parameters, block.norm_1.kind, eps, convolution.dilation, convolution.padding[0])[0]
+    return activations
+
+
+def hidden_in_steps(block: Any, x: Tensor) -> cpu.HiddenInSteps | None:
+    """The same on a CPU, in steps between which the caller merges statistics; None where the definition has to do it."""
+    ready = _expanded(block, x) if x.device.type == "cpu" else None
+    return None if ready is None else cpu.HiddenInSteps(*ready, block.depthwise.dilation, block.depthwise.padding[0])
+
+
+def _expanded(block: Any, x: Tensor) -> tuple[Tensor, list[Tensor], list[float]] | None:
+    """The expanded input without its bias, a block's parameters in the order of their use, and the eps of its norms."""
     parts = (block.expand, block.activation_1, block.norm_1, block.depthwise, block.activation_2, block.norm_2)
     if not _suits(x) or not all(map(_is_plain, parts, _BLOCK_TYPES)):
         return None
@@ -96,10 +113,7 @@ def hidden(block: Any, x: Tensor) -> Tensor | None:
         return None
     if not _fit(x, [expand.weight, *parameters], [expand.weight.shape, *shapes]):
         return None
-    y = functional.linear(x, expand.weight).contiguous()
-    eps = [norm_1.eps, norm_2.eps]
-    activations: Tensor = ops.hidden(y, parameters, norm_1.kind, eps, depthwise.dilation, depthwise.padding[0])[0]
-    return activations
+    return functional.linear(x, expand.weight).contiguous(), parameters, [norm_1.eps, norm_2.eps]
 
 
 def normalised(norm: Any, x: Tensor) -> Tensor | None:
