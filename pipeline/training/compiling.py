@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,9 @@ class Compiled:
         return self._ready(*arguments)
 
     def _compile(self) -> Callable[..., Any]:
-        # It warns of the missing CUDA toolkit even where there is no such device.
+        # It warns of the missing CUDA toolkit even where there is no such device, and advises TF32, which the recipe decides.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores .* available but not enabled", category=UserWarning)
         return torch.compile(self.function, dynamic=False, mode="reduce-overhead" if self.graphs else "default")
 
     def with_fallback(self, work: Callable[[], Result], *, undo: Callable[[], None]) -> Result:

@@ -18,9 +18,9 @@ from tests.gpu.common import TOY, arguments, say
 ROOT = Path(__file__).parents[2]
 PAPER = {"filter_length": 16, "hidden_channels": 512, "blocks_per_repeat": 8, "num_repeats": 3}
 """What own-speech.toml has smaller, for a CPU."""
-WHOLE = ["plan.num_mixtures={ train = 1000, valid = 100, test = 1 }"]
+WHOLE = ["plan.num_mixtures={ train = 1000, valid = 100 }"]
 SMALL = [
-    "plan.num_mixtures={ train = 8, valid = 4, test = 4 }",
+    "plan.num_mixtures={ train = 8, valid = 4 }",
     "plan.min_seconds=0.5",
     "corpus.valid_share=0.25",
     "corpus.test_share=0.25",

@@ -13,16 +13,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pipeline.models.kernels import merges, passes
+from pipeline.models.kernels import gpu, merges, passes
 from pipeline.models.norms import NORMS
 
-PASSES = (
-    "statistics", "convolve", "normalise", "normalise_back_sums", "normalise_back", "convolve_back_sums", "convolve_back",
-)  # fmt: skip
 STORED = ("y", "d", "m", "grad_m", "grad_d", "grad_y")
 NUMBERS = ("num_rows", "num_members", "num_frames", "dilation", "before")
-CONSTANTS = {
-    "NUM_CHANNELS": 512, "BLOCK_ROWS": 1, "BLOCK_CHANNELS": 512, "NUM_TILES": 16, "RECTIFIED": True, "NUM_COLUMNS": 7,
+CONSTANTS: dict[str, Any] = {
+    "NUM_CHANNELS": 512, "BLOCK_CHANNELS": 512, "NUM_TILES": 16, "RECTIFIED": True, "NUM_COLUMNS": 7,
     "BLOCK_FRAMES": 2048,
 }  # fmt: skip
 """Of the paper's network."""
@@ -58,10 +55,12 @@ def kind_of(parameter: Any) -> str:
 def main() -> None:
     """Print a line for every pass, and for every norm's merges."""
     card, *names = sys.argv[1:]
-    for name in names or (*PASSES, "merge", "merge_back"):
+    for name in names or (*gpu.SHAPES, "merge", "merge_back"):
+        shape = gpu.SHAPES.get(name, gpu.Shape(elements=CONSTANTS["NUM_CHANNELS"], num_warps=8, num_programs=1))
+        rows = shape.elements // CONSTANTS["NUM_CHANNELS"]
         for norm in NORMS if "merge" in name else ("",):
-            warps = 8 if norm else 4
-            print(f"sm_{card} {name} {norm}: {compiled(name, int(card), warps, KIND=norm)}", flush=True)
+            said = compiled(name, int(card), shape.num_warps, BLOCK_ROWS=rows, KIND=norm)
+            print(f"sm_{card} {name} {norm}: {said}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Whether a network is compiled, on machines that can and machines that cannot."""
 
 import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +142,15 @@ def test_graphs_are_asked_of_the_compiler(monkeypatch: pytest.MonkeyPatch, graph
     double = Compiled(lambda x: 2 * x, enabled=True, graphs=graphs)
     assert (double(1), double(2)) == (2, 4)
     assert asked == [{"dynamic": False, "mode": mode}]
+
+
+def test_what_the_recipe_decides_is_no_warning() -> None:
+    """torch advises TF32 whenever it compiles for a card that has it."""
+    advice = "TensorFloat32 tensor cores for float32 matrix multiplication available but not enabled. Consider setting `…`"
+    with pytest.raises(UserWarning, match="TensorFloat32"):
+        warnings.warn(advice, UserWarning, stacklevel=1)
+    Compiled(len, enabled=True)._compile()
+    warnings.warn(advice, UserWarning, stacklevel=1)
 
 
 def test_what_cuda_refuses_while_a_graph_is_recorded_is_a_failure_to_compile() -> None:

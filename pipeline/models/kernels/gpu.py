@@ -34,15 +34,15 @@ class Shape(NamedTuple):
 
 
 SHAPES = {
-    "statistics": Shape(1024, 2, 2**30),
-    "convolve": Shape(512, 1, 2112, along_strands=True),
-    "normalise": Shape(1024, 2, 2**30),
-    "normalise_back_sums": Shape(1024, 2, 2112),
-    "normalise_back": Shape(1024, 2, 2112),
+    "statistics": Shape(2048, 4, 2**30),
+    "convolve": Shape(512, 2, 1056, along_strands=True),
+    "normalise": Shape(2048, 4, 2**30),
+    "normalise_back_sums": Shape(1024, 2, 1056),
+    "normalise_back": Shape(512, 2, 2112),
     "convolve_back_sums": Shape(512, 1, 2112, along_strands=True),
-    "convolve_back": Shape(1024, 2, 2112, along_strands=True),
+    "convolve_back": Shape(512, 2, 1056, along_strands=True),
 }
-"""Of every pass, as measured on an H200; 2112 is sixteen programs for each of its processors."""
+"""Of every pass: the fastest of eight on an H200 (``tests/gpu/kernels.py``), which has 132 processors."""
 
 
 class Passes:
