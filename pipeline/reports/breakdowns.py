@@ -68,14 +68,19 @@ def input_bins(scores: pd.DataFrame) -> pd.Series:
 
 def length_bins(scores: pd.DataFrame) -> pd.Series:
     """Length of every row's mixture in bins of about equal size."""
-    return _binned(seconds_of(scores), "s")
+    return _binned(_known_of_mixtures(seconds_of(scores), scores), "s")
+
+
+def _known_of_mixtures(values: pd.Series, scores: pd.DataFrame) -> pd.Series:
+    """Facts about mixtures, also in the rows of systems whose own table does not have them."""
+    return values.fillna(scores["mixture_id"].map(values.groupby(scores["mixture_id"]).first()))
 
 
 def overlap_bins(scores: pd.DataFrame) -> pd.Series:
     """How much the speakers of every row's mixture overlap, in percent: the planned ratios, or fifths if there are many."""
     if "overlap" not in scores.columns:
         return pd.Series(np.nan, index=scores.index, dtype=object)
-    percent = (100 * scores["overlap"]).round()
+    percent = (100 * _known_of_mixtures(scores["overlap"], scores)).round()
     if percent.nunique() > _MOST_OVERLAPS:
         percent = 20 * (percent // 20).clip(upper=4)
         labels = {value: f"{value:.0f} to {value + 20:.0f}%" for value in sorted(percent.dropna().unique())}

@@ -122,10 +122,11 @@ def _completed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _derived(made: pd.DataFrame) -> pd.DataFrame:
-    """Improvements and statuses from what is known; how estimates were assigned is not."""
+    """Of a metric's value, its input's and the improvement the one that is not given; and statuses."""
     for improvement, output, given in _IMPROVEMENTS:
         made[improvement] = made[improvement].fillna(made[output] - made[given])
         made[given] = made[given].fillna(made[output] - made[improvement])
+        made[output] = made[output].fillna(made[given] + made[improvement])
     scored = np.isfinite(made[list(METRICS)]).any(axis=1)
     if "status" not in made:
         made["status"] = np.where(scored, "ok", "no_value")
