@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,7 @@ from pipeline.errors import DatasetError, ScoreError
 from pipeline.files import expand_user
 
 if TYPE_CHECKING:
+    from pipeline.reports.clips import ClipFiles, FileLoader
     from pipeline.scoring.tasks import Matched, Task
 
 Verify = Annotated[
@@ -86,7 +87,7 @@ def score(
     """
     from pipeline.compute.locks import without_locks
 
-    tasks, left_out = _match(estimates, references, mixtures, patterns or [])
+    tasks, left_out = _match(_system_folders(estimates), references, mixtures, patterns or [])
     metrics = [metric for text in also or [] for metric in text.replace(",", " ").split()]
     how = {"also": metrics, "permutation": permutation, "channel": channel, "resample": resample, "align": align}
     with without_locks() if no_lock else nullcontext():
@@ -147,8 +148,27 @@ def report(
     ] = None,
     estimates: Annotated[
         list[str] | None,
-        typer.Option("--estimates", metavar="SYSTEM=DIR", help="A system's estimates, with s1/, s2/ … Can be repeated."),
+        typer.Option("--estimates", metavar="[SYSTEM=]DIR", help="A system's estimates, for players. Can be repeated."),
     ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            "--references",
+            metavar="DIR",
+            parser=expand_user,
+            help="Without a dataset: the references, in folders as for `score`.",
+        ),
+    ] = None,
+    mixtures: Annotated[
+        Path | None,
+        typer.Option(
+            "--mixtures", metavar="DIR", parser=expand_user, help="The mixtures; by default those beside the references."
+        ),
+    ] = None,
+    patterns: Patterns = None,
+    examples: Annotated[
+        int, typer.Option("--examples", metavar="N", min=0, max=50, help="Players at most; fewer if the page became too large.")
+    ] = 5,
 ) -> None:
     """Write a report that compares systems by their score tables."""
     from pipeline import reports
@@ -156,14 +176,20 @@ def report(
 
     table = reports.read_scores(scores, repeats=repeats)
     systems = set(table["system"])
-    beside = _from_recipe(recipe, systems) | _recordings(dataset, estimates, systems) | {"histories": _histories(history)}
+    folders = _system_folders(estimates or [])
+    _check_systems(folders, systems)
+    beside = _from_recipe(recipe, systems) | {"histories": _histories(history), "num_examples": examples}
+    if dataset is not None:
+        beside["examples"] = _dataset_clips(dataset, folders, references or mixtures)
+    elif folders or references or mixtures:
+        beside["examples"] = _folder_clips(folders, references, mixtures, patterns or [], set(table["mixture_id"]))
     beside |= {"baseline": baseline} if baseline is not None else {}
     beside |= {"oracles": reports.read_scores([oracles]) if oracles else None, "verification": cross_checks.read_checks(scores)}
     typer.echo(f"Report: {reports.write_report(table, out, **beside)}")
 
 
-def _match(estimates: Sequence[str], references: Path, mixtures: Path | None, patterns: Sequence[str]) -> Matched:
-    """What to score, and what has no references."""
+def _match(folders: Mapping[str, Path], references: Path, mixtures: Path | None, patterns: Sequence[str]) -> Matched:
+    """The recordings of every mixture, and what has no references."""
     from pipeline.scoring import match_folders
 
     kinds = ("estimates", "references", "mixtures")
@@ -172,7 +198,7 @@ def _match(estimates: Sequence[str], references: Path, mixtures: Path | None, pa
         if kind not in kinds or not pattern:
             raise ScoreError(f"--pattern {kind}: write it as KIND=PATTERN, where KIND is {', '.join(kinds[:2])} or {kinds[2]}")
     layout = {kind: pattern for kind, _, pattern in named}
-    return match_folders(_system_folders(estimates), references, mixtures, patterns=layout, search_mixtures=True)
+    return match_folders(folders, references, mixtures, patterns=layout, search_mixtures=True)
 
 
 def _system_folders(texts: Sequence[str]) -> dict[str, Path]:
@@ -225,23 +251,59 @@ def _histories(texts: Sequence[str] | None) -> dict[str, Any]:
     return {name: read_table(path, HISTORY) for name, path in named_folders("--history", texts, "SYSTEM=PATH").items()}
 
 
-def _recordings(dataset: Path | None, estimates: Sequence[str] | None, systems: set[str]) -> dict[str, Any]:
-    """The listening examples: the dataset's test mixtures and what the systems made of them.
-
-    Raises:
-        ScoreError: estimates are named after a system that the tables do not have.
-    """
-    from pipeline import reports
-    from pipeline.tables import MIXTURES, read_table
-
-    if dataset is None:
-        if estimates:
-            raise DatasetError("--estimates needs --dataset DIR, the mixtures and references they belong to")
-        return {}
-    mixtures = read_table(dataset / "mixtures.csv", MIXTURES)
-    folders = named_folders("--estimates", estimates, "SYSTEM=PATH")
+def _check_systems(folders: Mapping[str, Path], systems: set[str]) -> None:
+    """Raise ScoreError where estimates are named after a system that the tables do not have."""
     if unknown := sorted(set(folders) - systems):
         raise ScoreError(
             f"--estimates {unknown[0]}=…: the tables have no system of that name; there are {', '.join(sorted(systems))}"
         )
-    return {"examples": reports.clip_loader(dataset, mixtures[mixtures["split"] == "test"], folders)}
+
+
+def _dataset_clips(dataset: Path, folders: Mapping[str, Path], beside: Path | None) -> FileLoader:
+    """The audio of a dataset's test mixtures and what the systems made of them."""
+    from pipeline import reports
+    from pipeline.tables import MIXTURES, read_table
+
+    if beside is not None:
+        raise DatasetError("--dataset has the mixtures and references; leave out --references and --mixtures")
+    mixtures = read_table(dataset / "mixtures.csv", MIXTURES)
+    return reports.clip_loader(dataset, mixtures[mixtures["split"] == "test"], folders)
+
+
+def _folder_clips(
+    folders: Mapping[str, Path], references: Path | None, mixtures: Path | None, patterns: Sequence[str], scored: set[str]
+) -> FileLoader:
+    """The audio of anybody's folders, of mixtures whose own recording and references exist.
+
+    Raises:
+        DatasetError: a folder that is needed was not given.
+        ScoreError: the folders have no mixture of the tables.
+    """
+    from pipeline import reports
+
+    if references is None or not folders:
+        missing = "--estimates SYSTEM=DIR" if references else "--references DIR and --mixtures DIR, or --dataset DIR"
+        given = "--references" if references else "--estimates" if folders else "--mixtures"
+        raise DatasetError(f"{given} needs {missing}: players have mixtures, references and estimates")
+    tasks = _match(folders, references, mixtures, patterns).tasks
+    if all(task.mixture is None for task in tasks):
+        raise DatasetError(f"{references}: there are no mixtures beside the references; give --mixtures DIR")
+    found = {task.mixture_id: _files_of(task) for task in tasks if task.mixture_id in scored and _can_be_heard(task)}
+    if not found:
+        raise ScoreError(
+            f"{references}: has none of the mixtures of the tables: it has {tasks[0].mixture_id}, they have {min(scored)}; "
+            "use the same names, or give a pattern that matches them"
+        )
+    return reports.FileLoader(found)
+
+
+def _can_be_heard(task: Task) -> bool:
+    return task.mixture is not None and all(path.is_file() for path in (task.mixture, *task.references))
+
+
+def _files_of(task: Task) -> ClipFiles:
+    from pipeline import reports
+
+    assert task.mixture is not None
+    made = {system: paths for system, paths in task.estimates.items() if not isinstance(paths, str)}
+    return reports.ClipFiles(task.mixture, task.references, made)

@@ -109,6 +109,14 @@ class Analysis:
         return outcomes(self.scores, self.metric)
 
     @cached_property
+    def ranked_metrics(self) -> frozenset[str]:
+        """The metrics in which every system that has any value has means over the same mixtures as the others."""
+        if not self.coverage.num_shared:
+            return frozenset()
+        known = means.metrics_in(self.scores)
+        return frozenset(metric for metric in known if outcomes(self.scores, metric).are_on_same_mixtures)
+
+    @cached_property
     def means(self) -> pd.DataFrame:
         """The first metric per mixture and system, of mixtures that every system has a score for; NaN in other rows."""
         return self.outcomes.common[self.systems]

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#8c6d31")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
-INK, SOFT = "#22252a", "#8b9099"
+HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "oo", "++++")
+INK, SOFT, GROUND = "#22252a", "#8b9099", "#fefefe"
+WIDTH, HEIGHT = 4.2, 3.1
+"""Of most figures, in inches: three side by side on a page have text of its size."""
+
+_LEGEND_ROW = 0.17  # inches
 
 STYLE = {
     "axes.edgecolor": SOFT,
@@ -65,16 +70,18 @@ class Drawing:
         caption: one sentence that says what is drawn.
         svg: an ``<svg>`` element.
         pdf: the same as a PDF file.
+        mentions: mixtures that the caption names, in its order: the words that hold the name, and the name.
     """
 
     name: str
     caption: str
     svg: str
     pdf: bytes
+    mentions: tuple[tuple[str, str], ...] = ()
 
 
 def colour_of(k: int) -> str:
-    """The k-th system's colour in every figure; from the ninth on they come again, with other lines and markers."""
+    """The k-th system's colour in every figure; from the ninth on they come again, with other lines, markers and patterns."""
     return COLOURS[k % len(COLOURS)]
 
 
@@ -86,6 +93,11 @@ def marker_of(k: int) -> str:
 def line_of(k: int) -> Any:
     """The k-th system's line style in every figure."""
     return LINES[_turn(k) % len(LINES)]
+
+
+def hatch_of(k: int) -> str:
+    """The pattern of the k-th system's areas in every figure: none for the first eight, another for each further eight."""
+    return HATCHES[k // len(COLOURS) % len(HATCHES)]
 
 
 def _turn(k: int) -> int:
@@ -102,7 +114,7 @@ def short_labels(names: Sequence[object], length: int = 28) -> list[str]:
 
 
 @contextmanager
-def canvas(name: str, width: float = 4.8, height: float = 3.4) -> Iterator[tuple[Axes, Callable[[str], Drawing]]]:
+def canvas(name: str, width: float = WIDTH, height: float = HEIGHT) -> Iterator[tuple[Axes, Callable[..., Drawing]]]:
     """Axes in the house style, and the function that turns them into a Drawing."""
     import matplotlib as mpl  # heavy, and needed by few commands
     from matplotlib.figure import Figure
@@ -110,7 +122,7 @@ def canvas(name: str, width: float = 4.8, height: float = 3.4) -> Iterator[tuple
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}), warnings.catch_warnings():  # type: ignore[dict-item]
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # in the PDF's font; browsers have their own
         figure = Figure(figsize=(width, height))
-        yield figure.add_subplot(), lambda caption: Drawing(name, caption, _svg(figure, name), _pdf(figure))
+        yield figure.add_subplot(), lambda caption, *mentions: Drawing(name, caption, _svg(figure, name), _pdf(figure), mentions)
 
 
 def _svg(figure: Figure, name: str) -> str:
@@ -131,8 +143,8 @@ def _pdf(figure: Figure) -> bytes:
 
 
 def themed(svg: str) -> str:
-    """The SVG with CSS variables for its colours: ``--ink``, ``--soft`` and ``--series-1`` to ``--series-8``."""
-    names = {INK: "--ink", SOFT: "--soft"} | {colour: f"--series-{k}" for k, colour in enumerate(COLOURS, 1)}
+    """The SVG with CSS variables for its colours: ``--ink``, ``--soft``, ``--ground`` and ``--series-1`` to ``--series-8``."""
+    names = {INK: "--ink", SOFT: "--soft", GROUND: "--ground"} | {colour: f"--series-{k}" for k, colour in enumerate(COLOURS, 1)}
     return re.sub("|".join(names), lambda found: f"var({names[found[0]]})", svg)
 
 
@@ -147,9 +159,21 @@ def quantity(label: str) -> str:
 
 
 def add_legend(axes: Axes) -> None:
-    """Names above the axes, where nothing is drawn."""
+    """Names above the axes, where nothing is drawn; the figure grows by what they need beyond one row."""
     handles, labels = axes.get_legend_handles_labels()
-    if len(handles) > 1:
-        labels = short_labels(labels, 44)
-        columns = next((columns for columns in (3, 2) if columns * (max(map(len, labels)) + 6) <= 62), 1)
-        axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderaxespad=0.2)
+    if len(handles) < 2:
+        return
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    labels = short_labels(labels, 40)
+    room = 12.9 * figure.get_figwidth() / _panels(axes)
+    columns = next((columns for columns in (3, 2) if columns * (max(map(len, labels)) + 6) <= room), 1)
+    axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=columns, borderaxespad=0.2)
+    if _panels(axes) == 1:
+        figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * (-(-len(labels) // columns) - 1))
+
+
+def _panels(axes: Axes) -> int:
+    """How many axes stand side by side in a figure."""
+    place = axes.get_subplotspec()
+    return 1 if place is None else place.get_gridspec().ncols

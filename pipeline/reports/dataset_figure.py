@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.reports.canvas import STYLE, add_legend, colour_of
+from pipeline.reports.canvas import STYLE, add_legend, colour_of, hatch_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,8 @@ def _split_bars(axes: Axes, label: str, table: pd.DataFrame) -> None:
     for k, split in enumerate(splits):
         counts = table[table["split"] == split].set_index(key)[count]
         shares = counts.reindex(values, fill_value=0).to_numpy(np.float64) / counts.sum() * 100
-        axes.bar(places + middle + (k - (len(splits) - 1) / 2) * width, shares, width, color=colour_of(k), label=str(split))
+        look: dict[str, Any] = {"color": colour_of(k), "hatch": hatch_of(k), "edgecolor": "white", "linewidth": 0}
+        axes.bar(places + middle + (k - (len(splits) - 1) / 2) * width, shares, width, label=str(split), **look)
     if not numeric:
         axes.set_xticks(np.arange(len(values)), [str(value) for value in values])
     elif pd.api.types.is_integer_dtype(table[key]):

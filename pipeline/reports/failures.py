@@ -47,6 +47,16 @@ class Outcomes:
         """The same with failures counted: no mixture is left out because a system failed on it."""
         return on_same_mixtures(self.floored)
 
+    @property
+    def are_on_same_mixtures(self) -> bool:
+        """Whether the systems that have any value have it on the same mixtures, with and without failures counted."""
+        return all(_is_complete(table) for table in (self.common, self.counted))
+
+
+def _is_complete(means: pd.DataFrame) -> bool:
+    known = means[means.columns[means.notna().any()]].notna()
+    return bool((known.all(axis=1) == known.any(axis=1)).all())
+
 
 def on_same_mixtures(means: pd.DataFrame) -> pd.DataFrame:
     """The table with NaN in every row in which any system has no value; unchanged if no row would be left.

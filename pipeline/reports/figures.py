@@ -11,12 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.reports.canvas import (
+    HEIGHT,
     INK,
     SOFT,
     Drawing,
     add_legend,
     canvas,
     colour_of,
+    hatch_of,
     line_of,
     line_style,
     marker_of,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _MANY_POINTS = 4000
 _MOST_ON_TOP = 3
+_OF_PAIRS = (5.2, 4.1)  # inches
 
 
 # --------------------------------------------------------------------------------------------------------------- overview
@@ -55,7 +58,7 @@ class Estimate:
 
 def overview(estimates: Sequence[Estimate], label: str) -> Drawing:
     """Means with their intervals, one per row: systems in their colours, context in grey and hollow."""
-    with canvas("overview", 4.8, 0.9 + 0.34 * len(estimates)) as (axes, finished):
+    with canvas("overview", height=_height_for(len(estimates))) as (axes, finished):
         for row, estimate in enumerate(estimates):
             _draw_estimate(axes, row, estimate)
         axes.set_yticks(range(len(estimates)), short_labels([estimate.name for estimate in estimates]))
@@ -68,6 +71,11 @@ def overview(estimates: Sequence[Estimate], label: str) -> Drawing:
         if np.isfinite([estimate.floored_mean for estimate in estimates]).any():
             caption += " A cross is the mean with failures counted."
         return finished(caption)
+
+
+def _height_for(num_rows: int) -> float:
+    """Inches for a figure with a row per system, never lower than the figures beside it."""
+    return max(HEIGHT, 0.9 + 0.34 * num_rows)
 
 
 def _draw_estimate(axes: Axes, row: int, estimate: Estimate) -> None:
@@ -90,11 +98,11 @@ def histogram(means: pd.DataFrame, label: str, note: str = "") -> Drawing:
     shares = {system: np.histogram(means[system].dropna(), edges)[0] / max(means[system].count(), 1) * 100 for system in means}
     stacked = len(shares) > _MOST_ON_TOP
     step = 0.8 * max(float(share.max()) for share in shares.values()) if stacked else 0.0
-    with canvas("histogram", height=1.2 + 0.42 * len(shares) if stacked else 3.4) as (axes, finished):
+    with canvas("histogram", height=_height_for(len(shares))) as (axes, finished):
         for k, (system, share) in enumerate(shares.items()):
             floor = -k * step
             look: dict[str, Any] = {"color": colour_of(k), "baseline": floor, "zorder": 2 + k}
-            axes.stairs(share + floor, edges, fill=True, alpha=0.3 if stacked else 0.16, **look)
+            axes.stairs(share + floor, edges, fill=True, alpha=0.3 if stacked else 0.16, hatch=hatch_of(k), **look)
             axes.stairs(share + floor, edges, linestyle="-" if stacked else line_of(k), label=str(system), **look)
         axes.set(xlabel=label, ylabel="" if stacked else "mixtures, %")
         axes.axvline(0, color=SOFT, linewidth=0.8)
@@ -156,7 +164,7 @@ def boxes(groups: Mapping[str, pd.DataFrame], label: str, *, name: str, caption:
             places = [place - 0.4 + (k + 0.5) * width for place in range(len(groups))]
             values = [means[system].dropna().to_numpy() if system in means else np.empty(0) for means in groups.values()]
             _draw_boxes(axes, values, places, width * 0.82, k)
-            axes.plot([], [], color=colour_of(k), linewidth=6, alpha=0.6, label=str(system))
+            axes.fill_between([], [], **_box_look(k), label=str(system))
         ticks = [f"{group}\n{len(means)} mixtures" for group, means in groups.items()]
         axes.set_xticks(range(len(groups)), ticks)
         axes.set(ylabel=label, xlim=(-0.6, len(groups) - 0.4))
@@ -165,13 +173,17 @@ def boxes(groups: Mapping[str, pd.DataFrame], label: str, *, name: str, caption:
         return finished(caption)
 
 
+def _box_look(k: int) -> dict[str, Any]:
+    return {"facecolor": colour_of(k), "edgecolor": colour_of(k), "alpha": 0.35, "hatch": hatch_of(k)}
+
+
 def _draw_boxes(axes: Axes, values: Sequence[npt.NDArray[np.float64]], places: Sequence[float], width: float, k: int) -> None:
     kept = [(v, place) for v, place in zip(values, places, strict=True) if len(v)]
     if not kept:
         return
     colour = colour_of(k)
     look: dict[str, Any] = {
-        "boxprops": {"facecolor": colour, "edgecolor": colour, "alpha": 0.35},
+        "boxprops": _box_look(k),
         "whiskerprops": {"color": colour},
     }
     look |= {"medianprops": {"color": INK, "linewidth": 1.6}, "capprops": {"color": colour}}
@@ -211,7 +223,7 @@ def _running_mean(
 def paired_scatter(means: pd.DataFrame, system: str, baseline: str, label: str, *, name: str, num_marked: int = 3) -> Drawing:
     """Every mixture under two systems, the diagonal of equality, and the mixtures on which they differ most by number."""
     both = means[[baseline, system]].dropna()
-    with canvas(name, 4.8, 4.4) as (axes, finished):
+    with canvas(name, *_OF_PAIRS) as (axes, finished):
         x, y = both[baseline].to_numpy(), both[system].to_numpy()
         low, high = (min(x.min(), y.min()) - 1, max(x.max(), y.max()) + 1) if len(both) else (0.0, 1.0)
         axes.plot([low, high], [low, high], color=SOFT, linewidth=1)
@@ -223,9 +235,9 @@ def paired_scatter(means: pd.DataFrame, system: str, baseline: str, label: str, 
             _mark_point(axes, x[point], y[point], str(number))
         axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"{one}: {label}", ylabel=f"{other}: {label}")
         axes.set_aspect("equal")
-        marked = ", ".join(f"({number}) {both.index[point]}" for number, point in enumerate(furthest, 1))
+        marked = [(f"({number}) {both.index[point]}", str(both.index[point])) for number, point in enumerate(furthest, 1)]
         caption = f"{len(both):,} test mixtures under both systems; below the diagonal {baseline} is better."
-        return finished(f"{caption} Largest differences: {marked}.")
+        return finished(f"{caption} Largest differences: {', '.join(words for words, _ in marked)}.", *marked)
 
 
 def _mark_point(axes: Axes, x: float, y: float, text: str) -> None:
@@ -239,7 +251,7 @@ def differences(
 ) -> Drawing:
     """Histogram of a paired difference with its mean: ``(mean, low, high)``, the ends NaN without an interval."""
     edges = _bin_edges(values.to_numpy(np.float64))
-    with canvas(name, 4.8, 4.4) as (axes, finished):
+    with canvas(name, *_OF_PAIRS) as (axes, finished):
         shares = np.histogram(values.dropna(), edges)[0] / max(values.count(), 1) * 100
         axes.stairs(shares, edges, color=colour_of(index), fill=True, alpha=0.35)
         axes.stairs(shares, edges, color=colour_of(index), linewidth=1.2)

@@ -19,17 +19,27 @@ class Grid:
         rows: text and formatted numbers; the first cell of a row names it.
         series: number of the colour that marks each row, 0 for none.
         quiet: whether a row is context, shown in grey.
+        best: row and column of the cells that hold the best value of their column.
+        alike: row and column of the cells whose systems cannot be told apart from the best.
     """
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     series: tuple[int, ...] = ()
     quiet: tuple[bool, ...] = ()
+    best: frozenset[tuple[int, int]] = frozenset()
+    alike: frozenset[tuple[int, int]] = frozenset()
 
     def marked(self) -> list[tuple[tuple[str, ...], int, bool]]:
         """Every row with its series and whether it is quiet."""
         count = len(self.rows)
         return list(zip(self.rows, self.series or (0,) * count, self.quiet or (False,) * count, strict=True))
+
+    def mark_of(self, row: int, column: int) -> str:
+        """``best``, ``alike`` or nothing."""
+        if (row, column) in self.best:
+            return "best"
+        return "alike" if (row, column) in self.alike else ""
 
 
 def as_text(grid: Grid) -> str:

@@ -13,6 +13,7 @@ from pipeline.reports.means import WHOLE_MIXTURE
 COLUMNS = ["finding", "mixture_id", "detail"]
 
 _SAME_INPUT_DB = 0.1
+_TWIN_OF = "same length and input SI-SNR as "
 
 
 def excluded(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -81,7 +82,12 @@ def _duplicates(scores: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
             continue
         twin = seen.setdefault(tuple(row), str(mixture_id))
         if twin != mixture_id:
-            yield "duplicate", str(mixture_id), f"same length and input SI-SNR as {twin}"
+            yield "duplicate", str(mixture_id), f"{_TWIN_OF}{twin}"
+
+
+def mentioned(detail: str) -> list[tuple[str, str]]:
+    """The mixture that a detail names: the words with it, and its name; nothing if it names none."""
+    return [(detail, detail.removeprefix(_TWIN_OF))] if detail.startswith(_TWIN_OF) else []
 
 
 def _no_sums(scores: pd.DataFrame) -> Iterator[tuple[str, str, str]]:

@@ -3,83 +3,23 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from pipeline.audio import files
 from pipeline.reports import formatting, spectrograms
 from pipeline.reports.analysis import Analysis
+from pipeline.reports.clips import Clips, Loader, Samples, with_audio
 
-Samples: TypeAlias = npt.NDArray[np.float64]
 PEAK = 0.5
 """Of the loudest clip of a mixture: 6 dB below full scale is loud enough, and costs one bit less per sample."""
 MAX_SECONDS = 15.0
 MIN_SECONDS = 3.0
 """Clips are never cut shorter than this to keep the page small; examples are left out instead."""
-
-
-@dataclass(frozen=True)
-class Clips:
-    """The audio of one mixture.
-
-    Attributes:
-        sample_rate: Hz.
-        mixture: ``[time]``.
-        references: ``[source, time]``.
-        estimates: by system, ``[estimate, time]`` in the order the system gave them.
-    """
-
-    sample_rate: int
-    mixture: Samples
-    references: Samples
-    estimates: Mapping[str, Samples]
-
-
-Loader: TypeAlias = Callable[[str], Clips]
-
-
-def clip_loader(dataset_dir: Path, mixtures: pd.DataFrame, estimates: Mapping[str, Path]) -> Loader:
-    """A function that reads a mixture's audio by its id.
-
-    Args:
-        dataset_dir: the folder that paths in ``mixtures`` are relative to.
-        mixtures: rows of ``tables.MIXTURES``, mixture ids unique.
-        estimates: by system, the folder that holds ``s1/MIXTURE_ID.wav``, ``s2/…``.
-    """
-    rows = mixtures.set_index("mixture_id")
-
-    def load(mixture_id: str) -> Clips:
-        row = rows.loc[mixture_id]
-        names = [f"s{k + 1}" for k in range(int(str(row["num_sources"])))]
-        mixture, sample_rate = files.read_audio(dataset_dir / str(row["mixture_path"]))
-        references = np.stack([files.read_audio(dataset_dir / str(row[f"source_{name[1:]}_path"]))[0] for name in names])
-        found = {
-            system: np.stack([files.read_audio(folder / name / f"{mixture_id}.wav")[0] for name in names])
-            for system, folder in estimates.items()
-        }
-        return Clips(sample_rate, mixture, references, found)
-
-    return load
-
-
-MAX_MIXTURES = 60
-"""At most this many are read for figures that need the audio of the whole test set."""
-
-
-def evenly_picked(means: pd.DataFrame) -> list[str]:
-    """At most 60 of the mixtures that every system has a score for, evenly picked in the order of their ids."""
-    valid = means.dropna().index
-    return (
-        [str(valid[place]) for place in sorted(set(np.linspace(0, len(valid) - 1, MAX_MIXTURES).astype(int)))]
-        if len(valid)
-        else []
-    )
 
 
 # -------------------------------------------------------------------------------------------------------------- the rule
@@ -104,7 +44,7 @@ def choose_examples(means: pd.DataFrame, num_examples: int, *, seed: int = 0) ->
 
 
 # ---------------------------------------------------------------------------------------------------------- on the page
-_MARKUP_BYTES = 700  # around each clip, names of usual length included
+_MARKUP_BYTES = 1400  # around each clip, axes and names of usual length included
 
 
 @dataclass(frozen=True)
@@ -121,8 +61,9 @@ class Clip:
 
 @dataclass(frozen=True)
 class Row:
-    """Clips that belong side by side: the mixture, or one source by every system."""
+    """Clips that belong side by side: the mixture, or one source by every system; ``source`` counts from 1, 0 is the mixture."""
 
+    source: int
     legend: str
     clips: tuple[Clip, ...]
 
@@ -135,8 +76,20 @@ class Example:
     rule: str
     mixture_id: str
     seconds: float
-    top_khz: str
+    sample_rate: int
     rows: tuple[Row, ...]
+    missing: tuple[str, ...] = ()
+    """Systems without a recording that can be played."""
+
+    @property
+    def time_ticks(self) -> list[tuple[float, str]]:
+        """Marks on the time axis: place in percent, and seconds."""
+        return _ticks(self.seconds, (0.1, 0.2, 0.5, 1.0, 2.0, 5.0), most=4)
+
+    @property
+    def frequency_ticks(self) -> list[tuple[float, str]]:
+        """Marks on the frequency axis: place in percent, and kHz."""
+        return _ticks(self.sample_rate / 2000, (1.0, 2.0, 4.0, 8.0, 16.0), most=2)
 
     @property
     def num_columns(self) -> int:
@@ -149,24 +102,33 @@ class Example:
         return sum(len(clip.webp) + len(clip.flac) + _MARKUP_BYTES for row in self.rows for clip in row.clips)
 
 
+def _ticks(end: float, steps: Sequence[float], *, most: int) -> list[tuple[float, str]]:
+    """Round values from 0 to ``end`` with their place in percent: 0, and up to ``most`` more."""
+    step = next((step for step in steps if end / step < most + 1), steps[-1])
+    return [(round(100 * k * step / end, 2), f"{k * step:g}") for k in range(int(end / step + 1e-9) + 1)]
+
+
 @dataclass(frozen=True)
 class Examples:
     """The examples of a page.
 
     Attributes:
         shown: in the order of the rules.
+        num_playable: mixtures that could have been chosen.
         num_left_out: how many were chosen but left out to keep the page small.
         cut_to_seconds: length of the longest clips if they were cut.
     """
 
     shown: tuple[Example, ...]
+    num_playable: int = 0
     num_left_out: int = 0
     cut_to_seconds: float | None = None
 
 
 def make_examples(analysis: Analysis, load: Loader, num_examples: int, *, max_bytes: int) -> Examples:
     """The examples, in at most ``max_bytes``: long clips are cut first, and then examples left out."""
-    chosen = choose_examples(analysis.means, num_examples, seed=analysis.seed)
+    playable = with_audio(analysis.means, load)
+    chosen = choose_examples(playable, num_examples, seed=analysis.seed)
     made = [_example(analysis, number, *choice, load(choice[1]), MAX_SECONDS) for number, choice in enumerate(chosen)]
     seconds = _seconds_that_fit(made, max_bytes)
     if seconds < MAX_SECONDS:
@@ -174,7 +136,7 @@ def make_examples(analysis: Analysis, load: Loader, num_examples: int, *, max_by
     sizes = np.cumsum([example.num_bytes for example in made])
     shown = tuple(made[: int((sizes <= max_bytes).sum())])
     is_cut = any(example.seconds >= seconds for example in shown)
-    return Examples(shown, len(chosen) - len(shown), seconds if is_cut else None)
+    return Examples(shown, len(playable), len(chosen) - len(shown), seconds if is_cut else None)
 
 
 def _seconds_that_fit(made: Sequence[Example], max_bytes: int) -> float:
@@ -190,16 +152,17 @@ def _example(analysis: Analysis, number: int, rule: str, mixture_id: str, clips:
     top = spectrograms.power_spectrogram_db(clips.mixture, clips.sample_rate).max()
     rows: list[Row] = []
     count = 0
-    for legend, entries in _sounds(analysis, mixture_id, clips):
+    for source, (legend, entries) in enumerate(_sounds(analysis, mixture_id, clips)):
         made = []
         for label, value, place, samples in entries:
             webp = base64.b64encode(spectrograms.spectrogram_webp(samples, clips.sample_rate, full_scale_db=top)).decode()
             flac = base64.b64encode(files.encode(samples, clips.sample_rate, "flac")).decode()
             made.append(Clip(count, label, value, place, webp, flac))
             count += 1
-        rows.append(Row(legend, tuple(made)))
+        rows.append(Row(source, legend, tuple(made)))
     seconds = len(clips.mixture) / clips.sample_rate
-    return Example(number, rule, mixture_id, round(seconds, 3), f"{clips.sample_rate / 2000:g}", tuple(rows))
+    missing = tuple(name for name in analysis.systems if analysis.played_run(name) not in clips.estimates)
+    return Example(number, rule, mixture_id, round(seconds, 3), clips.sample_rate, tuple(rows), missing)
 
 
 _Sound: TypeAlias = tuple[str, str, int, Samples]
@@ -216,15 +179,9 @@ def _sounds(analysis: Analysis, mixture_id: str, clips: Clips) -> list[tuple[str
             if run in clips.estimates:
                 row = found.get((run, f"s{k + 1}"), {})
                 value = formatting.signed(row.get(analysis.metric), 1)
-                sounds.append((run, f"{value} dB" if row else "", place, clips.estimates[run][place_of_estimate(row, k)]))
+                sounds.append((run, f"{value} dB" if row else "", place, clips.estimate_of(run, k, row)))
         rows.append((_legend(k, found.get((analysis.played_run(analysis.baseline), f"s{k + 1}"), {})), sounds))
     return rows
-
-
-def place_of_estimate(row: Mapping[Any, Any], k: int) -> int:
-    """Index of the estimate of the k-th reference: as the scores say, or k if they do not."""
-    estimate = row.get("estimate", np.nan)
-    return k if np.isnan(estimate) else int(estimate) - 1
 
 
 def _legend(k: int, row: Mapping[Any, Any]) -> str:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.reports.analysis import Analysis
-from pipeline.reports.listening import Clips, Loader, Samples, evenly_picked, place_of_estimate
+from pipeline.reports.clips import Clips, Loader, Samples, evenly_picked
 
 FRAME_SECONDS = 0.5
 MAX_FRAMES = 10
@@ -21,7 +21,7 @@ def improvement_over_time(analysis: Analysis, load: Loader | None) -> pd.DataFra
     From at most 60 mixtures, evenly picked; frames in which the source is more than 30 dB below its mean power are left out,
     and so are times with fewer than 20 frames. Empty without audio.
     """
-    picked = evenly_picked(analysis.means) if load is not None else []
+    picked = evenly_picked(analysis.means, load)
     found = [frame for name in picked if load is not None for frame in _frames_of(analysis, name, load(name))]
     table = pd.DataFrame(found, columns=["system", "seconds", "value"])
     medians = table.groupby(["system", "seconds"])["value"].agg(["median", "size"]).reset_index()
@@ -44,7 +44,7 @@ def _frames_of(analysis: Analysis, mixture_id: str, clips: Clips) -> list[tuple[
         k = sources.get(row["source"])
         if k is None:
             continue
-        reference, estimate = clips.references[k], clips.estimates[row["system"]][place_of_estimate(row, k)]
+        reference, estimate = clips.references[k], clips.estimate_of(row["system"], k, row)
         improvement = frame_si_snr_db(estimate, reference, length) - frame_si_snr_db(clips.mixture, reference, length)
         found += [
             (system_of[row["system"]], (frame + 0.5) * FRAME_SECONDS, float(value))

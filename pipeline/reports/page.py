@@ -3,44 +3,45 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline.reports import (
     bootstrap,
-    breakdowns,
     canvas,
     formatting,
+    health,
     listening,
-    means,
+    mixture_table,
     report_figures,
     report_tables,
     sentences,
+    spectrograms,
 )
 from pipeline.reports.analysis import Analysis
-from pipeline.reports.failures import outcomes
+from pipeline.reports.clips import Loader
 from pipeline.reports.grids import as_markdown, markdown_escape
-from pipeline.reports.strict_json import finite
 from pipeline.reports.sum_check import SumCheck
 
 MAX_PAGE_BYTES = 9_900_000
 """How large sounds and pictures may make the page, so that it stays below 10 MB."""
 
 
-def render_html(analysis: Analysis, parts: Mapping[str, Any], examples: listening.Loader | None, num_examples: int) -> str:
+def render_html(analysis: Analysis, parts: Mapping[str, Any], examples: Loader | None, num_examples: int) -> str:
     """The page with as many examples to listen to as its size allows."""
     template = _environment(autoescape=True).get_template("report.html.jinja")
-    html = template.render({**parts, **_listening_parts(listening.Examples(()))})
+    rows = mixture_table.row_numbers(analysis)
+    html = template.render({**parts, **_listening_parts(listening.Examples(()), rows)})
     if examples is None:
         return html
     room = MAX_PAGE_BYTES - len(html.encode())
     chosen = listening.make_examples(analysis, examples, num_examples, max_bytes=room)
-    return template.render({**parts, **_listening_parts(chosen)})
+    return template.render({**parts, **_listening_parts(chosen, rows)})
 
 
 def render_markdown(parts: Mapping[str, Any]) -> str:
@@ -48,14 +49,25 @@ def render_markdown(parts: Mapping[str, Any]) -> str:
     return _environment(autoescape=False).get_template("report.md.jinja").render(parts)
 
 
-def _listening_parts(examples: listening.Examples) -> dict[str, Any]:
-    """The players, and what was dropped to keep the page small."""
+def _listening_parts(examples: listening.Examples, rows: Mapping[str, int]) -> dict[str, Any]:
+    """The players, where each mixture is found, how many players there are, and what was dropped to keep the page small."""
     notes = []
+    if examples.shown:
+        playable = formatting.plural(examples.num_playable, "mixture")
+        notes.append(f"Players for {len(examples.shown):,} of the {playable} with audio and a score from every system.")
     if examples.cut_to_seconds is not None:
         notes.append(f"Longer clips are cut to {examples.cut_to_seconds:g} s.")
     if examples.num_left_out:
         notes.append(f"{formatting.plural(examples.num_left_out, 'example')} left out to keep this page small.")
-    return {"examples": examples.shown, "left_out": " ".join(notes)}
+    players = {example.mixture_id: example.number for example in examples.shown}
+    return {
+        "examples": examples.shown,
+        "players_sentence": " ".join(notes),
+        "places": mixture_table.Places(rows, players),
+        "row_players": {rows[name]: number for name, number in players.items()},
+        "colour_scale": spectrograms.colour_scale() if examples.shown else "",
+        "depth_db": spectrograms.DEPTH_DB,
+    }
 
 
 # ------------------------------------------------------------------------------------------------ what the templates show
@@ -77,12 +89,13 @@ def _tables(analysis: Analysis, sums: SumCheck) -> dict[str, Any]:
         "costs": report_tables.costs_grid(analysis),
         "excluded": report_tables.excluded_grid(analysis),
         "health": report_tables.health_grid(sums.with_findings(analysis.health)),
-        "mixture_rows": mixture_rows(analysis),
+        "mixture_rows": mixture_table.mixture_rows(analysis),
     }
 
 
 def _figures(analysis: Analysis, frames: pd.DataFrame) -> dict[str, Any]:
     return {
+        "map_figures": report_figures.map_figures(analysis),
         "result_figures": report_figures.results_figures(analysis),
         "pair_figures": report_figures.pair_figures(analysis),
         "breakdown_figures": report_figures.breakdown_figures(analysis),
@@ -106,47 +119,13 @@ def _sentences(analysis: Analysis, sums: SumCheck) -> dict[str, Any]:
     }
 
 
-def mixture_rows(analysis: Analysis) -> dict[str, Any]:
-    """The table of mixtures: columns, and rows of text, numbers and nulls; of many systems only the first metric."""
-    scores = analysis.given_scores
-    firsts = scores.groupby("mixture_id").first()
-    sexes = breakdowns.sex_pairs(scores).groupby(scores["mixture_id"]).first()
-    columns: list[tuple[str, int | None, Any]] = [("mixture", None, firsts.index)]
-    columns += [("seconds", 1, means.seconds_of(firsts))] if firsts["sample_rate"].notna().any() else []
-    columns += [("sexes", None, sexes)] if sexes.notna().any() else []
-    columns += _score_columns(analysis, scores)
-    columns.append(("status", None, scores.groupby("mixture_id")["status"].agg(_statuses)))
-    rows = zip(*(np.asarray(values, dtype=object) for _, _, values in columns), strict=True)
-    described = [{"name": name, "digits": digits} for name, digits, _ in columns]
-    return {"columns": described, "rows": [[finite(cell) for cell in row] for row in rows]}
-
-
-def _score_columns(analysis: Analysis, scores: pd.DataFrame) -> list[tuple[str, int | None, Any]]:
-    """Every system's own values, and of two systems their difference."""
-    shown = analysis.metrics if len(analysis.systems) <= report_tables.MOST_SYSTEMS_IN_FULL else analysis.metrics[:1]
-    values = {metric: outcomes(scores, metric).means for metric in shown}
-    columns: list[tuple[str, int | None, Any]] = [
-        (f"{system} {formatting.LABELS[metric]}", 2, table[system])
-        for system in analysis.systems
-        for metric, table in values.items()
-    ]
-    if len(analysis.systems) == 2:
-        first, second = analysis.systems
-        own = values[analysis.metric]
-        columns.append((f"{second} − {first}", 2, own[second] - own[first]))
-    return columns
-
-
-def _statuses(values: pd.Series) -> str:
-    return ", ".join(sorted(set(values) - {"ok"})) or "ok"
-
-
 # -------------------------------------------------------------------------------------------------------------- rendering
 def _environment(*, autoescape: bool) -> Environment:
     loader = PackageLoader("pipeline.reports", "templates")
     environment = Environment(loader=loader, autoescape=autoescape, undefined=StrictUndefined, keep_trailing_newline=True)
-    environment.filters |= {"inline_svg": _inline_svg, "unbroken": _unbroken, "tojson": _script_json}
-    environment.filters |= {"md": markdown_escape, "markdown": as_markdown}
+    environment.filters |= {"inline_svg": _inline_svg, "unbroken": _unbroken, "whole": _whole, "tojson": _script_json}
+    environment.filters |= {"md": markdown_escape, "markdown": as_markdown, "linked": mixture_table.linked}
+    environment.filters |= {"mentioned": health.mentioned}
     return environment
 
 
@@ -158,7 +137,12 @@ def _inline_svg(drawing: canvas.Drawing) -> Markup:
 
 def _unbroken(text: str) -> Markup:
     """Escaped text in which no line break separates a metric's name or a number from its unit."""
-    return Markup(str(escape(text)).replace(" dB", "\u00a0dB").replace("SI-SNR", '<span class="whole">SI-SNR</span>'))
+    return _whole(text).replace(" dB", "\u00a0dB")
+
+
+def _whole(text: str) -> Markup:
+    """Escaped text in which no line break separates a metric's name."""
+    return Markup(re.sub(r"SI-S[ND]Ri?", r'<span class="whole">\g<0></span>', str(escape(text))))
 
 
 def _script_json(value: Any) -> Markup:

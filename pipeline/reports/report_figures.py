@@ -11,6 +11,7 @@ from pipeline.reports.canvas import Drawing
 from pipeline.reports.failures import on_same_mixtures, outcomes
 from pipeline.reports.figures import Estimate
 from pipeline.reports.means import mixture_means
+from pipeline.reports.mixture_map import mixture_map
 
 _MOST_PAIRS = 3
 
@@ -69,6 +70,14 @@ def pair_figures(analysis: Analysis) -> list[Drawing]:
         label = f"{row['system']} − {analysis.baseline}: {label}"
         drawn.append(figures.differences(values, ends, label, name=f"difference-{place}", index=place, note=note))
     return drawn
+
+
+def map_figures(analysis: Analysis) -> list[Drawing]:
+    """Every system on every mixture that all of them have rows for; nothing if nothing was scored."""
+    found = analysis.outcomes
+    if not found.means.notna().any(axis=None):
+        return []
+    return [mixture_map(found.means[analysis.systems], found.failed[analysis.systems], f"{analysis.label}, dB")]
 
 
 def breakdown_figures(analysis: Analysis) -> list[Drawing]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from pipeline.reports.analysis import Analysis, of_system
+from pipeline.reports.best import best_places, not_told_apart
 from pipeline.reports.failures import IMPROVEMENTS
 from pipeline.reports.formatting import (
     LABELS,
@@ -31,6 +33,8 @@ MOST_SYSTEMS_IN_FULL = 3
 
 _MOST_FINDINGS = 30
 
+_Summaries: TypeAlias = Mapping[str, Mapping[Any, Any]]
+
 
 # --------------------------------------------------------------------------------------------------------------- results
 def floored_heading(metric: str) -> str:
@@ -38,30 +42,78 @@ def floored_heading(metric: str) -> str:
     return f"{LABELS[metric]}, failures as {'0 dB' if metric in IMPROVEMENTS else 'input'}"
 
 
+@dataclass(frozen=True)
+class _Column:
+    """A column of the table of results: its text from a system's summaries by metric, and the value that ranks systems."""
+
+    heading: str
+    text: Callable[[_Summaries], str]
+    metric: str = ""
+    value: str = ""
+    """Name of the value in the summary of ``metric``; empty if the column ranks nobody."""
+    lower_is_better: bool = False
+
+
+def _result_columns(analysis: Analysis) -> list[_Column]:
+    """Where a system failed, the means that leave failures out rank nobody: systems are compared with failures counted."""
+    first, failing = analysis.metric, analysis.any_failed
+    ranks = not failing
+    columns = [_Column("mixtures", lambda mine: count_of(mine[first]))]
+    if failing:
+        columns.append(_Column("failed", lambda mine: f"{mine[first]['num_failed']:,}", first, "num_failed", True))
+    for metric in analysis.metrics:
+        columns += [_number_column(f"{LABELS[metric]}, dB", metric, "mean", ranks=ranks), _interval_column(metric)]
+    columns += [_number_column(floored_heading(metric), metric, "floored_mean") for metric in analysis.metrics if failing]
+    columns.append(_number_column(f"median {LABELS[first]}", first, "median", ranks=ranks))
+    return [*columns, *(_share_column(f"below {limit} dB", first, f"share_below_{limit}") for limit in (0, 5))]
+
+
+def _number_column(heading: str, metric: str, value: str, *, ranks: bool = True) -> _Column:
+    return _Column(heading, lambda mine: number(mine[metric][value]), metric, value if ranks else "")
+
+
+def _interval_column(metric: str) -> _Column:
+    return _Column("95% interval", lambda mine: interval(mine[metric]["low"], mine[metric]["high"]))
+
+
+def _share_column(heading: str, metric: str, value: str) -> _Column:
+    return _Column(heading, lambda mine: percent(mine[metric][value]), metric, value, lower_is_better=True)
+
+
 def results_grid(analysis: Analysis) -> Grid:
-    """Every system's improvement, then oracles and published figures beside them."""
-    labels = [LABELS[metric] for metric in analysis.metrics]
-    headings = ["system", "mixtures", *(["failed"] if analysis.any_failed else [])]
-    headings += [heading for label in labels for heading in (f"{label}, dB", "95% interval")]
-    headings += [floored_heading(metric) for metric in analysis.metrics if analysis.any_failed]
-    headings += [f"median {labels[0]}", "below 0 dB", "below 5 dB"]
-    rows = [_result_row(analysis, analysis.summaries, system) for system in analysis.systems]
-    rows += [_result_row(analysis, analysis.oracle_summaries, name) for name in analysis.oracle_names]
-    rows += [_published_row(analysis, system, len(headings)) for system in analysis.context.published]
+    """Every system's improvement, then oracles and published figures beside them; the best values are marked."""
+    columns = _result_columns(analysis)
+    given = [(name, of_system(analysis.summaries, name)) for name in analysis.systems]
+    given += [(name, of_system(analysis.oracle_summaries, name)) for name in analysis.oracle_names]
+    rows = [(name, *(column.text(mine) for column in columns)) for name, mine in given]
+    rows += [_published_row(analysis, system, len(columns) + 1) for system in analysis.context.published]
     named = [*analysis.systems, *analysis.oracle_names, *analysis.context.published]
     series = tuple(analysis.systems.index(name) + 1 if name in analysis.systems else 0 for name in named)
     quiet = tuple(k >= len(analysis.systems) for k in range(len(rows)))
-    return Grid(tuple(headings), tuple(rows), series, quiet)
+    marks = [
+        _marks(analysis, (column.metric, column.value), [row[place] for row in rows], lower_is_better=column.lower_is_better)
+        for place, column in enumerate(columns, 1)
+    ]
+    best, alike = (frozenset((k, p) for p, found in enumerate(marks, 1) for k in found[which]) for which in (0, 1))
+    return Grid(("system", *(column.heading for column in columns)), tuple(rows), series, quiet, best, alike)
 
 
-def _result_row(analysis: Analysis, summaries: pd.DataFrame, system: str) -> tuple[str, ...]:
-    mine = of_system(summaries, system)
-    shown = [mine[metric] for metric in analysis.metrics]
-    first = shown[0]
-    cells = [system, count_of(first), *([f"{first['num_failed']:,}"] if analysis.any_failed else [])]
-    cells += [cell for m in shown for cell in (number(m["mean"]), interval(m["low"], m["high"]))]
-    cells += [number(m["floored_mean"]) for m in shown if analysis.any_failed]
-    return (*cells, number(first["median"]), percent(first["share_below_0"]), percent(first["share_below_5"]))
+def _marks(
+    analysis: Analysis, ranking: tuple[str, str], texts: Sequence[str], *, lower_is_better: bool = False
+) -> tuple[frozenset[int], frozenset[int]]:
+    """Places of the systems with the best value, and of those that cannot be told apart from them; none without a ranking."""
+    metric, value = ranking
+    if not value or metric not in analysis.ranked_metrics:
+        return frozenset(), frozenset()
+    values = [of_system(analysis.summaries, name)[metric][value] for name in analysis.systems]
+    best = best_places(values, texts[: len(values)], lower_is_better=lower_is_better)
+    if lower_is_better and len(best) == len(values):
+        return frozenset(), frozenset()  # nobody stands out
+    if not best or value not in ("mean", "floored_mean"):
+        return best, frozenset()
+    first = analysis.systems[max(best, key=lambda k: float(values[k]))]
+    alike = not_told_apart(analysis, metric, first)
+    return best, frozenset(k for k, name in enumerate(analysis.systems) if name in alike) - best
 
 
 def _published_row(analysis: Analysis, system: str, num_columns: int) -> tuple[str, ...]:
@@ -81,7 +133,7 @@ def sources_of_published(analysis: Analysis) -> str:
 
 
 def spread_grid(analysis: Analysis) -> Grid:
-    """Distribution of each metric over the mixtures, for every system."""
+    """Distribution of each metric over the mixtures, for every system; the best mean of each metric is marked."""
     headings = ["system", "metric", "mixtures", *(["failed"] if analysis.any_failed else [])]
     headings += ["mean", *(["with failures"] if analysis.any_failed else []), "std", "5%", "25%", "median", "75%", "95%"]
     headings += ["below 0", "below 5"]
@@ -94,7 +146,20 @@ def spread_grid(analysis: Analysis) -> Grid:
             cells += [number(row[name], digits) for name in ("std", "p5", "p25", "median", "p75", "p95")]
             rows.append((*cells, *(percent(row[name]) for name in ("share_below_0", "share_below_5"))))
             series.append(place)
-    return Grid(tuple(headings), tuple(rows), tuple(series))
+    return Grid(tuple(headings), tuple(rows), tuple(series), (), *_spread_marks(analysis, rows, headings))
+
+
+def _spread_marks(analysis: Analysis, rows: Sequence[Sequence[str]], headings: Sequence[str]) -> list[frozenset[tuple[int, int]]]:
+    """The best mean of each metric, and what cannot be told apart from it, as cells of the table of distributions."""
+    value = "floored_mean" if analysis.any_failed else "mean"
+    column = headings.index("with failures" if analysis.any_failed else "mean")
+    found: list[set[tuple[int, int]]] = [set(), set()]
+    for metric, label in LABELS.items():
+        places = [k for k, row in enumerate(rows) if row[1] == label]
+        if places:
+            for cells, marked in zip(found, _marks(analysis, (metric, value), [rows[k][column] for k in places]), strict=True):
+                cells |= {(places[k], column) for k in marked}
+    return [frozenset(cells) for cells in found]
 
 
 # ----------------------------------------------------------------------------------------------------------- differences

@@ -8,9 +8,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+DEPTH_DB = 65
+"""From the brightest to the darkest colour."""
+
+_COLOURS = "magma"
+
+
+def colour_scale() -> str:
+    """The colours of spectrograms from dark to bright, as stops of a CSS gradient."""
+    import matplotlib as mpl  # heavy, and needed by few commands
+
+    return ", ".join(mpl.colors.to_hex(mpl.colormaps[_COLOURS](k / 8)) for k in range(9))
+
 
 def spectrogram_webp(samples: npt.NDArray[np.float64], sample_rate: int, *, full_scale_db: float | None = None) -> bytes:
-    """A small spectrogram as WebP: 32-ms windows, 65 dB deep.
+    """A small spectrogram as WebP: 32-ms windows, ``DEPTH_DB`` deep.
 
     Args:
         samples: ``[time]``.
@@ -19,10 +31,10 @@ def spectrogram_webp(samples: npt.NDArray[np.float64], sample_rate: int, *, full
     """
     power = power_spectrogram_db(samples, sample_rate)
     top = power.max() if full_scale_db is None else full_scale_db
-    shade = np.clip((power - top + 65.0) / 65.0, 0, 1)
+    shade = np.clip((power - top + DEPTH_DB) / DEPTH_DB, 0, 1)
     import matplotlib as mpl  # heavy, and needed by few commands
 
-    colours = np.round(mpl.colormaps["magma"](shade[::-1])[..., :3] * 255).astype(np.uint8)
+    colours = np.round(mpl.colormaps[_COLOURS](shade[::-1])[..., :3] * 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(colours).save(file, format="WEBP", quality=45, method=6)
     return file.getvalue()

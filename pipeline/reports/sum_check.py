@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.reports import formatting, health
 from pipeline.reports.analysis import Analysis
-from pipeline.reports.listening import Clips, Loader, evenly_picked
+from pipeline.reports.clips import Clips, Loader, evenly_picked
 
 _ROUNDING_DB = -40.0
 _OUTLYING_DB = 20.0
@@ -38,7 +38,7 @@ def check_sums(analysis: Analysis, load: Loader | None) -> SumCheck:
     Noise leaves a residual in every mixture, and the sentence says so. A finding is a mixture whose residual is above rounding
     (-40 dB of the mixture) and 20 dB above that of the median mixture.
     """
-    picked = evenly_picked(analysis.means) if load is not None else []
+    picked = evenly_picked(analysis.means, load)
     if load is None or not picked:
         return SumCheck("", pd.DataFrame(columns=health.COLUMNS))
     residuals = pd.Series({mixture_id: residual_db(load(mixture_id)) for mixture_id in picked}, dtype=np.float64)

@@ -9,18 +9,19 @@ from typing import Any
 import pandas as pd
 
 from pipeline.files import name_fault, written_whole
-from pipeline.reports import listening, over_time, page, strict_json
+from pipeline.reports import over_time, page, strict_json
 from pipeline.reports.analysis import Analysis, Context, Facts, analyse
+from pipeline.reports.clips import Loader
 from pipeline.reports.grids import as_latex
 from pipeline.reports.report_tables import results_grid
 from pipeline.reports.sum_check import SumCheck, check_sums
 
-VERSION = 3
+VERSION = 4
 """Raise it when the same scores would give another report."""
 
 _LIST = "written.txt"
 """Names the figures of a report, so that the next one in the same folder removes no others."""
-_FIGURES = ("result_figures", "pair_figures", "breakdown_figures", "over_time_figures", "training_figures")
+_FIGURES = ("result_figures", "pair_figures", "breakdown_figures", "over_time_figures", "training_figures", "map_figures")
 
 
 def write_report(
@@ -33,7 +34,7 @@ def write_report(
     published: Facts | None = None,
     baseline: str | None = None,
     provenance: Mapping[str, str] | None = None,
-    examples: listening.Loader | None = None,
+    examples: Loader | None = None,
     num_examples: int = 5,
     oracles: pd.DataFrame | None = None,
     verification: Mapping[str, Any] | None = None,

@@ -8,11 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.reports import (
-    listening,
-    sum_check,
-)
+from pipeline.reports import sum_check
 from pipeline.reports.analysis import analyse
+from pipeline.reports.clips import Clips
 from tests.report_cases import make_scores, spoil
 from tests.reports.clips import EVIL, load_clips
 
@@ -28,7 +26,7 @@ def test_mixtures_are_compared_with_the_sum_of_their_sources(scores: pd.DataFram
     analysis = analyse(scores, baseline="noncausal")
     odd = str(analysis.means.dropna().index[3])
 
-    def spoiled(mixture_id: str, *, noise: float = 0.0) -> listening.Clips:
+    def spoiled(mixture_id: str, *, noise: float = 0.0) -> Clips:
         clips = load_clips(mixture_id)
         wrong = clips.references[0] if mixture_id == odd else 0.0
         mixture = clips.mixture + noise * np.random.default_rng(0).normal(0, 0.05, 16000) + wrong

@@ -22,6 +22,7 @@ from pipeline.reports import (
     strict_json,
 )
 from pipeline.reports.analysis import analyse
+from pipeline.reports.clips import Clips
 from tests.report_cases import make_history, make_scores, spoil
 from tests.reports.clips import EVIL, load_clips
 from tests.reports.drawing import without_pdfs
@@ -237,7 +238,7 @@ def test_values_that_are_not_finite_become_null() -> None:
 def test_long_examples_are_cut_before_any_is_left_out(scores: pd.DataFrame, tmp_path: Path) -> None:
     """Full-band noise, the worst case for FLAC, eighteen seconds of it; then more examples than three seconds each leave room."""
     noise = np.random.default_rng(1).normal(0, 0.1, 18 * 8000)
-    clips = listening.Clips(8000, noise, np.stack([noise, -noise]), {"causal": np.stack([noise, noise])})
+    clips = Clips(8000, noise, np.stack([noise, -noise]), {"causal": np.stack([noise, noise])})
     analysis = analyse(scores, baseline="noncausal")
     cut = listening.make_examples(analysis, lambda _: clips, 5, max_bytes=4_000_000)
     assert cut.num_left_out == 0
