@@ -84,7 +84,7 @@ MANIFEST = Schema(
     "manifest",
     (
         Column("utterance_id", "text", "unique in the manifest"),
-        Column("speaker_id", "text", "who speaks"),
+        Column("speaker_id", "text", "who speaks; empty for noise, ? where nobody knows"),
         Column("sex", "text", "F, M, or empty where unknown"),
         Column("split", "text", "train, valid or test"),
         Column("path", "text", "audio file, relative to the corpus, with forward slashes"),
@@ -100,13 +100,13 @@ PLAN = Schema(
     (
         Column("mixture_id", "text", "unique within its split; the file name without its ending", names_files=True),
         Column("split", "text", "train, valid or test"),
-        Column("source", "text", "s1, s2, …, or noise"),
+        Column("source", "text", "s1, s2, …, or noise, or of finished mixtures mix: the mixture's own file"),
         Column("utterance_id", "text", "a row of the manifest"),
         Column(
             "level_rule",
             "text",
             "active (dB re unit active power), active_8k (the same, measured at 8 kHz), rms (dB re unit power), loudness (LUFS), "
-            "gain (linear), wham (active; of noise: the first speaker's loudness over it in dB)",
+            "gain (linear), wham (active; of noise: the first speaker's loudness over it in dB), finished (none is applied)",
         ),
         Column("level", "number", "what the rule applies"),
         Column("start_seconds", "number", "where the source begins in the mixture"),
@@ -128,6 +128,12 @@ MIXTURES = Schema(
         Column("scale", "number", "linear gain of the peak rule, common to all files of the mixture"),
         Column("mixture_path", "text", "relative to the dataset"),
         Column("overlap", "number", "as in the plan", optional=True),
+        Column(
+            "residual_db",
+            "number",
+            "of finished mixtures: power of the mixture minus its sources, relative to the mixture; -120 where nothing is left",
+            optional=True,
+        ),
         # For k = 1 … num_sources: source_k_path, source_k_utterance_id, source_k_speaker_id, source_k_sex (text),
         # source_k_gain (number: linear, applied to the resampled utterance, peak rule included), and where the plan has an
         # overlap source_k_start_seconds (number).

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from pipeline.audio.headers import AudioHeader, check_length, check_whole, header_of, why_unreadable
+from pipeline.audio.headers import AudioHeader, check_length, check_whole, header_of, read_header, why_unreadable
 from pipeline.errors import AudioError
 from pipeline.files import write_quickly, written_whole
 
@@ -103,6 +103,16 @@ class _ReadForwards(soundfile.SoundFile):  # type: ignore[misc]
 
     def seekable(self) -> bool:
         return False
+
+
+def read_stored(path: str | Path) -> tuple[npt.NDArray[Any], int]:
+    """Decode a mono file to samples [time] as it stores them: int16 of 16-bit files, float32 of all others; and its rate in Hz.
+
+    Raises:
+        AudioError: as :func:`read_audio`.
+    """
+    samples, sample_rate = read_audio(path)
+    return (quantise(samples) if read_header(path).subtype == "PCM_16" else samples.astype(np.float32)), sample_rate
 
 
 def choose_channel(path: Path, header: AudioHeader, channel: int | None) -> int:

@@ -30,6 +30,7 @@ ADAPTERS: dict[str, ModuleType] = {"folder": folder, "librispeech": librispeech,
 
 FOLDER_NAMES: dict[str, tuple[str, ...]] = {
     **{kind: adapter.FOLDER_NAMES for kind, adapter in ADAPTERS.items()},
+    "mixtures": ("mixtures",),
     "wham_noise": ("wham_noise",),
     "librimix": ("librimix", "LibriMix"),
     "wsj0mix": ("wsj0mix", "wsj0-mix"),

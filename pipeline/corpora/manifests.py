@@ -34,6 +34,8 @@ LIBRISPEECH_SUBSETS = (
     "test-other",
 )
 MIN_SPEAKERS = 2
+UNKNOWN_SPEAKER = "?"
+"""The ``speaker_id`` of speech by nobody knows whom; noise has an empty one."""
 SPLIT_MEANT_BY = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
     **dict.fromkeys(("valid", "val", "validation", "dev", "cv"), "valid"),

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import WorkError
+from pipeline.mixtures.plans.planned import is_source
 from pipeline.recipe.schema import Mix, Variant
 
 WAV_HEADER_BYTES = {"pcm16": 44, "float32": 56, "flac": 44}
@@ -41,7 +42,7 @@ def footprint(plan: pd.DataFrame, manifest: pd.DataFrame, mix: Mix) -> Footprint
     Exact for wav from the lengths alone; ``num_mixtures`` and ``seconds`` are those of the first variant.
     """
     # Noise is cut or extended to the speech, so its length does not matter.
-    speech = plan[plan["source"] != "noise"]
+    speech = plan[is_source(plan)]
     rows = speech.join(
         manifest.set_index("utterance_id")[["num_samples", "sample_rate"]], on="utterance_id", validate="many_to_one"
     )

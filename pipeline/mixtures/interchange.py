@@ -181,7 +181,9 @@ def speechbrain(split: str, mixtures: Sequence[ListedMixture]) -> Iterator[TextF
 
 def _speechbrain_row(mixture: ListedMixture) -> list[object]:
     files = [PurePosixPath(path) for path in mixture.parts.values()]
-    cells = [(f"$data_root/{file.relative_to(mixture.dataset_path)}", file.suffix[1:], "") for file in files]
+    inside = [file.is_relative_to(mixture.dataset_path) for file in files]
+    paths = [f"$data_root/{f.relative_to(mixture.dataset_path)}" if i else str(f) for f, i in zip(files, inside, strict=True)]
+    cells = [(path, file.suffix[1:], "") for path, file in zip(paths, files, strict=True)]
     return [mixture.mixture_id, mixture.seconds, *(cell for three in cells for cell in three)]
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.audio.files import Encoding, quantise, read_audio
+from pipeline.audio.files import Encoding, dequantise, quantise, read_audio
 from pipeline.audio.levels import LevelRule, loudness
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.corpora.manifests import is_noise
 from pipeline.errors import AudioError, PlanError
 from pipeline.mixtures.plans.build import ADAPTERS
 from pipeline.mixtures.plans.planned import PlannedMixture, planned_mixtures
-from pipeline.mixtures.renderers.base import MIXTURES_FILE, SILENT, Inputs, Rendered, read_utterance
+from pipeline.mixtures.renderers.base import MIXTURES_FILE, SILENT, Array, Inputs, Rendered, read_utterance
 from pipeline.mixtures.shards import Signal, write_shard
 from pipeline.recipe.schema import Mix
 
@@ -110,13 +110,14 @@ def pack_planned(
 
 def _render_planned(inputs: Inputs, mixtures: Sequence[PlannedMixture]) -> list[Signal]:
     renderer = ADAPTERS[inputs.kind].renderer(inputs)
-    return [_packed(renderer.render(mixture), mixture.mixture_id) for mixture in mixtures]
+    as_packed = dequantise if inputs.mix.encoding == "float32" else quantise
+    return [_packed(renderer.render(mixture), mixture.mixture_id, as_packed) for mixture in mixtures]
 
 
-def _packed(rendered: Rendered, mixture_id: str) -> Signal:
+def _packed(rendered: Rendered, mixture_id: str, as_packed: Callable[[Array], Array]) -> Signal:
     """The mixture and its sources as the table of mixtures names them."""
     row = rendered.rows[MIXTURES_FILE]
-    samples = {file.path: file.samples for file in rendered.files}
+    samples = {file.path: as_packed(file.samples) for file in rendered.files}
     columns = ["mixture_path", *(f"source_{k}_path" for k in range(1, row["num_sources"] + 1))]
     return Signal(mixture_id, np.stack([samples[row[column]] for column in columns]))
 

@@ -200,6 +200,8 @@ def _identity(mixtures: Sequence[PlannedMixture], inputs: Inputs) -> str:
     digest = hashlib.sha256(f"{VERSION} {inputs.kind} {inputs.mix.model_dump_json()} {inputs.channel}\n".encode())
     for mixture in mixtures:
         digest.update(repr(mixture).encode())
+        if mixture.finished is not None:
+            digest.update(repr(mixture.finished).encode())
     return digest.hexdigest()
 
 
@@ -235,8 +237,9 @@ def _write_mixture(renderer: Renderer, mixture: PlannedMixture, inputs: Inputs, 
 
 
 def write_file(file: AudioFile, dataset_dir: Path, mix: Mix) -> Record:
-    """Write one file; returns its row of ``files.csv``, and its size."""
-    num_bytes = write_audio(dataset_dir / file.path, file.samples, file.sample_rate, mix.encoding)
+    """Write one file, unless it is there already; returns its row of ``files.csv``, and its size."""
+    path = dataset_dir / file.path
+    num_bytes = path.stat().st_size if file.is_there else write_audio(path, file.samples, file.sample_rate, mix.encoding)
     return {
         "path": file.path,
         "sample_rate": file.sample_rate,
@@ -244,6 +247,7 @@ def write_file(file: AudioFile, dataset_dir: Path, mix: Mix) -> Record:
         "peak": stored_peak(file.samples),
         "sha256": samples_digest(file.samples),
         "num_bytes": num_bytes,
+        **({"is_there": True} if file.is_there else {}),
     }
 
 

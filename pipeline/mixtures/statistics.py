@@ -136,7 +136,7 @@ def _overview(mixtures: pd.DataFrame, sources: pd.DataFrame) -> pd.DataFrame:
         {
             "num_mixtures": by_split.size(),
             "hours": by_split.sum() / 3600,
-            "num_speakers": sources.groupby("split")["speaker_id"].nunique(),
+            "num_speakers": sources.groupby("split")["speaker_id"].agg(lambda names: len(set(names) - {""})),
             "num_utterances": sources.groupby("split")["utterance_id"].nunique(),
             "min_seconds": by_split.min(),
             "mean_seconds": by_split.mean(),

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.audio.files import quantise, read_audio
+from pipeline.audio.files import read_stored
 from pipeline.audio.headers import read_header
 from pipeline.compute.journal import Record, drop_records, read_records
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import AudioError, DatasetError
 from pipeline.files import is_temporary
 from pipeline.mixtures.renderers.base import MIXTURES_FILE
+from pipeline.mixtures.renderers.finished import RESIDUAL
 from pipeline.mixtures.rendering import JOURNAL_FILE, require_inside, samples_digest, stored_peak, write_tables
 
 FLOAT_TOLERANCE = 1e-5
@@ -60,7 +61,8 @@ def verify(dataset_dir: Path, *, num_workers: int | None = None) -> list[Finding
     dataset_dir = Path(dataset_dir)
     records = list(read_records(dataset_dir / JOURNAL_FILE))
     for record in records:
-        require_inside(dataset_dir / JOURNAL_FILE, [*(file["path"] for file in record["files"]), *record["rows"]])
+        made = [file["path"] for file in record["files"] if not file.get("is_there")]
+        require_inside(dataset_dir / JOURNAL_FILE, [*made, *record["rows"]])
     check = partial(_record_findings, dataset_dir)
     chunks = map_parallel(check, chunked(records, _CHUNK), num_workers=num_workers, description="verify", size=len)
     findings = [finding for chunk in chunks for finding in chunk]
@@ -120,19 +122,13 @@ def _mixture_findings(dataset_dir: Path, record: Record) -> list[Finding]:
     findings = []
     for file in record["files"]:
         try:
-            signals[file["path"]] = _read_stored(dataset_dir / file["path"])
+            signals[file["path"]], _ = read_stored(dataset_dir / file["path"])
             problem = _difference(dataset_dir / file["path"], file, signals[file["path"]])
         except AudioError as error:
             problem = str(error).removeprefix(f"{dataset_dir / file['path']}: ")
         if problem:
             findings.append(Finding(file["path"], problem, record["split"], record["mixture_id"]))
     return findings or _sum_findings(record, signals)
-
-
-def _read_stored(path: Path) -> npt.NDArray[Any]:
-    """Samples as the file stores them: int16, or float32."""
-    samples, _ = read_audio(path)
-    return samples.astype(np.float32) if read_header(path).subtype == "FLOAT" else quantise(samples)
 
 
 def _difference(path: Path, file: Record, samples: npt.NDArray[Any]) -> str:
@@ -148,10 +144,10 @@ def _difference(path: Path, file: Record, samples: npt.NDArray[Any]) -> str:
 
 
 def _sum_findings(record: Record, signals: dict[str, npt.NDArray[Any]]) -> list[Finding]:
-    """Mixtures that are not the sum of their parts."""
+    """Mixtures that are not the sum of their parts; finished ones need not be, and their residual is in the table."""
     findings = []
     for table, row in record["rows"].items():
-        if Path(table).name.startswith("mixtures"):
+        if Path(table).name.startswith("mixtures") and RESIDUAL not in row:
             parts = [signals[path] for path in _parts_of(row)]
             excess = sum_excess(signals[row["mixture_path"]], parts)
             if excess > 0:

@@ -8,6 +8,7 @@ number of workers) is a runtime option instead.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -39,6 +40,16 @@ def _some(values: list[Any]) -> list[Any]:
 
 
 Splits = Annotated[list[Split], AfterValidator(_some)]
+
+
+def _within(place: str) -> str:
+    if PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
+        raise ValueError("must be a path within the corpus: relative, without '..'")
+    return place
+
+
+Place = Annotated[str, Field(pattern="."), AfterValidator(_within)]
+"""A file, a folder, or a pattern of files, relative to a corpus or to a folder in it."""
 
 
 class _Table(BaseModel):
@@ -101,7 +112,33 @@ class Wsj0Corpus(_Corpus):
     kind: Literal["wsj0"]
 
 
-Corpus = Annotated[SyntheticCorpus | FolderCorpus | LibriSpeechCorpus | Wsj0Corpus, Field(discriminator="kind")]
+class MixturesCorpus(_Corpus):
+    """Finished mixtures with their sources, used where they are: ``SPLIT/{mix,s1,s2}/ID.wav``, other layouts, or lists.
+
+    ``skip`` names mixtures, by id or path; ``"silent"`` leaves out those with any silent file.
+    """
+
+    kind: Literal["mixtures"]
+    subsets: dict[Split, Place] = {}
+    """The folder of each split; by default the one called ``train``, ``valid`` or ``test``, or by a usual name for it (``tr``,
+    ``cv``, ``dev``, ``tt``, ``train-100``)."""
+    lists: dict[Split, Place] = {}
+    """Instead of folders, a CSV file for each split with the columns of Asteroid or SpeechBrain. Paths in it are absolute, or
+    start from the corpus, as do ``$data_root`` and ``{data_root}``."""
+    mixture: Place | None = None
+    """Where the mixtures are: a folder of each split (``"noisy"``), a pattern (``"noisy/*_{id}.wav"``; from the corpus on where
+    it says ``{split}``), or a column of the lists. By default ``mix``, ``mix_clean``, ``mix_both``, …, whichever is there."""
+    sources: Annotated[list[Place], Field(max_length=10), AfterValidator(_some)] = ["s1", "s2"]
+    """The same for each source. One source alone makes it enhancement: ``mixture = "noisy"``, ``sources = ["clean"]``."""
+
+    @model_validator(mode="after")
+    def _files_have_one_channel(self) -> Self:
+        if self.channel is not None:
+            raise ValueError("channel: finished mixtures are used as they are; remove it, and convert their files to one channel")
+        return self
+
+
+Corpus = Annotated[SyntheticCorpus | FolderCorpus | LibriSpeechCorpus | Wsj0Corpus | MixturesCorpus, Field(discriminator="kind")]
 
 
 # ------------------------------------------------------------------------------------------------------------------ plan
@@ -223,7 +260,22 @@ def _as_random(plan: Wsj0MixPlan | LibriMixPlan | WhamPlan) -> RandomPlan:
     )
 
 
-Plan = Annotated[RandomPlan | Wsj0MixPlan | LibriMixPlan | WhamPlan, Field(discriminator="kind")]
+class FinishedPlan(_Table):
+    """The mixtures of a corpus of finished mixtures; with that corpus the table may be left out."""
+
+    kind: Literal["finished"]
+    splits: Splits = list(SPLITS)
+    """The splits to use."""
+    limit: Positive | None = None
+    """Use only this many mixtures of each split, the first by name or in the list."""
+    limit_hours: Annotated[float, Field(gt=0)] | None = None
+    """Use only this many hours of each split, the same way."""
+    is_partial: ClassVar[bool] = False
+
+
+DrawnPlan = RandomPlan | Wsj0MixPlan | LibriMixPlan | WhamPlan
+"""Plans with rules by which mixtures can be drawn."""
+Plan = Annotated[DrawnPlan | FinishedPlan, Field(discriminator="kind")]
 
 
 # ------------------------------------------------------------------------------------------------------------------- mix
@@ -419,6 +471,15 @@ class Recipe(_Table):
     score: Score = Score()
     report: Report = Report()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _finished_mixtures_are_planned(cls, raw: Any) -> Any:
+        """A corpus of finished mixtures needs no ``[plan]``, nor its ``kind``."""
+        corpus = raw.get("corpus") if isinstance(raw, dict) else None
+        if isinstance(corpus, dict) and corpus.get("kind") == "mixtures" and isinstance(raw.get("plan", {}), dict):
+            return {**raw, "plan": {"kind": "finished", **raw.get("plan", {})}}
+        return raw
+
     @model_validator(mode="after")
     def _baseline_is_a_system(self) -> Self:
         if not self.systems:
@@ -432,7 +493,11 @@ class Recipe(_Table):
     @model_validator(mode="after")
     def _plan_fits_corpus_and_mix(self) -> Self:
         needed = {"wsj0mix": "wsj0", "librimix": "librispeech"}.get(self.plan.kind)
-        if not isinstance(self.plan, RandomPlan) and self.plan.lists == "published" and self.corpus.kind != needed:
+        if (
+            isinstance(self.plan, Wsj0MixPlan | LibriMixPlan | WhamPlan)
+            and self.plan.lists == "published"
+            and self.corpus.kind != needed
+        ):
             raise ValueError(
                 f"plan.lists: the published lists of {self.plan.kind!r} need corpus.kind = {needed!r}, not {self.corpus.kind!r}; "
                 "use plan.lists = 'drawn' to make new lists for this corpus"
@@ -446,9 +511,30 @@ class Recipe(_Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _finished_mixtures_stay_as_they_are(self) -> Self:
+        if (self.corpus.kind == "mixtures") != (self.plan.kind == "finished"):
+            raise ValueError(
+                f"plan.kind: {self.plan.kind!r} does not go with corpus.kind = {self.corpus.kind!r}; 'finished' is the plan of a "
+                "corpus of 'mixtures', which has no other"
+            )
+        if self.plan.kind != "finished":
+            return self
+        changed = [name for name in ("mode", "types", "splits", "also") if getattr(self.mix, name) != getattr(Mix(), name)]
+        if changed:
+            raise ValueError(f"mix.{changed[0]}: finished mixtures are used as they are; remove it (plan.splits chooses splits)")
+        if dynamic := [name for name, system in self.systems.items() if system.train.mixing == "dynamic"]:
+            raise ValueError(
+                f"systems.{dynamic[0]}.train.mixing: finished mixtures cannot be mixed anew; set train.mixing = 'static'"
+            )
+        return self
+
     @property
     def num_outputs(self) -> int:
         """Sources that the systems separate: only the first speaker where they are trained on ``mix_single``."""
+        if isinstance(self.corpus, MixturesCorpus):
+            return len(self.corpus.sources)
+        assert not isinstance(self.plan, FinishedPlan), "it comes with its corpus"
         return 1 if self.mix.types[0] == "mix_single" else self.plan.num_sources
 
     @property

@@ -11,7 +11,7 @@ from pipeline import corpora
 from pipeline.corpora.inspection import Sound, inspect_files
 from pipeline.corpora.manifests import MAX_EXAMPLES, is_noise, raise_findings, some_of
 from pipeline.mixtures import rendering
-from pipeline.mixtures.plans import build, librimix_lists
+from pipeline.mixtures.plans import build, finished, librimix_lists
 from pipeline.mixtures.plans.planned import needed_rows
 from pipeline.mixtures.renderers.base import SILENT
 from pipeline.recipe.schema import SyntheticCorpus
@@ -27,14 +27,15 @@ def check_inputs(context: Context, plan: pd.DataFrame, manifest: pd.DataFrame) -
         TasnetError: a line for each file that rendering would stop at, as far as the beginnings of the files show it.
     """
     recipe = context.recipe
+    build.check_audio(recipe, plan, manifest, context.inputs, num_workers=context.options.num_workers)
     rendering.check_inputs(plan, manifest, build.inputs_of(recipe, context.inputs), num_workers=context.options.num_workers)
     needed = needed_rows(plan, manifest, with_noise=recipe.mix.with_noise)
     check_files(context, manifest[manifest["utterance_id"].isin(needed["utterance_id"])], measured=measures_levels(context))
 
 
 def measures_levels(context: Context) -> bool:
-    """Whether mixtures stop at silent files; those of LibriMix's kind apply gains, whatever they are applied to."""
-    return librimix_lists.RULE not in build.ADAPTERS[context.recipe.plan.kind].level_rules
+    """Whether mixtures stop at silent files: not LibriMix's, whose gains are applied to whatever there is, nor finished ones."""
+    return not {librimix_lists.RULE, finished.RULE} & set(build.ADAPTERS[context.recipe.plan.kind].level_rules)
 
 
 def check_files(context: Context, manifest: pd.DataFrame, *, measured: bool = True) -> None:
@@ -48,8 +49,17 @@ def check_files(context: Context, manifest: pd.DataFrame, *, measured: bool = Tr
     Raises:
         CorpusError: what is written already would be of another corpus than the rest, or a file is damaged or silent.
     """
-    findings = [*_changes(context, manifest)] or fatal_sounds(inspect(context, manifest), measured=measured)
-    raise_findings(findings)
+    check_unchanged(context, manifest)
+    raise_findings(fatal_sounds(inspect(context, manifest), measured=measured))
+
+
+def check_unchanged(context: Context, manifest: pd.DataFrame) -> None:
+    """Check that files have not changed since they were planned.
+
+    Raises:
+        CorpusError: what was made of them before would be of another corpus than what is made now.
+    """
+    raise_findings(_changes(context, manifest))
 
 
 def _changes(context: Context, manifest: pd.DataFrame) -> Iterator[str]:

@@ -21,8 +21,8 @@ from pipeline.mixtures.plans import build
 from pipeline.mixtures.plans.adapter import Roots
 from pipeline.mixtures.plans.lint import lint
 from pipeline.mixtures.plans.planned import of_splits
-from pipeline.recipe.schema import SPLITS, Recipe, SyntheticCorpus
-from pipeline.stages import checks
+from pipeline.recipe.schema import SPLITS, DrawnPlan, FinishedPlan, Recipe, SyntheticCorpus
+from pipeline.stages import checks, finished
 from pipeline.stages.context import Context, settings_of, table_path
 from pipeline.stages.runner import Stage, is_done
 from pipeline.tables import MANIFEST, MIXTURES, PLAN, write_table
@@ -162,12 +162,11 @@ def _plan_settings(context: Context) -> dict[str, Any]:
     recipe, inputs = context.recipe, context.inputs
     plan = settings_of(recipe.plan)
     if build.is_published(recipe):
-        assert inputs.lists is not None
         return {
             "plan": plan,
             "corpus": settings_of(recipe.corpus),
             "with_noise": recipe.mix.with_noise,
-            "lists": build.lists_digest(recipe, inputs.lists),
+            "lists": build.lists_digest(recipe, inputs.lists or inputs.speech),
             "listing": build.listed_digests(recipe, inputs, num_workers=context.options.num_workers),
         }
     if build.needs_audio(recipe):
@@ -222,12 +221,16 @@ def mix_stage(context: Context, plans: PlanStages) -> Stage:
                 f"mix.splits = {recipe.mix.splits}: the plan has mixtures of {recipe.plan.splits} only; name one of these"
             )
         checks.check_inputs(context, plan, manifest)
-        require_room(folder, footprint(plan, manifest, recipe.mix).disk_bytes - written_bytes(folder))
-        inputs = build.inputs_of(recipe, context.inputs)
-        rendering.render(plan, manifest, inputs, folder, num_workers=workers)
+        if build.writes_audio(recipe):
+            require_room(folder, footprint(plan, manifest, recipe.mix).disk_bytes - written_bytes(folder))
+        else:
+            finished.link_corpus(folder, context.inputs.speech)
+        rendering.render(plan, manifest, build.inputs_of(recipe, context.inputs), folder, num_workers=workers)
+        finished.log_residuals(context, stage)
 
     settings = {"kind": recipe.plan.kind, "mix": settings_of(recipe.mix), "channel": recipe.corpus.channel}
-    return Stage("mix", {"rendering": rendering.VERSION}, settings, work, needs=plans.stages)
+    stage = Stage("mix", {"rendering": rendering.VERSION}, settings, work, needs=plans.stages)
+    return stage
 
 
 def _planned(context: Context, plans: PlanStages, splits: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -242,12 +245,11 @@ def pack_stages(context: Context, plans: PlanStages, mix: Stage) -> Mapping[str,
     ``valid`` mixtures, straight from the plan; ``train`` mixtures, as rendered; ``utterances`` and ``noise`` for mixing on the
     fly.
     """
-    return {
-        "valid": _pack_valid(context, plans),
-        "train": _pack_train(context, mix),
-        "utterances": _pack_utterances(context, plans.manifest_stage),
-        "noise": _pack_noise(context, plans.manifest_stage),
-    }
+    packs = {"valid": _pack_valid(context, plans), "train": _pack_train(context, mix)}
+    if isinstance(context.recipe.plan, FinishedPlan):
+        return packs
+    utterances = _pack_utterances(context, context.recipe.plan, plans.manifest_stage)
+    return packs | {"utterances": utterances, "noise": _pack_noise(context, plans.manifest_stage)}
 
 
 def _pack_valid(context: Context, plans: PlanStages) -> Stage:
@@ -271,17 +273,18 @@ def _pack_train(context: Context, mix: Stage) -> Stage:
 
     def work(folder: Path) -> None:
         mixtures, workers = context.table(mix, MIXTURES), context.options.num_workers
-        packing.pack_mixtures(context.folder(mix), mixtures, "train", folder / SHARD, encoding=encoding, num_workers=workers)
+        folder_of_mix = finished.dataset_folder(context, mix)
+        packing.pack_mixtures(folder_of_mix, mixtures, "train", folder / SHARD, encoding=encoding, num_workers=workers)
 
     return Stage("pack", {"packing": packing.VERSION}, {"encoding": encoding}, work, needs=(mix,), label="train")
 
 
-def _pack_utterances(context: Context, manifest_stage: Stage) -> Stage:
+def _pack_utterances(context: Context, plan: DrawnPlan, manifest_stage: Stage) -> Stage:
     """The training speakers' utterances, with their levels."""
     recipe = context.recipe
     measured: dict[str, Any] = {
-        "level": recipe.plan.level,
-        "min_seconds": recipe.plan.min_seconds,
+        "level": plan.level,
+        "min_seconds": plan.min_seconds,
         "channel": recipe.corpus.channel,
         "with_loudness": recipe.mix.with_noise,
     }

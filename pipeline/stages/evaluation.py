@@ -25,6 +25,7 @@ from pipeline.scoring import oracles as ideal_masks
 from pipeline.scoring.mixture import Settings
 from pipeline.stages.context import Context, settings_of, table_path
 from pipeline.stages.data import PlanStages
+from pipeline.stages.finished import dataset_folder
 from pipeline.stages.runner import Stage
 from pipeline.tables import HISTORY, MANIFEST, MIXTURES, PLAN, SCORES, write_table
 
@@ -53,7 +54,7 @@ def _separate(context: Context, mix: Stage, train: Stage, folder: Path) -> dict[
     device = devices.choose_device(context.options.device)
     devices.prepare(device)
     model = checkpoints.load_model(context.folder(train) / training.BEST, device=device)
-    timing = offline.separate_dataset(model, context.table(mix, MIXTURES), context.folder(mix), folder)
+    timing = offline.separate_dataset(model, context.table(mix, MIXTURES), dataset_folder(context, mix), folder)
     seen = models.causality(model)
     return {
         **models.describe_model(model),
@@ -99,7 +100,7 @@ def oracles_stage(context: Context, mix: Stage) -> Stage:
 
 
 def _tasks(context: Context, mix: Stage, estimates: Mapping[str, Path]) -> list[Task]:
-    return dataset_tasks(_test_mixtures(context, mix), context.folder(mix), estimates)
+    return dataset_tasks(_test_mixtures(context, mix), dataset_folder(context, mix), estimates)
 
 
 def _test_mixtures(context: Context, mix: Stage) -> pd.DataFrame:
@@ -168,7 +169,7 @@ def _write_report(context: Context, read: Evaluated, scores: pd.DataFrame, folde
         published={name: figures.model_dump() for name, figures in recipe.report.published.items()},
         baseline=recipe.baseline,
         provenance={**provenance(device=facts[recipe.baseline]["device"]), "recipe": format_recipe(recipe)},
-        examples=reports.clip_loader(context.folder(read.mix), _test_mixtures(context, read.mix), estimates),
+        examples=reports.clip_loader(dataset_folder(context, read.mix), _test_mixtures(context, read.mix), estimates),
         num_examples=recipe.report.num_examples,
         verification=cross_checks.read_checks(table_path(context.folder(stage), SCORES) for stage in read.scored),
         oracles=None if read.oracles is None else context.table(read.oracles, SCORES),

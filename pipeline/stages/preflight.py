@@ -9,14 +9,15 @@ import pandas as pd
 from pipeline import corpora
 from pipeline.compute import workers
 from pipeline.compute.options import Options
-from pipeline.corpora.manifests import is_noise, raise_findings
+from pipeline.corpora.manifests import UNKNOWN_SPEAKER, is_noise, raise_findings
 from pipeline.mixtures import rendering
 from pipeline.mixtures.footprint import footprint, free_bytes
 from pipeline.mixtures.plans import build
 from pipeline.mixtures.plans.lint import lint
-from pipeline.mixtures.plans.planned import NOISE, needed_rows, of_splits
-from pipeline.recipe.schema import SPLITS, Recipe, SyntheticCorpus
-from pipeline.stages import checks, data, graph, runner
+from pipeline.mixtures.plans.planned import needed_rows, of_splits
+from pipeline.mixtures.renderers.finished import describe_residuals
+from pipeline.recipe.schema import SPLITS, FinishedPlan, Recipe, SyntheticCorpus
+from pipeline.stages import checks, data, finished, graph, runner
 
 FILES_PER_CORE_SECOND = 400
 """For estimates: audio files that one core renders per second (8 kHz, from 5-s utterances in 16 kHz FLAC)."""
@@ -41,7 +42,8 @@ def findings(recipe: Recipe, options: Options, *, full: bool = False, decode: bo
     """
     yield _line("recipe", f"{recipe.name}: systems {', '.join(recipe.systems)}; seed {recipe.seed}")
     yield from (_line("MISSING", finding) for finding in recipe.missing_for_training)
-    yield from _about_training(recipe, options)
+    if not isinstance(recipe.plan, FinishedPlan):
+        yield from _about_training(recipe, options, recipe.plan.num_mixtures.get("train", 0))
     if full:
         data.reread(recipe, options)
     stages = graph.build_stages(recipe, options)
@@ -50,6 +52,8 @@ def findings(recipe: Recipe, options: Options, *, full: bool = False, decode: bo
         yield _line("corpus", "synthetic speech, which the run will generate")
     else:
         plan, manifest = data.plan_in_memory(recipe, options)
+        if isinstance(recipe.plan, FinishedPlan):
+            yield from _about_training(recipe, options, of_splits(plan, ["train"])["mixture_id"].nunique())
         yield from _about_corpus(manifest)
         yield from _about_mixtures(recipe, options, plan, manifest)
         yield from _about_files(recipe, options, plan, manifest, decode=decode)
@@ -62,7 +66,7 @@ def _line(label: str, text: str) -> str:
     return f"{label:10}{text}"
 
 
-def _about_training(recipe: Recipe, options: Options) -> Iterator[str]:
+def _about_training(recipe: Recipe, options: Options, num_mixtures: int) -> Iterator[str]:
     from pipeline import models
     from pipeline.compute import devices
     from pipeline.training import benchmark
@@ -72,7 +76,7 @@ def _about_training(recipe: Recipe, options: Options) -> Iterator[str]:
     for name, system in recipe.systems.items():
         network = models.build_model(system.model, num_sources=recipe.num_outputs, sample_rate=recipe.mix.sample_rate)
         facts = models.describe_model(network)
-        segments = system.train.epochs * (system.train.segments_per_epoch or recipe.plan.num_mixtures.get("train", 0))
+        segments = system.train.epochs * (system.train.segments_per_epoch or num_mixtures)
         operations = segments * system.train.segment_seconds * facts["macs_per_second"] * 2 * PASSES
         rate = 1e9 * benchmark.gemm_gflops_per_second(device, system.train.precision)
         duration = _duration(operations / rate / TRAINING_EFFICIENCY / 60)
@@ -86,18 +90,23 @@ def _about_corpus(manifest: pd.DataFrame) -> Iterator[str]:
     for split in SPLITS:
         here = (manifest["split"] == split) & ~noise
         if here.any():
-            speakers = manifest.loc[here, "speaker_id"].nunique()
-            yield _line("corpus", f"{split}: {here.sum()} utterances, {speakers} speakers, {hours[here].sum():.2f} h")
+            speakers = set(manifest.loc[here, "speaker_id"])
+            what = "files" if speakers == {UNKNOWN_SPEAKER} else f"utterances, {len(speakers)} speakers"
+            yield _line("corpus", f"{split}: {here.sum()} {what}, {hours[here].sum():.2f} h")
     if noise.any():
         yield _line("noise", f"{noise.sum()} clips, {hours[noise].sum():.2f} h")
 
 
 def _about_mixtures(recipe: Recipe, options: Options, plan: pd.DataFrame, manifest: pd.DataFrame) -> Iterator[str]:
     planned = footprint(of_splits(plan, recipe.mix.splits), manifest, recipe.mix)
+    free, packed = free_bytes(options.work), _packed_bytes(recipe, plan, manifest)
+    if not build.writes_audio(recipe):
+        yield _line("mixtures", f"{planned.num_mixtures} mixtures, {planned.seconds / 3600:.2f} h, which are used where they are")
+        yield _line("disk", f"packed for training, {packed / 1e9:.2f} GB; {free / 1e9:.0f} GB free: {_verdict(packed, free)}")
+        return
     minutes = planned.num_files / FILES_PER_CORE_SECOND / (options.num_workers or workers.cpu_count()) / 60
     duration = f"{planned.seconds / 3600:.2f} h, about {_duration(minutes)} to render"
     yield _line("mixtures", f"{planned.num_mixtures} mixtures, {duration}")
-    free, packed = free_bytes(options.work), _packed_bytes(recipe, plan, manifest)
     size = f"{planned.num_bytes:,} bytes ({planned.num_bytes / 1e9:.2f} GB)"
     fits = _verdict(planned.disk_bytes, free)
     yield _line("disk", f"{planned.num_files} files, {size}; {free / 1e9:.0f} GB free: {fits}")
@@ -113,6 +122,7 @@ def _about_files(recipe: Recipe, options: Options, plan: pd.DataFrame, manifest:
         TasnetError: a line for every file that the run would stop at.
     """
     context, _ = data.prepare(recipe, options)
+    build.check_audio(recipe, plan, manifest, context.inputs, num_workers=options.num_workers)
     rendering.check_inputs(plan, manifest, build.inputs_of(recipe, context.inputs), num_workers=options.num_workers)
     planned = set(needed_rows(plan, manifest, with_noise=recipe.mix.with_noise)["utterance_id"])
     is_drawn_from = (manifest["split"] == "train") & (recipe.mixes_dynamically and (recipe.mix.with_noise or ~is_noise(manifest)))
@@ -124,6 +134,9 @@ def _about_files(recipe: Recipe, options: Options, plan: pd.DataFrame, manifest:
     hours = (used["num_samples"] / used["sample_rate"]).sum() / 3600
     how = f"all {hours:.2f} h decoded" if decode else "headers and beginnings read; --decode reads all"
     yield _line("files", f"{len(used):,} used, {how}: no damage found")
+    if not build.writes_audio(recipe):
+        sums = describe_residuals(finished.measured_residuals(context, plan, manifest, whole=decode))
+        yield _line("sums", sums if decode else f"of those looked at, {sums}")
     if others := "" if build.is_published(recipe) else corpora.other_audio(recipe.corpus, context.inputs.speech, manifest):
         yield _line("warning", others)
     yield from (_line("warning", warning) for warning in checks.sound_warnings(sounds))
@@ -138,7 +151,7 @@ def _packed_bytes(recipe: Recipe, plan: pd.DataFrame, manifest: pd.DataFrame) ->
     mixing = {system.train.mixing for system in recipe.systems.values()}
     splits = {"valid"} | ({"train"} if "static" in mixing else set())
     mix = recipe.mix.model_copy(update={"also": [], "types": recipe.mix.types[:1]})
-    packed = footprint(plan[plan["split"].isin(splits) & (plan["source"] != NOISE)], manifest, mix).num_bytes
+    packed = footprint(of_splits(plan, sorted(splits)), manifest, mix).num_bytes
     if "dynamic" not in mixing:
         return packed
     with_noise = recipe.mix.types[0] != "mix_clean"

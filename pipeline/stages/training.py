@@ -14,7 +14,7 @@ from pipeline.files import expand_user
 from pipeline.mixtures.plans import build, drawn
 from pipeline.mixtures.plans.planned import of_splits
 from pipeline.mixtures.shards import Shard
-from pipeline.recipe.schema import Recipe, System
+from pipeline.recipe.schema import FinishedPlan, Recipe, System
 from pipeline.stages import runner
 from pipeline.stages.context import Context, settings_of
 from pipeline.stages.data import SHARD, PlanStages
@@ -136,6 +136,7 @@ def _dynamic_segments(context: Context, plans: PlanStages, name: str, bank: Shar
     from pipeline.training.segments import DynamicSegments
 
     recipe = context.recipe
+    assert not isinstance(recipe.plan, FinishedPlan), "the schema refuses it"
     manifest, plan = context.table(plans.manifest_stage, MANIFEST), context.table(plans.plan_stage, PLAN)
     return DynamicSegments(
         bank,

@@ -107,6 +107,9 @@ def _numbers_or_text(kind: type, limits: dict[str, Any]) -> st.SearchStrategy[An
 def _made_compatible(raw: dict[str, Any]) -> dict[str, Any]:
     """The recipe with those tables changed that contradict each other."""
     plan, mix = raw["plan"], raw.get("mix", {})
+    if "mixtures" in (raw["corpus"]["kind"], plan["kind"].replace("finished", "mixtures")):
+        raw["corpus"].pop("channel", None)
+        return _of_finished_mixtures(raw)
     if plan["kind"] in ("wsj0mix", "librimix"):
         plan["lists"] = "drawn"
     if plan["kind"] not in ("librimix", "wham"):
@@ -114,6 +117,23 @@ def _made_compatible(raw: dict[str, Any]) -> dict[str, Any]:
     also = {(variant["sample_rate"], "max"): variant | {"mode": "max"} for variant in mix.get("also", [])}
     also.pop((mix.get("sample_rate", 8000), "max"), None)
     raw["mix"] = mix | {"mode": "max", "also": list(also.values())}
+    if "baseline" in raw.get("report", {}):
+        raw["report"]["baseline"] = list(raw["systems"])[-1]
+    return raw
+
+
+def _of_finished_mixtures(raw: dict[str, Any]) -> dict[str, Any]:
+    """The recipe with finished mixtures, and without what these do not allow."""
+    if raw["corpus"]["kind"] != "mixtures":
+        raw["corpus"] = {"kind": "mixtures"}
+    if raw["plan"]["kind"] != "finished":
+        del raw["plan"]
+    for name in ("mode", "types", "splits", "also"):
+        raw.get("mix", {}).pop(name, None)
+    for table in (raw, *raw["systems"].values()):
+        if "preset" in table:
+            table["preset"] = "paper"
+        table.get("train", {}).pop("mixing", None)
     if "baseline" in raw.get("report", {}):
         raw["report"]["baseline"] = list(raw["systems"])[-1]
     return raw

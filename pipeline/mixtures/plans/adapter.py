@@ -13,11 +13,14 @@ from typing import Generic, TypeVar
 
 import pandas as pd
 
+from pipeline.corpora.manifests import is_noise
+from pipeline.corpora.skipping import without_named, without_silent
 from pipeline.mixtures.dynamic import NoiseRule
+from pipeline.mixtures.plans.published import listed_manifests, without_utterances
 from pipeline.mixtures.renderers.base import Renderer
-from pipeline.recipe.schema import LibriMixPlan, RandomPlan, Recipe, WhamPlan, Wsj0MixPlan
+from pipeline.recipe.schema import FinishedPlan, LibriMixPlan, RandomPlan, Recipe, WhamPlan, Wsj0MixPlan
 
-Settings = TypeVar("Settings", RandomPlan, Wsj0MixPlan, LibriMixPlan, WhamPlan)
+Settings = TypeVar("Settings", RandomPlan, Wsj0MixPlan, LibriMixPlan, WhamPlan, FinishedPlan)
 """The recipe's ``[plan]`` table of a kind."""
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 """A plan (``tables.PLAN``) and the manifest of all the files it names."""
@@ -46,6 +49,8 @@ class Adapter(Generic[Settings]):
     """What the column ``level_rule`` of its plans may say: see ``tables.PLAN``."""
     needs_noise = False
     """Whether none of its mixtures can be drawn without a noise corpus."""
+    writes_audio = True
+    """Whether its mixtures are rendered, rather than used where they are."""
     noise_rule: NoiseRule | None = None
     """How noise is added to speech that is mixed on the fly; None for kinds without noise."""
 
@@ -90,7 +95,7 @@ class Adapter(Generic[Settings]):
 
     # -------------------------------------------------------------------------------------------------------------- lists
     def is_published(self, plan: Settings) -> bool:
-        """Whether the plan is read from the dataset's published lists: :meth:`read_lists` instead of drawing."""
+        """Whether the plan is read from the dataset's own lists or folders: :meth:`read_lists` instead of drawing."""
         return False
 
     def list_names(self, plan: Settings, recipe: Recipe) -> Iterable[str]:
@@ -104,6 +109,31 @@ class Adapter(Generic[Settings]):
             PlanError: a list is missing or malformed.
         """
         raise NotImplementedError
+
+    def read_tables(self, plan: Settings, recipe: Recipe, roots: Roots, *, num_workers: int | None = None) -> Tables:
+        """Read the lists and the headers of the files they name, without those that ``corpus.skip`` leaves out.
+
+        Raises:
+            PlanError: a list is missing or malformed.
+            AudioError: the listed files that are missing, by folder, and one line for every unreadable one.
+        """
+        table, ((speech, root), *noise) = self.read_lists(plan, recipe, roots)
+        named = list(speech[["utterance_id", "path"]].itertuples(index=False, name=None))
+        kept = {name for name, _ in without_named(recipe.corpus, named, lambda pair: pair, root)}
+        manifest = listed_manifests([(speech[speech["utterance_id"].isin(kept)], root), *noise], num_workers=num_workers)
+        is_speech = ~is_noise(manifest)
+        heard = without_silent(recipe.corpus, manifest[is_speech], root, num_workers=num_workers)
+        manifest = pd.concat([heard, manifest[~is_speech]], ignore_index=True)
+        return without_utterances(table, set(speech["utterance_id"]) - set(heard["utterance_id"])), manifest
+
+    def check_audio(
+        self, recipe: Recipe, plan: pd.DataFrame, manifest: pd.DataFrame, roots: Roots, *, num_workers: int | None = None
+    ) -> None:
+        """Check what the kind needs of the headers of a plan's files beyond what all kinds need; by default nothing.
+
+        Raises:
+            CorpusError: a line for each kind of fault, with how many files have it.
+        """
 
     def check_levels(self, recipe: Recipe, manifest: pd.DataFrame, roots: Roots, *, num_workers: int | None = None) -> None:
         """Compare the speech of published lists with its published levels, where there are any.

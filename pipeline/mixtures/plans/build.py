@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pipeline.corpora.digests import digest_files
-from pipeline.corpora.manifests import is_noise
-from pipeline.corpora.skipping import without_named, without_silent
 from pipeline.errors import PlanError
 from pipeline.mixtures.dynamic import NoiseRule
 from pipeline.mixtures.plans.adapter import Adapter, Roots, Tables
 from pipeline.mixtures.plans.drawn import RandomDataset
+from pipeline.mixtures.plans.finished import FinishedDataset
 from pipeline.mixtures.plans.librimix import LibriMixDataset
 from pipeline.mixtures.plans.planned import first_hours
-from pipeline.mixtures.plans.published import find_list, listed_manifests, listed_paths
+from pipeline.mixtures.plans.published import find_list, listed_paths
 from pipeline.mixtures.plans.wham import WhamDataset
 from pipeline.mixtures.plans.wsj0mix import Wsj0MixDataset
 from pipeline.mixtures.renderers.base import Inputs
-from pipeline.recipe.schema import LibriMixPlan, Recipe, Wsj0MixPlan
+from pipeline.recipe.schema import FinishedPlan, LibriMixPlan, Recipe, Wsj0MixPlan
 
 ADAPTERS: dict[str, Adapter[Any]] = {
+    "finished": FinishedDataset(),
     "librimix": LibriMixDataset(),
     "random": RandomDataset(),
     "wham": WhamDataset(),
     "wsj0mix": Wsj0MixDataset(),
 }
 """Every kind of dataset, by the recipe's ``plan.kind``."""
-
-logger = logging.getLogger("pipeline")
 
 VERSION = 1
 """Raise it when the same recipe would draw or read another plan."""
@@ -106,13 +103,18 @@ def _apart_from(speech: pd.DataFrame, noises: pd.DataFrame) -> pd.DataFrame:
 
 # ----------------------------------------------------------------------------------------------------------------- lists
 def is_published(recipe: Recipe) -> bool:
-    """Whether the plan is read from published lists, which need no scan of the whole corpus."""
+    """Whether the plan is read from lists, or from the folders of finished mixtures, which need no scan of the whole corpus."""
     return _adapter(recipe).is_published(recipe.plan)
 
 
+def writes_audio(recipe: Recipe) -> bool:
+    """Whether mixtures are rendered, rather than used where they are."""
+    return _adapter(recipe).writes_audio
+
+
 def lists_of(recipe: Recipe) -> str | None:
-    """The name of the published lists among the inputs, such as ``wsj0mix``; None for drawn plans."""
-    return recipe.plan.kind if is_published(recipe) else None
+    """The name of the published lists among the inputs, such as ``wsj0mix``; None for drawn plans and finished mixtures."""
+    return recipe.plan.kind if is_published(recipe) and writes_audio(recipe) else None
 
 
 def read_published(recipe: Recipe, roots: Roots, *, num_workers: int | None = None) -> Tables:
@@ -122,27 +124,9 @@ def read_published(recipe: Recipe, roots: Roots, *, num_workers: int | None = No
         PlanError: a list is missing or malformed.
         AudioError: the listed files that are missing, by folder, and one line for every unreadable one.
     """
-    assert isinstance(recipe.plan, Wsj0MixPlan | LibriMixPlan), "no other kind has published lists"
-    plan, ((speech, root), *noise) = _adapter(recipe).read_lists(recipe.plan, recipe, roots)
-    named = list(speech[["utterance_id", "path"]].itertuples(index=False, name=None))
-    kept = {name for name, _ in without_named(recipe.corpus, named, lambda pair: pair, root)}
-    manifest = listed_manifests([(speech[speech["utterance_id"].isin(kept)], root), *noise], num_workers=num_workers)
-    is_speech = ~is_noise(manifest)
-    heard = without_silent(recipe.corpus, manifest[is_speech], root, num_workers=num_workers)
-    manifest = pd.concat([heard, manifest[~is_speech]], ignore_index=True)
-    plan = _without_utterances(plan, set(speech["utterance_id"]) - set(heard["utterance_id"]))
+    assert isinstance(recipe.plan, Wsj0MixPlan | LibriMixPlan | FinishedPlan), "no other kind has lists"
+    plan, manifest = _adapter(recipe).read_tables(recipe.plan, recipe, roots, num_workers=num_workers)
     return first_hours(plan, manifest, recipe.plan.limit_hours), manifest
-
-
-def _without_utterances(plan: pd.DataFrame, skipped: set[str]) -> pd.DataFrame:
-    """A plan without the mixtures that any of these utterances is in."""
-    keys = pd.MultiIndex.from_frame(plan[["split", "mixture_id"]])
-    lost = keys.isin(keys[plan["utterance_id"].isin(skipped)])
-    if lost.any():
-        logger.warning(
-            "%d of %d mixtures are left out, as corpus.skip leaves out their speech", keys[lost].nunique(), keys.nunique()
-        )
-    return plan[~lost].reset_index(drop=True)
 
 
 def listed_digests(recipe: Recipe, roots: Roots, *, num_workers: int | None = None, fresh: bool = False) -> dict[str, str]:
@@ -158,6 +142,17 @@ def listed_digests(recipe: Recipe, roots: Roots, *, num_workers: int | None = No
         name: digest_files(root, listed_paths(utterances, root), num_workers=num_workers, fresh=fresh)
         for name, (utterances, root) in zip(("speech", "noise"), listed, strict=False)
     }
+
+
+def check_audio(
+    recipe: Recipe, plan: pd.DataFrame, manifest: pd.DataFrame, roots: Roots, *, num_workers: int | None = None
+) -> None:
+    """Check what the kind of dataset needs of the headers of a plan's files: see :meth:`Adapter.check_audio`.
+
+    Raises:
+        CorpusError: a line for each kind of fault, with how many files have it.
+    """
+    _adapter(recipe).check_audio(recipe, plan, manifest, roots, num_workers=num_workers)
 
 
 def check_levels(recipe: Recipe, manifest: pd.DataFrame, roots: Roots, *, num_workers: int | None = None) -> None:

@@ -9,8 +9,8 @@ from itertools import combinations
 
 import pandas as pd
 
-from pipeline.corpora.manifests import some_of
-from pipeline.mixtures.plans.planned import NOISE
+from pipeline.corpora.manifests import UNKNOWN_SPEAKER, some_of
+from pipeline.mixtures.plans.planned import is_source
 
 
 def lint(plan: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
@@ -23,9 +23,10 @@ def lint(plan: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
         plan: see ``tables.PLAN``.
         manifest: ``utterance_id`` and ``speaker_id`` of its utterances, and what else is known of them (``tables.MANIFEST``).
     """
-    speech = plan[plan["source"] != NOISE].merge(manifest[["utterance_id", "speaker_id"]], on="utterance_id", how="left")
-    leaks = [*_leaks(speech, "utterance_id"), *_leaks(speech, "speaker_id")]
-    return [*_same_speaker(speech), *_same_utterances(speech), *leaks, *_same_recordings(manifest), *_sessions(manifest)]
+    speech = plan[is_source(plan)].merge(manifest[["utterance_id", "speaker_id"]], on="utterance_id", how="left")
+    spoken = speech[speech["speaker_id"] != UNKNOWN_SPEAKER]
+    leaks = [*_leaks(speech, "utterance_id"), *_leaks(spoken, "speaker_id")]
+    return [*_same_speaker(spoken), *_same_utterances(speech), *leaks, *_same_recordings(manifest), *_sessions(manifest)]
 
 
 def _same_speaker(speech: pd.DataFrame) -> Iterator[str]:

@@ -15,6 +15,8 @@ from pipeline.errors import PlanError
 from pipeline.files import name_fault
 
 NOISE = "noise"
+MIXTURE = "mix"
+"""What plans of finished mixtures call the row of the mixture's own file."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class PlannedMixture:
     # Not in the repr, which identifies a dataset: the starts already say it.
     overlap: float | None = field(default=None, repr=False)
     """The ratio that the starts were made by, in plans of partial overlap: see ``plans.overlap``."""
+    finished: PlannedSource | None = field(default=None, repr=False)
+    """The mixture's own file, where it is finished already; None where it is to be made."""
 
     @property
     def seconds(self) -> float:
@@ -97,6 +101,11 @@ def planned_mixtures(plan: pd.DataFrame, manifest: pd.DataFrame, *, with_noise: 
             f"{len(without_noise)} mixtures have no noise (first {without_noise[0]}); ask for mix.types = ['mix_clean'] alone"
         )
     return mixtures
+
+
+def is_source(plan: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows of a plan are sources to separate, rather than noise or a finished mixture."""
+    return ~plan["source"].isin([NOISE, MIXTURE])
 
 
 def of_splits(plan: pd.DataFrame, splits: Sequence[str]) -> pd.DataFrame:
@@ -141,9 +150,10 @@ def _planned(rows: Sequence[Any]) -> PlannedMixture:
         split=first.split,
         rule=first.level_rule,
         subset=getattr(first, "subset", ""),
-        sources=tuple(source for source in sources if source.name != NOISE),
+        sources=tuple(source for source in sources if source.name not in (NOISE, MIXTURE)),
         noise=next((source for source in sources if source.name == NOISE), None),
         overlap=getattr(first, "overlap", None),
+        finished=next((source for source in sources if source.name == MIXTURE), None),
     )
 
 
@@ -156,7 +166,7 @@ def first_hours(plan: pd.DataFrame, manifest: pd.DataFrame, limit_hours: float |
         return plan
     lengths = manifest.set_index("utterance_id")
     seconds = plan["utterance_id"].map(lengths["num_samples"] / lengths["sample_rate"])
-    speech = plan.assign(ends=plan["start_seconds"] + seconds)[plan["source"] != NOISE]
+    speech = plan.assign(ends=plan["start_seconds"] + seconds)[is_source(plan)]
     mixtures = speech.groupby(["split", "mixture_id"], sort=False)
     counted = mixtures["ends"].max() if (speech["start_seconds"] > 0).any() else mixtures["ends"].min()
     before = counted.groupby("split").cumsum() - counted

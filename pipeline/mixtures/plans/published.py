@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import unicodedata
 from collections.abc import Sequence
 from functools import partial
@@ -26,6 +27,8 @@ _ENDINGS = (".flac", ".wav", ".wv1")
 SPED_UP = {"sp08": 0.8, "sp12": 1.2}
 """How LibriMix marks clips of noise at another speed."""
 
+logger = logging.getLogger("pipeline")
+
 
 def find_list(folder: Path, name: str) -> Path:
     """The file of this name in a folder or anywhere below it.
@@ -33,6 +36,8 @@ def find_list(folder: Path, name: str) -> Path:
     Raises:
         PlanError: there is none.
     """
+    if (folder / name).is_file():
+        return folder / name
     found = sorted(Path(folder).rglob(name), key=lambda path: (len(path.parts), path))
     if not found:
         raise PlanError(f"{folder}: no {name} here or in any subfolder; point to the folder of the published lists")
@@ -230,6 +235,17 @@ def _with_any_ending(root: Path, path: str) -> str | None:
     """The path, perhaps with another ending, if there is such a file."""
     others = (Path(path).with_suffix(ending).as_posix() for ending in _ENDINGS)
     return next((other for other in (path, *others) if (root / other).exists()), None)
+
+
+def without_utterances(plan: pd.DataFrame, skipped: set[str]) -> pd.DataFrame:
+    """A plan without the mixtures that any of these utterances is in."""
+    keys = pd.MultiIndex.from_frame(plan[["split", "mixture_id"]])
+    lost = keys.isin(keys[plan["utterance_id"].isin(skipped)])
+    if lost.any():
+        logger.warning(
+            "%d of %d mixtures are left out, as corpus.skip leaves out their speech", keys[lost].nunique(), keys.nunique()
+        )
+    return plan[~lost].reset_index(drop=True)
 
 
 def unique_rows(utterances: Sequence[dict[str, Any]]) -> pd.DataFrame:

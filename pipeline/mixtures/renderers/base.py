@@ -48,10 +48,12 @@ class AudioFile:
     """Samples as they are stored, and where."""
 
     path: str
-    """Relative to the dataset."""
+    """Relative to the dataset; absolute where it is a finished file outside of its corpus."""
     samples: Array
     """[time], int16 or float32."""
     sample_rate: int
+    is_there: bool = False
+    """Whether somebody else's file holds the samples already, which is used where it is."""
 
 
 @dataclass(frozen=True)
