@@ -88,7 +88,7 @@ def repair(dataset_dir: Path, findings: Sequence[Finding], generate: Callable[[]
         DatasetError: some damage is left.
     """
     dataset_dir = Path(dataset_dir)
-    broken = {(finding.split, finding.mixture_id) for finding in findings if finding.mixture_id}
+    broken = {(finding.split, finding.mixture_id) for finding in findings if finding.mixture_id and not finding.is_foreign}
     if not all(finding.is_foreign for finding in findings):
         drop_records(dataset_dir / JOURNAL_FILE, lambda record: (record["split"], record["mixture_id"]) in broken)
         generate()
@@ -127,7 +127,8 @@ def _mixture_findings(dataset_dir: Path, record: Record) -> list[Finding]:
         except AudioError as error:
             problem = str(error).removeprefix(f"{dataset_dir / file['path']}: ")
         if problem:
-            findings.append(Finding(file["path"], problem, record["split"], record["mixture_id"]))
+            is_foreign = file.get("is_there", False)
+            findings.append(Finding(file["path"], problem, record["split"], record["mixture_id"], is_foreign=is_foreign))
     return findings or _sum_findings(record, signals)
 
 
