@@ -102,20 +102,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return _version()
+        return import_module("pipeline.compute.version").package_version()
     if name not in _HOME:
         raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
     return getattr(import_module(f"pipeline.{_HOME[name]}"), name)
-
-
-def _version() -> str:
-    """The installed version, or a placeholder where the package is used without being installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("tasnet-pipeline")
-    except PackageNotFoundError:
-        return "0+unknown"
 
 
 def __dir__() -> list[str]:

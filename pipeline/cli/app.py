@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import pipeline
-from pipeline.cli import datasets, models, results, runs, terminal
+from pipeline.cli import datasets, exporting, models, results, runs, terminal
 from pipeline.compute.torchrun import rank, world_size
 from pipeline.errors import TasnetError
 
@@ -39,7 +39,12 @@ app = typer.Typer(
 )
 _PANELS: dict[str, dict[str, typer.Typer | Callable[..., None]]] = {
     "Run a recipe": {"run": runs.run, "check": runs.check, "status": runs.status, "show": runs.show, "recipes": runs.recipes},
-    "Models": {"separate": models.separate, "import": models.import_model, "bench": models.bench},
+    "Models": {
+        "separate": models.separate,
+        "import": models.import_model,
+        "export": exporting.export,
+        "bench": models.bench,
+    },
     "Scores and reports": {"score": results.score, "compare": results.compare, "report": results.report},
     "Corpora and datasets": {
         "fetch": datasets.fetch,

@@ -65,7 +65,8 @@ class Decoder(nn.Module):
     def overlap(self, frames: Tensor) -> Tensor:
         """Sum frames where they overlap, ``[batch, source, frames, L] -> [batch, source, (frames - 1) · L/2]``."""
         halves: Tensor = frames[:, :, 1:, : self.stride] + frames[:, :, :-1, self.stride :]  # [batch, source, frames - 1, L/2]
-        return halves.flatten(2)  # [batch, source, (frames - 1) · L/2]
+        # The copy costs next to nothing; without it torch.export ties its graph to the layout, and so to some lengths.
+        return halves.clone(memory_format=torch.contiguous_format).flatten(2)  # [batch, source, (frames - 1) · L/2]
 
 
 def sinusoids(num_filters: int, filter_length: int) -> Tensor:

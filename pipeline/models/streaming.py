@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,17 @@ from pipeline.models.layers import DepthwiseConv, depthwise
 from pipeline.models.norms import MAX_FRAMES, CumulativeLayerNorm, GlobalLayerNorm
 
 MIN_FORGET_FRAMES = 2.0
+
+
+@dataclass(frozen=True)
+class State:
+    """One of the tensors that a stream remembers; all begin as zeros."""
+
+    name: str
+    dtype: str
+    """As numpy calls it."""
+    shape: tuple[int | str, ...]
+    """``"batch"`` stands for the number of signals."""
 
 
 class StreamingCopy(nn.Module):
@@ -78,9 +90,34 @@ class StreamingCopy(nn.Module):
             self.num_frames = self.num_frames + hops.shape[-1] // self.hop_samples
         return torch.cat(outputs, dim=-1)
 
+    def step(self, piece: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As a function without side effects: the estimates of whole hops after ``memory``, and what is remembered then.
+
+        Args:
+            piece: at most :data:`MAX_FRAMES` hops where older frames are forgotten.
+            memory: of the shapes of :meth:`memory`, for any number of signals.
+        """
+        before = self._memory()
+        try:
+            self._set_memory(memory)
+            estimates = self.network(piece)
+            self.num_frames = self.num_frames + piece.shape[-1] // self.hop_samples
+            return estimates, self._memory()
+        finally:
+            self._set_memory(before)
+
     def memory(self) -> dict[str, Tensor]:
         """A copy of all that the parts remember, and the number of frames so far."""
         return {name: tensor.clone() for name, tensor in self._memory().items()}
+
+    def states(self) -> list[State]:
+        """What :meth:`memory` holds, without what this network does not need."""
+        counted = any(isinstance(part, StreamingNorm) for part in self.network.modules())
+        return [
+            State(name, str(each.dtype).removeprefix("torch."), ("batch", *each.shape[1:]) if each.ndim else ())
+            for name, each in self._memory().items()
+            if each.numel() and (counted or each.ndim)
+        ]
 
     def restore(self, memory: Mapping[str, Tensor]) -> None:
         """Go on from a copy of :meth:`memory`.
@@ -89,10 +126,12 @@ class StreamingCopy(nn.Module):
             ModelError: when it is that of another network or batch.
         """
         check_memory(memory, self._memory())
-        for name, tensor in self._memory().items():
+        self._set_memory({name: memory[name].to(own.device, own.dtype, copy=True) for name, own in self._memory().items()})
+
+    def _set_memory(self, memory: Mapping[str, Tensor]) -> None:
+        for name, tensor in memory.items():
             part, _, buffer = name.rpartition(".")
-            owner = self.network.get_submodule(part) if part else self
-            setattr(owner, buffer, memory[name].to(tensor.device, tensor.dtype, copy=True))
+            setattr(self.network.get_submodule(part) if part else self, buffer, tensor)
 
     def _memory(self) -> dict[str, Tensor]:
         parts = {name: part.memory for name, part in self.network.named_modules() if isinstance(part, _PARTS)}

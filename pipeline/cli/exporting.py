@@ -1,0 +1,37 @@
+"""``tasnet export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.files import expand_user
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A trained model: best.safetensors.", metavar="MODEL", parser=expand_user)],
+    to: Annotated[
+        str, typer.Option("--format", metavar="onnx|torch", help="onnx, for onnxruntime and others; torch, for torch.export.")
+    ] = "onnx",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", parser=expand_user, help="Folder for the files.")
+    ] = Path("exported"),
+    hops: Annotated[
+        int | None,
+        typer.Option(
+            "--hops", min=1, help="Fix the chunk of a streaming step, in hops; by default any number of them.", show_default=False
+        ),
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Write a second copy of each ONNX file, with 8-bit matrices.")] = False,
+) -> None:
+    """Export a model for use without this package; prints the path of every file.
+
+    offline.onnx takes whole mixtures of any length. step.onnx, of causal models, takes the next chunk of a live signal and the
+    state that the chunk before has left. The files' metadata say how to run them.
+    """
+    from pipeline.separation.export import export_model
+
+    for path in export_model(model, output, to=to, num_hops=hops, int8=int8):
+        typer.echo(str(path))
