@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -15,7 +16,9 @@ from pipeline.errors import AudioError, RecipeError
 from pipeline.files import expand_user
 
 if TYPE_CHECKING:
+    from pipeline.models import Network
     from pipeline.recipe.schema import Recipe, System
+    from pipeline.separation import Separated
 
 SystemName = Annotated[
     str | None, typer.Option("--system", help="A system of the recipe; by default the first.", show_default=False)
@@ -25,55 +28,112 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 bench = typer.Typer(no_args_is_help=True, help="Measure the speed of training and separation on this machine; needs no corpus.")
 
 
+Model = Annotated[Path, typer.Argument(help="A trained model: best.safetensors.", metavar="MODEL", parser=expand_user)]
+Files = Annotated[
+    list[Path],
+    typer.Argument(help="Audio files, or folders of them; - with --stream.", metavar="FILE|FOLDER…", parser=expand_user),
+]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", parser=expand_user, help="Folder for FILE_s1.wav, FILE_s2.wav …")
+]
+Channel = Annotated[
+    int | None, typer.Option("--channel", min=0, help="Which channel of files with several, from 0.", show_default=False)
+]
+Resample = Annotated[
+    bool, typer.Option("--resample", help="Convert files at other rates to the model's, and their estimates back.")
+]
+MaxMemory = Annotated[
+    float,
+    typer.Option(
+        "--max-memory", metavar="GB", min=0, help="What separating a file at once may take; longer files go through in pieces."
+    ),
+]
+MaxDisk = Annotated[
+    float, typer.Option("--max-disk", metavar="GB", min=0, help="What a long file's intermediate results may take.")
+]
+ScratchFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--scratch", metavar="DIR", parser=expand_user, help="Where these lie; by default in --out.", show_default=False
+    ),
+]
+Forget = Annotated[
+    float | None,
+    typer.Option(
+        "--forget-seconds",
+        metavar="SECONDS",
+        min=0,
+        help="Let a causal model's cumulative statistics fade, to 1/e after so long; by default they never do, as in training.",
+        show_default=False,
+    ),
+]
+Stream = Annotated[bool, typer.Option("--stream", help="Separate live: raw audio from stdin to stdout, with a causal model.")]
+ChunkMs = Annotated[float, typer.Option("--chunk-ms", min=0.001, help="With --stream: audio to wait for before each step.")]
+Source = Annotated[
+    int | None,
+    typer.Option("--source", min=1, help="With --stream: only this source; by default all, as channels.", show_default=False),
+]
+
+
 def separate(
-    model: Annotated[Path, typer.Argument(help="A trained model: best.safetensors.", metavar="MODEL", parser=expand_user)],
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="Audio files, or folders of them; - with --stream.", metavar="FILE|FOLDER…", parser=expand_user),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="DIR", parser=expand_user, help="Folder for FILE_s1.wav, FILE_s2.wav …")
-    ] = Path("separated"),
-    channel: Annotated[
-        int | None, typer.Option("--channel", min=0, help="Which channel of files with several, from 0.", show_default=False)
-    ] = None,
-    convert_rate: Annotated[
-        bool, typer.Option("--resample", help="Convert files at other rates to the model's, and their estimates back.")
-    ] = False,
+    model: Model,
+    files: Files,
+    out: Out = Path("separated"),
+    channel: Channel = None,
+    convert_rate: Resample = False,
     device: Device = "auto",
-    stream: Annotated[
-        bool, typer.Option("--stream", help="Separate live: raw audio from stdin to stdout, with a causal model.")
-    ] = False,
-    chunk_ms: Annotated[
-        float, typer.Option("--chunk-ms", min=0.001, help="With --stream: audio to wait for before each step.")
-    ] = 10,
-    source: Annotated[
-        int | None,
-        typer.Option("--source", min=1, help="With --stream: only this source; by default all, as channels.", show_default=False),
-    ] = None,
+    max_memory: MaxMemory = 2,
+    max_disk: MaxDisk = 50,
+    scratch: ScratchFolder = None,
+    forget_seconds: Forget = None,
+    stream: Stream = False,
+    chunk_ms: ChunkMs = 10,
+    source: Source = None,
 ) -> None:
     """Separate audio files with a trained model; prints the path of every estimate.
 
     Estimates are as long as the file and at its rate. A file that cannot be separated does not stop the others: it is named, and
-    the exit code is 1 (2 if there was no other).
+    the exit code is 1 (2 if there was no other). Files that are separated already are not separated again; separated.jsonl beside
+    the estimates says how each one was.
+
+    Files of any length need little memory: a causal model streams them, any other is computed layer by layer, with intermediate
+    results on disk; both give the same estimates as at once. Without enough disk, overlapping windows are separated one by one,
+    which is not exact.
 
     With --stream, raw audio goes through live: mono, signed 16-bit little-endian, at the model's rate, as arecord, sox and ffmpeg
     read and write it. For example:
     arecord -f S16_LE -r 8000 | tasnet separate MODEL - --stream --source 1 | aplay -f S16_LE -r 8000
     """
-    from pipeline.compute import devices
-    from pipeline.models import checkpoints
-    from pipeline.separation import separate_files
+    from pipeline.separation import Limits, separate_files
 
     streaming.check_stream(files, stream)
+    network = _loaded(model, device)
+    if stream:
+        streaming.separate_pipe(network, chunk_ms, source, forget_seconds)
+        return
+    found = separate_files(
+        *(network, files, out),
+        channel=channel, convert_rate=convert_rate, forget_seconds=forget_seconds, scratch=scratch,
+        limits=Limits(max_memory_gb=max_memory, max_disk_gb=max_disk),
+        description="separate (seconds of audio)",
+    )  # fmt: skip
+    print_estimates(found)
+
+
+def _loaded(model: Path, device: str) -> Network:
+    """A trained model on a device."""
+    from pipeline.compute import devices
+    from pipeline.models import checkpoints
+
     chosen = devices.choose_device(device)
     devices.prepare(chosen)
-    network = checkpoints.load_model(model, device=chosen)
-    if stream:
-        streaming.separate_pipe(network, chunk_ms, source)
-        return
+    return checkpoints.load_model(model, device=chosen)
+
+
+def print_estimates(found: Iterable[Separated]) -> None:
+    """Print the path of every estimate once it is there, then what could not be separated."""
     problems, num_separated = [], 0
-    for done in separate_files(network, files, out, channel=channel, convert_rate=convert_rate, description="separate"):
+    for done in found:
         for path in done.estimates:
             typer.echo(str(path))
         if done.problem:

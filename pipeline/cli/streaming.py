@@ -22,15 +22,20 @@ if TYPE_CHECKING:
 _HEADINGS = ("chunk ms", "engine", "threads", "RTF", "median ms", "p99 ms", "worst ms", "jitter ms", "late", "chunks")
 
 
-def separate_pipe(network: Network, chunk_ms: float, source: int | None) -> None:
-    """Separate raw audio from stdin to stdout."""
+def separate_pipe(network: Network, chunk_ms: float, source: int | None, forget_seconds: float | None = None) -> None:
+    """Separate raw audio from stdin to stdout; see :func:`pipeline.separation.streaming.stream` for forgetting."""
     from pipeline.separation import live
 
     if sys.stdout.isatty():
         raise UsageError("--stream writes raw audio: send it to a file or another program, as in … | aplay -f S16_LE -r 8000")
     chunk_samples = max(1, round(chunk_ms / 1000 * network.sample_rate))
+    if forget_seconds is not None:
+        typer.echo(f"tasnet: cumulative statistics fall to 1/e after {forget_seconds:g} s", err=True)
+    pieces = live.separate_pcm(
+        network, sys.stdin.buffer, chunk_samples=chunk_samples, source=source, forget_seconds=forget_seconds
+    )
     try:
-        for samples in live.separate_pcm(network, sys.stdin.buffer, chunk_samples=chunk_samples, source=source):
+        for samples in pieces:
             sys.stdout.buffer.write(samples)
             sys.stdout.buffer.flush()
     except BrokenPipeError:  # the program behind has ended; there is nobody to write to, also not when Python ends

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.separation.long_files import Limits as Limits
     from pipeline.separation.offline import cpu_real_time_factor as cpu_real_time_factor
     from pipeline.separation.offline import real_time_factor as real_time_factor
     from pipeline.separation.offline import separate as separate
@@ -21,6 +22,7 @@ VERSION = 1
 
 _HOME = {
     **dict.fromkeys(("cpu_real_time_factor", "real_time_factor", "separate", "separate_dataset"), "offline"),
+    "Limits": "long_files",
     **dict.fromkeys(("Separated", "separate_files"), "recordings"),
     **dict.fromkeys(("Stream", "stream"), "streaming"),
 }

@@ -82,6 +82,24 @@ def disk_allowed(limits: Limits, folder: Path) -> float:
     return min(limits.max_disk_gb * GIGABYTE, 0.9 * free_bytes(folder))
 
 
+def why(model: Network, long: LongFile) -> str:
+    """One line: how a recording is separated, and why it is not at once."""
+    memory = model.activation_bytes(long.num_samples) / GIGABYTE
+    limit = (
+        f"{long.path}: too long to separate at once ({memory:.1f} GB of memory; --max-memory is {long.limits.max_memory_gb:g})"
+    )
+    if long.method == "streaming":
+        return f"{limit}; streamed instead, with the same result"
+    disk, allowed = disk_bytes(model, long.num_samples) / GIGABYTE, disk_allowed(long.limits, long.folder) / GIGABYTE
+    if long.method == "layers":
+        return f"{limit}; done layer by layer instead, with the same result and up to {disk:.1f} GB of disk in {long.folder}"
+    window = window_samples(model, long.limits.max_memory_gb * GIGABYTE) / model.sample_rate
+    return (
+        f"{limit}; separated in overlapping windows of {window:.0f} s, which is NOT exact: that would take {disk:.1f} GB of "
+        f"disk, and {allowed:.1f} GB may be used in {long.folder} (see --max-disk and --scratch)"
+    )
+
+
 def separate_long(model: Network, long: LongFile, targets: Sequence[Path], advance: Callable[[float], None]) -> None:
     """Separate a recording into one file per source, 32-bit float wav at the recording's own rate and length.
 

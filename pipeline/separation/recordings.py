@@ -5,24 +5,38 @@ A recording that cannot be separated does not stop the others: what is wrong wit
 
 from __future__ import annotations
 
+import logging
+import math
 import os
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.audio.files import read_audio, write_audio
-from pipeline.audio.headers import read_header
-from pipeline.audio.resampling import resample
-from pipeline.compute.progress import progress_bar
+from pipeline.audio.headers import AudioHeader, read_header
+from pipeline.audio.resampling import resample, resampled_length
+from pipeline.compute.progress import Advance, progress_bar
 from pipeline.errors import AudioError
 from pipeline.models import Network
+from pipeline.separation.long_files import Limits, LongFile, Method, choose_method, separate_long, why
 from pipeline.separation.offline import Estimates, separate
+from pipeline.separation.records import Records, facts_of, model_digest
+from pipeline.separation.streaming import stream
+
+logger = logging.getLogger(__name__)
 
 ENDINGS = frozenset((".wav", ".flac", ".ogg", ".mp3", ".wv1", ".sph", ".aiff", ".aif", ".au", ".opus"))
 """Of the files that are looked for in folders; files that are named may have any ending."""
+SHORT_SECONDS = 60.0
+"""A single recording of no more needs no progress bar."""
+ROUNDING = 1e-6
+"""Seconds: sums of parts may fall short of a whole number by so much."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,8 @@ class Separated:
     estimates: tuple[Path, ...] = ()
     problem: str = ""
     """Why there are no estimates, with the recording's name; empty where there are."""
+    method: Method | None = None
+    """How it was separated; see :mod:`pipeline.separation.long_files`."""
 
 
 def separate_files(
@@ -42,9 +58,15 @@ def separate_files(
     *,
     channel: int | None = None,
     convert_rate: bool = False,
+    limits: Limits | None = None,
+    forget_seconds: float | None = None,
+    scratch: Path | None = None,
     description: str = "",
 ) -> Iterator[Separated]:
     """Separate recordings into ``out/NAME_s1.wav``, ``out/NAME_s2.wav``, …, 32-bit float wav at the recording's own rate.
+
+    Recordings of any length: those whose activations exceed ``limits.max_memory_gb`` go through in blocks. How each was separated
+    is written to ``out/separated.jsonl``; a recording that was separated in the same way before is not separated again.
 
     Args:
         model: a trained network.
@@ -53,48 +75,148 @@ def separate_files(
         channel: of recordings with several (0 is the first); without it they are not separated.
         convert_rate: resample recordings to the model's rate, and their estimates back; otherwise those at other rates are not
             separated.
-        description: names the progress bar; empty for none.
+        limits: of memory and disk.
+        forget_seconds: stream every recording, and let cumulative norms forget; see
+            :func:`pipeline.separation.streaming.stream`.
+        scratch: folder for the intermediate results of long recordings, by default ``out``; they are gone when it is done.
+        description: names the progress bar, which counts seconds of audio; empty for none.
 
     Yields:
         What came of every recording, in order, once it is written.
 
     Raises:
         AudioError: a folder holds no audio.
+        ModelError: ``forget_seconds`` is given and the network has nothing to forget, or is not causal.
         WorkError: the estimates cannot be written.
     """
-    names = name_recordings(inputs, out)
-    with progress_bar(description if len(names) > 1 else "", len(names)) as advance:
+    separator = _Separator(model, out, channel, convert_rate, limits or Limits(), forget_seconds, scratch or out)
+    yield from _in_order(separator, name_recordings(inputs, out), description)
+
+
+def _in_order(separator: _Separator, names: Mapping[Path, str], description: str) -> Iterator[Separated]:
+    """Separate one recording after another, under a bar of seconds."""
+    headers = {path: _header(path) for path in names}
+    total = sum(map(_seconds, headers.values()))
+    is_shown = len(names) > 1 or total > SHORT_SECONDS
+    with progress_bar(description if is_shown else "", math.floor(total + ROUNDING)) as advance:
+        progress = _Progress(advance)
         for path, name in names.items():
-            try:
-                estimates, sample_rate = _separate(model, path, channel, convert_rate)
-            except AudioError as error:
-                yield Separated(path, problem=str(error))
-            else:
-                targets = tuple(out / f"{name}_s{k}.wav" for k in range(1, len(estimates) + 1))
-                for target, estimate in zip(targets, estimates, strict=True):
-                    write_audio(target, estimate, sample_rate, encoding="float32")
-                yield Separated(path, targets)
-            advance(1)
+            with progress.part(_seconds(headers[path])) as share_done:
+                done = separator.separate(path, headers[path], name, share_done)
+            yield done
 
 
-def _separate(model: Network, path: Path, channel: int | None, convert_rate: bool) -> tuple[Estimates, int]:
-    """Estimates [source, time] as long as the recording and at its rate in Hz."""
-    header = read_header(path, check_end=True)
-    if header.num_channels > 1 and channel is None:
-        raise AudioError(f"{path}: has {header.num_channels} channels; choose one with --channel 0 (the first)")
-    if header.sample_rate != model.sample_rate and not convert_rate:
-        raise AudioError(
-            f"{path}: is at {header.sample_rate} Hz and the model at {model.sample_rate} Hz; --resample converts it, and the "
-            "estimates back"
-        )
-    samples, rate = read_audio(path, channel=channel if header.num_channels > 1 else None)
+def _header(path: Path) -> AudioHeader | AudioError:
+    try:
+        return read_header(path, check_end=True)
+    except AudioError as error:
+        return error
+
+
+def _seconds(header: AudioHeader | AudioError) -> float:
+    return 0.0 if isinstance(header, AudioError) else header.num_samples / header.sample_rate
+
+
+class _Progress:
+    """Advances a bar of whole steps by parts of them."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._done, self._shown = 0.0, 0
+
+    @contextmanager
+    def part(self, steps: float) -> Iterator[Callable[[float], None]]:
+        """A part of the work; yields what takes the shares of it that are done, and by the end all of it is."""
+        start = self._done
+        yield lambda share: self._to(self._done + share * steps)
+        self._to(start + steps)
+
+    def _to(self, done: float) -> None:
+        self._done = done
+        steps = max(0, math.floor(done + ROUNDING) - self._shown)
+        self._shown += steps
+        self._advance(steps)
+
+
+@dataclass
+class _Separator:
+    """One recording after another, with the same options."""
+
+    model: Network
+    out: Path
+    channel: int | None
+    convert_rate: bool
+    limits: Limits
+    forget_seconds: float | None
+    scratch: Path
+
+    def __post_init__(self) -> None:
+        if self.forget_seconds is not None:
+            stream(self.model, forget_seconds=self.forget_seconds)  # says what keeps it from that
+            logger.info("all are streamed, with cumulative statistics that fall to 1/e after %g s", self.forget_seconds)
+        self.digest = model_digest(self.model)
+        self.records = Records(self.out)
+
+    def separate(self, path: Path, header: AudioHeader | AudioError, name: str, advance: Callable[[float], None]) -> Separated:
+        try:
+            long = self._planned(path, header)
+            targets = tuple(self.out / f"{name}_s{k}.wav" for k in range(1, self.model.num_sources + 1))
+            record = facts_of(path, name, targets, self.out) | self._how(long)
+            if record not in self.records:
+                started = time.monotonic()
+                self._write(long, targets, advance)
+                self.records.add(record, time.monotonic() - started)
+        except AudioError as error:
+            return Separated(path, problem=str(error))
+        return Separated(path, targets, method=long.method)
+
+    def _planned(self, path: Path, header: AudioHeader | AudioError) -> LongFile:
+        """What to read of a recording, and how to separate it."""
+        if isinstance(header, AudioError):
+            raise header
+        rate = self.model.sample_rate
+        if header.num_channels > 1 and self.channel is None:
+            raise AudioError(f"{path}: has {header.num_channels} channels; choose one with --channel 0 (the first)")
+        if header.sample_rate != rate and not self.convert_rate:
+            raise AudioError(
+                f"{path}: is at {header.sample_rate} Hz and the model at {rate} Hz; --resample converts it, and the "
+                "estimates back"
+            )
+        channel = self.channel if header.num_channels > 1 else None
+        num_samples = resampled_length(header.num_samples, header.sample_rate, rate)
+        method = choose_method(self.model, num_samples, self.limits, self.scratch, self.forget_seconds)
+        return LongFile(path, header, channel, method, num_samples, self.scratch, self.limits, self.forget_seconds)
+
+    def _how(self, long: LongFile) -> dict[str, Any]:
+        return {
+            "model": self.digest,
+            "method": long.method,
+            "forget_seconds": self.forget_seconds,
+            "channel": long.channel,
+            "num_samples": long.header.num_samples,
+            "sample_rate": long.header.sample_rate,
+        }
+
+    def _write(self, long: LongFile, targets: Sequence[Path], advance: Callable[[float], None]) -> None:
+        if long.method != "whole":
+            if long.forget_seconds is None:
+                logger.info(why(self.model, long))
+            separate_long(self.model, long, targets, advance)
+            return
+        for target, estimate in zip(targets, _estimates(self.model, long), strict=True):
+            write_audio(target, estimate, long.header.sample_rate, encoding="float32")
+
+
+def _estimates(model: Network, recording: LongFile) -> Estimates:
+    """Estimates [source, time] as long as the recording and at its rate."""
+    samples, rate = read_audio(recording.path, channel=recording.channel)
     try:
         estimates = separate(model, resample(samples, rate, model.sample_rate), sample_rate=model.sample_rate)
     except AudioError as error:
-        raise AudioError(f"{path}: {error}") from None
+        raise AudioError(f"{recording.path}: {error}") from None
     if rate != model.sample_rate:
         estimates = np.stack([resample(estimate, model.sample_rate, rate) for estimate in estimates])
-    return estimates[:, : len(samples)], rate
+    return estimates[:, : len(samples)]
 
 
 # ----------------------------------------------------------------------------------------------------------------- names

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.audio.files import write_audio
 from pipeline.models import save_model
 from tests.cli.commands import RECIPE, tasnet
 from tests.separation.networks import network
@@ -30,6 +31,31 @@ def test_raw_audio_goes_through(folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, input=samples, capture_output=True, check=True, timeout=PATIENCE_SECONDS)
     assert len(done.stdout) == 2 * len(samples)
     assert done.stderr == b""
+
+
+def test_forgetting_is_named_and_changes_what_comes_out(folder: Path) -> None:
+    samples = (3000 * np.random.default_rng(0).standard_normal(4000)).astype("<i2").tobytes()
+    command = [sys.executable, "-P", "-m", "pipeline", "separate", "causal.safetensors", "-", "--stream", "--device", "cpu"]
+    found = []
+    for options in ([], ["--forget-seconds", "0.05"]):
+        done = subprocess.run(
+            [*command, *options], cwd=folder, input=samples, capture_output=True, check=True, timeout=PATIENCE_SECONDS
+        )
+        found.append(done.stdout)
+    assert b"fall to 1/e after 0.05 s" in done.stderr
+    assert len(found[0]) == len(found[1])
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(("model", "method"), [("causal", "streamed instead"), ("noncausal", "done layer by layer instead")])
+def test_files_beyond_the_memory_go_through_in_pieces(folder: Path, model: str, method: str) -> None:
+    write_audio(folder / "talk.wav", 0.1 * np.random.default_rng(0).standard_normal(9000), 8000)
+    command = ("separate", f"{model}.safetensors", "talk.wav", "--device", "cpu", "--max-memory", "0")
+    result = tasnet(*command, cwd=folder, check=True)
+    assert f"talk.wav: too long to separate at once (0.0 GB of memory; --max-memory is 0); {method}" in result.stderr
+    assert result.stdout.split() == ["separated/talk_s1.wav", "separated/talk_s2.wav"]
+    again = tasnet(*command, cwd=folder, check=True)
+    assert (again.stdout, again.stderr) == (result.stdout, "")
 
 
 @pytest.mark.parametrize("arguments", [["-"], ["a.wav", "--stream"], ["-", "a.wav", "--stream"]])
