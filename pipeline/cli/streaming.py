@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.models import Network
     from pipeline.separation.stream_benchmark import StreamBenchmark
 
-_HEADINGS = ("chunk ms", "engine", "threads", "RTF", "median ms", "p99 ms", "worst ms", "jitter ms", "late", "chunks")
+_HEADINGS = ("chunk ms", "engine     ", "threads", "RTF", "median ms", "p99 ms", "worst ms", "jitter ms", "late", "chunks")
 
 
 def separate_pipe(network: Network, chunk_ms: float, source: int | None, forget_seconds: float | None = None) -> None:
@@ -66,7 +66,8 @@ def bench_stream(
     late, the share of chunks that took longer than they last. Short chunks cost more, since all weights are read for each. The
     estimates are the same for all lengths; the latency is the network's (one encoder window) plus one chunk and its computing.
 
-    The engine "torch" is the readable definition, "kernels" the same in compiled code, which gives each signal to one thread.
+    The engine "torch" is the readable definition, "kernels" the same in compiled code, which gives each signal to one thread, and
+    "onnxruntime", if it is installed, the step that `tasnet export` writes.
     """
     from pipeline.separation.stream_benchmark import benchmark_stream
 
@@ -85,7 +86,7 @@ def bench_stream(
 
 def _line(row: StreamBenchmark) -> str:
     times = [f"{value:.2f}" for value in (row.median_ms, row.p99_ms, row.worst_ms, row.jitter_ms)]
-    cells = [f"{row.chunk_ms:g}", row.engine, str(row.threads), f"{row.real_time_factor:.3f}", *times]
+    cells = [f"{row.chunk_ms:g}", f"{row.engine:11}", str(row.threads), f"{row.real_time_factor:.3f}", *times]
     return "  ".join(f"{cell:>9}" for cell in [*cells, f"{row.late:.1%}", str(row.num_chunks)])
 
 

@@ -141,8 +141,19 @@ def _onnx_files(network: ConvTasNet, facts: Mapping[str, str], num_hops: int | N
 
     yield "offline", onnx_graph.graph_file(network, {**facts, **_OFFLINE_FACTS})
     if network.causal:
-        step_facts = _step_facts(network, facts, StreamingCopy(network).states(), num_hops)
-        yield "step", onnx_graph.graph_file(network, step_facts, step=True, num_hops=num_hops)
+        yield "step", _step_file(network, facts, num_hops)
+
+
+def step_file(network: ConvTasNet) -> bytes:
+    """What ``step.onnx`` would hold of a causal network that no file holds."""
+    return _step_file(network, _facts(network, digest=""), None)
+
+
+def _step_file(network: ConvTasNet, facts: Mapping[str, str], num_hops: int | None) -> bytes:
+    from pipeline.models import onnx_graph
+
+    step_facts = _step_facts(network, facts, StreamingCopy(network).states(), num_hops)
+    return onnx_graph.graph_file(network, step_facts, step=True, num_hops=num_hops)
 
 
 def _quantised(source: Path, target: Path) -> Path:

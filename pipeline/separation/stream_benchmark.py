@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from pipeline.models import Network
+from pipeline.models import ConvTasNet, Network
 from pipeline.models.kernels import dispatch
+from pipeline.separation.onnx_files import OnnxStreaming, has_onnxruntime
 from pipeline.separation.streaming import Stream, stream
 
 CHUNK_MS = (1.0, 2.0, 5.0, 10.0, 20.0, 100.0)
@@ -24,7 +26,7 @@ class StreamBenchmark:
 
     chunk_ms: float
     engine: str
-    """``torch``, the readable definition, or ``kernels``, the same compiled."""
+    """``torch``, the readable definition; ``kernels``, the same compiled; or ``onnxruntime``, the exported step."""
     threads: int
     real_time_factor: float
     """Time of computing per time of audio, and with several signals per time of each of them; below 1 keeps up."""
@@ -46,12 +48,12 @@ def benchmark_stream(
     seconds: float = 2.0,
     batch: int | None = None,
 ) -> Iterator[StreamBenchmark]:
-    """Stream noise in chunks of each length, with each number of threads, in torch and where possible in compiled kernels.
+    """Stream noise in chunks of each length, with each number of threads, in every engine that there is on this machine.
 
     Args:
         model: causal, on any device.
         chunk_ms: lengths of chunks, each rounded to whole samples, at least one.
-        threads: of torch. The kernels give each signal of a batch to one thread.
+        threads: of torch and onnxruntime. The kernels give each signal of a batch to one thread.
         seconds: to measure for each row, and at least 20 chunks.
         batch: so many signals in step.
 
@@ -62,13 +64,29 @@ def benchmark_stream(
         for num_threads in threads:
             for engine in _engines(model):
                 with _num_threads(num_threads), dispatch.definition_only() if engine == "torch" else nullcontext():
-                    yield _measured(stream(model, batch), model.sample_rate, length, engine, num_threads, seconds, batch)
+                    network = cast(Network, _InOnnxruntime(model, num_threads)) if engine == "onnxruntime" else model
+                    yield _measured(stream(network, batch), model.sample_rate, length, engine, num_threads, seconds, batch)
 
 
 def _engines(model: Network) -> list[str]:
     with dispatch.definition_only():
         definition = type(model.streaming())
-    return ["torch"] if type(model.streaming()) is definition else ["torch", "kernels"]
+    compiled = [] if type(model.streaming()) is definition else ["kernels"]
+    return ["torch", *compiled, *(["onnxruntime"] if has_onnxruntime() and isinstance(model, ConvTasNet) else [])]
+
+
+class _InOnnxruntime:
+    """A network in all but its streaming."""
+
+    def __init__(self, network: Network, num_threads: int) -> None:
+        self._network = network
+        self._num_threads = num_threads
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def streaming(self, batch_size: int = 1, **_: Any) -> OnnxStreaming:
+        return OnnxStreaming(self._network, batch_size, num_threads=self._num_threads)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import torch
 
 from pipeline.errors import ModelError
 from pipeline.models.kernels import library
+from pipeline.separation import stream_benchmark
 from pipeline.separation.stream_benchmark import benchmark_stream
 from tests.separation.networks import network
 
@@ -14,7 +15,7 @@ from tests.separation.networks import network
 def test_a_row_for_every_length_engine_and_number_of_threads() -> None:
     before = torch.get_num_threads()
     rows = list(benchmark_stream(network(), chunk_ms=[2, 10], threads=[1, 2], seconds=0.0, batch=3))
-    engines = ["torch"] if library.load() is None else ["torch", "kernels"]
+    engines = ["torch", "onnxruntime"] if library.load() is None else ["torch", "kernels", "onnxruntime"]
     expected = [(length, threads, engine) for length in (2, 10) for threads in (1, 2) for engine in engines]
     assert [(row.chunk_ms, row.threads, row.engine) for row in rows] == expected
     assert torch.get_num_threads() == before
@@ -25,8 +26,9 @@ def test_a_row_for_every_length_engine_and_number_of_threads() -> None:
         assert 0 <= row.late <= 1
 
 
-def test_only_the_definition_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_definition_without_a_compiler_and_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "load", lambda: None)
+    monkeypatch.setattr(stream_benchmark, "has_onnxruntime", lambda: False)
     rows = list(benchmark_stream(network(), chunk_ms=[10], threads=[1], seconds=0.0))
     assert [row.engine for row in rows] == ["torch"]
 
