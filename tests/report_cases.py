@@ -80,3 +80,10 @@ def spoil(scores: pd.DataFrame, rows: dict[int, str]) -> pd.DataFrame:
         spoiled.loc[row, metrics] = np.nan
         spoiled.loc[row, "status"] = status
     return spoiled
+
+
+def give_up(scores: pd.DataFrame, system: str, num_mixtures: int, status: str = "silent_estimate") -> pd.DataFrame:
+    """The scores with a system that failed on the first mixtures."""
+    ids = scores["mixture_id"].unique()[:num_mixtures]
+    rows = scores.index[(scores["system"] == system) & scores["mixture_id"].isin(ids)]
+    return spoil(scores, dict.fromkeys(rows, status))

@@ -114,5 +114,6 @@ def sex_pairs(scores: pd.DataFrame) -> pd.Series:
         return pd.Series(np.nan, index=scores.index, dtype=object)
     sources = scores.assign(sex=scores["sex"].where(scores["sex"] != ""))[scores["source"] != WHOLE_MIXTURE]
     sexes = sources.groupby(["mixture_id", "source"])["sex"].first()
-    pairs = sexes.groupby("mixture_id").agg(lambda found: "+".join(sorted(found)) if found.notna().all() else np.nan)
+    complete = sexes.notna().groupby("mixture_id").all()
+    pairs = sexes.dropna().sort_values(kind="stable").groupby("mixture_id").agg("+".join).reindex(complete.index).where(complete)
     return scores["mixture_id"].map(pairs)

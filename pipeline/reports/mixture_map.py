@@ -19,6 +19,7 @@ MOST_COLUMNS = 250
 _LEAST_HEIGHT = 0.25
 """Of the mark for failures, in rows: a single one among many mixtures can still be seen."""
 _NUM_NAMED = 3
+_MANY_CELLS = 100
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,9 +61,10 @@ def _group_means(values: Floats, groups: list[npt.NDArray[np.intp]]) -> Floats:
 
 
 def _draw_values(axes: Axes, values: Floats, label: str) -> None:
-    """Colours, and their scale; a few extreme mixtures do not stretch it."""
+    """Colours, and their scale; among many mixtures, a few extreme ones do not stretch it."""
     finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, [2, 98]) if len(finite) else (0.0, 1.0)
+    ends = [2, 98] if len(finite) >= _MANY_CELLS else [0, 100]
+    low, high = np.percentile(finite, ends) if len(finite) else (0.0, 1.0)
     high = max(high, low + 1e-3)
     look: dict[str, Any] = {"cmap": "cividis", "vmin": low, "vmax": high, "aspect": "auto", "interpolation": "none"}
     image = axes.imshow(values, **look)

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Page(HTMLParser):
-    """The tables of a page by their label, its scripts, its texts and the addresses it asks for."""
+    """The tables of a page by their label, its scripts, its texts, the addresses it asks for and the texts of its images."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -17,6 +17,7 @@ class Page(HTMLParser):
         self.scripts: dict[str, str] = {}
         self.ids: list[str] = []
         self.addresses: list[str] = []
+        self.images: list[str] = []
         self.text = ""
         self._open: list[str] = []
         self._label = self._script = ""
@@ -27,6 +28,7 @@ class Page(HTMLParser):
         self._open.append(tag)
         self.ids += [given["id"]] if given.get("id") else []
         self.addresses += [str(given[name]) for name in ("src", "href", "xlink:href") if name in given]
+        self.images += [given.get("alt") or ""] if tag == "img" else []
         if given.get("class") == "scroll":
             self._label = str(given["aria-label"])
             self.tables[self._label] = []

@@ -15,20 +15,13 @@ from pipeline.errors import ScoreError
 from pipeline.reports import breakdowns, repeats, statistics
 from pipeline.reports.analysis import analyse
 from pipeline.reports.failures import on_same_mixtures, outcomes
-from tests.report_cases import make_scores, spoil
+from tests.report_cases import give_up, make_scores
 from tests.reports.pages import number, read_page
 
 pytestmark = pytest.mark.usefixtures("no_pdfs")
 
 LEVELS = {"steady": 9.0, "quitter": 10.5}
 NUM_MIXTURES = 40
-
-
-def give_up(scores: pd.DataFrame, system: str, num_mixtures: int, status: str = "silent_estimate") -> pd.DataFrame:
-    """The scores with a system that failed on the first mixtures."""
-    ids = scores["mixture_id"].unique()[:num_mixtures]
-    rows = scores.index[(scores["system"] == system) & scores["mixture_id"].isin(ids)]
-    return spoil(scores, dict.fromkeys(rows, status))
 
 
 @pytest.fixture(scope="module")

@@ -91,12 +91,32 @@ def test_figures_without_values_are_still_drawn() -> None:
 
 def test_the_paired_scatter_names_the_largest_differences() -> None:
     means = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [1.0, 9.0, 3.5, 2.0]}, index=["w", "x", "y", "z"])
-    assert "(1) x, (2) z, (3) y" in figures.paired_scatter(means, "b", "a", "dB", name="paired").caption
+    drawing = figures.paired_scatter(means, "b", "a", "dB", name="paired")
+    assert "(1) x, (2) z, (3) y" in drawing.caption
+    assert drawing.mentions == (("(1) x", "x"), ("(2) z", "z"), ("(3) y", "y"))
 
 
 def test_no_two_of_many_systems_look_alike() -> None:
     looks = {(canvas.colour_of(k), str(canvas.line_of(k)), canvas.marker_of(k)) for k in range(64)}
     assert len(looks) == 64
+    assert len({(canvas.colour_of(k), canvas.hatch_of(k)) for k in range(64)}) == 64, "areas have no line and no marker"
+
+
+def test_areas_of_many_systems_are_hatched() -> None:
+    means = mixture_means(make_scores({f"s{k}": 5.0 for k in range(12)}, num_mixtures=12), "si_snri_db")
+    few = means.iloc[:, :8]
+    for draw in (figures.histogram, lambda table, label: figures.boxes({"x": table}, label, name="boxes", caption="")):
+        assert draw(means, "dB").svg.count("<pattern") == 4
+        assert "<pattern" not in draw(few, "dB").svg
+
+
+def test_a_long_legend_leaves_the_axes_their_height() -> None:
+    def size(num_systems: int) -> float:
+        names = {f"a system with a long name {k}": 5.0 for k in range(num_systems)}
+        svg = figures.cumulative(mixture_means(make_scores(names, num_mixtures=6), "si_snri_db"), "dB").svg
+        return float(re.search(r'height="([\d.]+)pt"', svg)[1])  # type: ignore[index]
+
+    assert size(12) - size(2) == pytest.approx(72 * 0.17 * 10, abs=1)
 
 
 def test_long_names_stay_different() -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 
-from pipeline import reports
-from pipeline.audio import files
 from pipeline.reports import (
     listening,
 )
 from pipeline.reports.analysis import analyse
+from pipeline.reports.clips import Clips
 from tests.report_cases import make_scores, spoil
 from tests.reports.clips import EVIL, load_clips
 
@@ -60,18 +59,21 @@ def decode(flac: str) -> np.ndarray:
     return np.asarray(samples)
 
 
-def test_clips_are_read_from_a_dataset(tmp_path: Path) -> None:
-    clips = load_clips("0003")
-    folders = {"data": tmp_path / "data", "causal": tmp_path / "causal"}
-    for name, samples in (("mix", clips.mixture), ("s1", clips.references[0]), ("s2", clips.references[1])):
-        files.write_audio(folders["data"] / name / "0003.wav", samples, 8000, "float32")
-    for name, samples in zip(("s1", "s2"), clips.estimates["causal"], strict=True):
-        files.write_audio(folders["causal"] / name / "0003.wav", samples, 8000, "float32")
-    mixtures = pd.DataFrame(
-        {"mixture_id": ["0003"], "num_sources": [2], "mixture_path": ["mix/0003.wav"]}
-        | {"source_1_path": ["s1/0003.wav"], "source_2_path": ["s2/0003.wav"]}
-    )
-    found = reports.clip_loader(folders["data"], mixtures, {"causal": folders["causal"]})("0003")
-    np.testing.assert_allclose(found.mixture, clips.mixture, atol=1e-7)
-    np.testing.assert_allclose(found.references, clips.references, atol=1e-7)
-    np.testing.assert_allclose(found.estimates["causal"], clips.estimates["causal"], atol=1e-7)
+def test_axes_have_round_values() -> None:
+    made = listening.Example(0, "Best", "m", 3.2, 8000, ())
+    assert made.time_ticks == [(0.0, "0"), (31.25, "1"), (62.5, "2"), (93.75, "3")]
+    assert made.frequency_ticks == [(0.0, "0"), (50.0, "2"), (100.0, "4")]
+    assert [text for _, text in listening.Example(0, "Best", "m", 15.0, 48000, ()).time_ticks] == ["0", "5", "10", "15"]
+    assert [text for _, text in listening.Example(0, "Best", "m", 0.25, 44100, ()).time_ticks] == ["0", "0.1", "0.2"]
+    assert [text for _, text in listening.Example(0, "Best", "m", 1.0, 44100, ()).frequency_ticks] == ["0", "8", "16"]
+
+
+def test_a_system_without_a_recording_is_named(scores: pd.DataFrame) -> None:
+    def load(mixture_id: str) -> Clips:
+        clips = load_clips(mixture_id)
+        return dataclasses.replace(clips, estimates={"causal": clips.estimates["causal"]})
+
+    example = listening.make_examples(analyse(scores, baseline="noncausal"), load, 1, max_bytes=10**7).shown[0]
+    assert example.missing == ("noncausal", EVIL)
+    assert [[clip.label for clip in row.clips] for row in example.rows[1:]] == [["Reference", "causal"]] * 2
+    assert [clip.series for clip in example.rows[1].clips] == [0, 2]

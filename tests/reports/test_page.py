@@ -50,7 +50,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     found.close()
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1920, 1280, 390])
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_page_fits_and_is_silent(browser: Browser, page: Path, width: int, dark: bool) -> None:
     browser.open(page, width=width, dark=dark)
@@ -219,3 +219,79 @@ def test_the_table_sorts_and_filters(browser: Browser, page: Path) -> None:
     browser.evaluate("const search = document.querySelector('input[type=search]'); search.value = '0007';")
     browser.evaluate("search.dispatchEvent(new Event('input'))")
     assert [row[0][:4] for row in rows(browser)] == ["0007"]
+
+
+def test_figures_leave_no_hole_whatever_their_number(browser: Browser, page: Path) -> None:
+    """Every row of figures ends where its container ends; one below the other on a phone."""
+    for width in (1920, 1280, 800, 390):
+        browser.open(page, width=width)
+        browser.evaluate(
+            """window.ends = (count, kind) => {
+              const grid = document.createElement("div");
+              grid.className = "figures " + kind;
+              for (let k = 0; k < count; k++) {
+                grid.append(document.querySelector(".figures figure").cloneNode(true));
+              }
+              document.querySelector("main").append(grid);
+              const edge = Math.round(grid.getBoundingClientRect().right);
+              const rows = new Map();
+              for (const figure of grid.children) {
+                const { top, right } = figure.getBoundingClientRect();
+                rows.set(Math.round(top), Math.max(rows.get(Math.round(top)) || 0, Math.round(right)));
+              }
+              grid.remove();
+              return [...rows.values()].map((right) => Math.abs(right - edge));
+            }"""
+        )
+        for kind, counts in (("", range(1, 9)), ("pairs", (2, 4, 6))):
+            for count in counts:
+                ends = browser.evaluate(f"ends({count}, {kind!r})")
+                assert max(ends) <= 1, (width, kind, count)
+                assert len(ends) == count if width == 390 else len(ends) <= (count + 1) // 2
+
+
+def test_wide_tables_say_that_they_scroll_and_keep_their_first_column(browser: Browser, page: Path) -> None:
+    browser.open(page, width=390)
+    part = "document.querySelector('#results .scroll')"
+    wait_for(browser, f"!{part}.previousElementSibling.hidden")
+    assert "scroll" in browser.evaluate(f"{part}.previousElementSibling.textContent")
+    browser.evaluate(f"{part}.scrollLeft = 200")
+    wait_for(browser, f"{part}.classList.contains('scrolled')")
+    left = "Math.round({0}.querySelector('tbody th').getBoundingClientRect().left - {0}.getBoundingClientRect().left)"
+    assert browser.evaluate(left.format(part)) == 0
+    browser.open(page, width=1920)
+    assert browser.evaluate(f"{part}.previousElementSibling.hidden")
+
+
+def test_a_link_opens_the_row_of_a_mixture_wherever_it_is(browser: Browser, page: Path) -> None:
+    """Also a row that is not shown yet, or filtered away; the address finds it again."""
+    browser.open(page)
+    browser.evaluate("const box = document.querySelector('input[type=search]'); box.value = 'nothing'")
+    browser.evaluate("box.dispatchEvent(new Event('input'))")
+    browser.evaluate("const link = document.querySelector('figcaption a'); link.setAttribute('data-row', '39'); link.click()")
+    wait_for(browser, "document.getElementById('row-39') && document.activeElement.closest('#row-39')")
+    assert browser.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"
+    assert browser.evaluate("location.hash") == "#row-39"
+    top = "document.activeElement.getBoundingClientRect().top"
+    wait_for(browser, f"{top} >= 0 && {top} <= 900")
+    cells = browser.evaluate("[...document.querySelectorAll('.detail tbody tr')].map((row) => row.children[0].textContent)")
+    assert cells == ["s1", "s2"]
+    assert browser.complaints == []
+
+
+def test_a_row_plays_its_sources_and_leads_to_its_player(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    browser.evaluate("document.querySelector('.example h3 a').click()")
+    wait_for(browser, "document.querySelector('.detail .hear')")
+    buttons = "[...document.querySelectorAll('.detail .hear')]"
+    names = browser.evaluate(f"{buttons}.map((button) => button.getAttribute('aria-label'))")
+    assert len(names) == 2 * 4 + 1
+    assert "Play or pause s2, noncausal SI-SNRi" in names
+    place = names.index("Play or pause s2, noncausal SI-SNRi")
+    browser.evaluate(f"{buttons}[{place}].click()")
+    wait_for(browser, f"{PLAYER}.running && {PLAYER}.now > 0.05")
+    assert browser.evaluate(f"{PLAYER}.radios[{PLAYER}.chosen].dataset.clip") == "2-1"
+    browser.evaluate(f"{buttons}[{place}].click()")
+    assert not browser.evaluate(f"{PLAYER}.running")
+    target = browser.evaluate("document.querySelector('.detail a').getAttribute('href')")
+    assert browser.evaluate(f"document.querySelector('.example').id === {target[1:]!r}")
