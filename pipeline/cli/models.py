@@ -1,4 +1,4 @@
-"""Commands about models: ``separate``, ``import``, ``bench train``, ``bench infer`` and ``bench stream``."""
+"""Commands about models: ``separate``, ``import``, ``bench train``, ``bench infer``, ``bench stream`` and ``bench ageing``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from pipeline.cli import streaming
+from pipeline.cli import ageing, streaming
 from pipeline.cli.arguments import Compile, Device, MicroBatch, Overrides, RecipeName
 from pipeline.cli.terminal import print_figures
 from pipeline.errors import AudioError, RecipeError
@@ -221,6 +221,7 @@ def bench_infer(
 
 
 bench.command("stream")(streaming.bench_stream)
+bench.command("ageing")(ageing.bench_ageing)
 
 
 def _system(recipe: Recipe, name: str | None) -> tuple[System, dict[str, int]]:

@@ -71,8 +71,8 @@ def bench_stream(
     """
     from pipeline.separation.stream_benchmark import benchmark_stream
 
-    lengths = _numbers("--chunk-ms", chunk_ms)
-    numbers = [round(number) for number in _numbers("--threads", threads)]
+    lengths = parse_numbers("--chunk-ms", chunk_ms)
+    numbers = [round(number) for number in parse_numbers("--threads", threads)]
     rows = benchmark_stream(_network(model, system, overrides), chunk_ms=lengths, threads=numbers, seconds=seconds, batch=streams)
     if as_json:
         import json
@@ -108,7 +108,8 @@ def _network(name: str, system: str | None, overrides: Sequence[str] | None) -> 
     return build_model(settings, num_sources=recipe.num_outputs, sample_rate=recipe.mix.sample_rate).eval()
 
 
-def _numbers(option: str, text: str) -> list[float]:
+def parse_numbers(option: str, text: str) -> list[float]:
+    """An option's positive numbers, which have commas between them."""
     try:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
