@@ -1,5 +1,7 @@
 # make demo   install what is needed and run the demo recipe: mixtures, two trained systems, a report
 # make test   every check: formatting, lint, types, import layers, tests
+# make test-wheel   the built wheel, in an environment of its own: help, recipes, and a toy of the demo from mixtures to report
+# make test-oldest  the tests with the oldest versions of everything that pyproject.toml allows (PYTHON=python3.11)
 # make gpu    ten minutes on a GPU: tests, speed, equality with the CPU, a training; PARTS="bench checks" for some of it, BUNDLE for a
 #             bare machine, DEVICE=cpu SMALL=1 to try it without a GPU
 # make gpu-bundle SPEECH=DIR  what a bare GPU machine lacks: wheels, and speech at 8 kHz
@@ -11,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test gpu gpu-bundle picture format clean
+.PHONY: demo test test-wheel test-oldest gpu gpu-bundle picture format clean
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/tasnet run demo
@@ -23,6 +25,26 @@ test: $(VENV)/.ready-dev
 	$(BIN)/lint-imports
 	@# Two threads in each of two processes get in each other's way.
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
+
+WHEEL := $(VENV)-wheel
+TOY := --set "plan.num_mixtures={train=16,valid=4,test=8}" --set train.segments_per_epoch=16 --set train.epochs=2 --set train.segment_seconds=1 \
+	--set model.num_filters=32 --set model.filter_length=16 --set model.bottleneck_channels=16 --set model.skip_channels=16 --set model.hidden_channels=32
+
+test-wheel:
+	rm -rf $(WHEEL) && $(PYTHON) -m venv $(WHEEL)
+	$(WHEEL)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEEL)/built .
+	$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo $(WHEEL)/built/tasnet_pipeline-*.whl)[demo]"
+	mkdir $(WHEEL)/empty
+	cd $(WHEEL)/empty && ../bin/tasnet --help > help.txt && ../bin/tasnet recipes > recipes.txt && \
+		../bin/tasnet run demo $(TOY) > run.txt && cat run.txt && test -s "$$(sed -n 's/^Report: //p' run.txt)"
+
+OLDEST := $(VENV)-oldest
+
+test-oldest:
+	rm -rf $(OLDEST) && $(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) -m tests.oldest > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt --editable '.[demo,dev]'
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest --numprocesses 2 --dist loadgroup
 
 # On a bare machine there is no environment to set up: the kit brings its wheels.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
@@ -45,7 +67,7 @@ format: $(VENV)/.ready-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) work
+	rm -rf $(VENV) $(WHEEL) $(OLDEST) work
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
