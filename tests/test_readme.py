@@ -16,7 +16,15 @@ from pipeline.recipe.writing import format_recipe
 from tests.reports.drawing import without_pdfs
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("README.md", "CONTRIBUTING.md", "docs/benchmarks.md", "docs/export.md", "recipes/README.md", "manifests/README.md")
+NAMES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/benchmarks.md",
+    "docs/export.md",
+    "docs/latency.md",
+    "recipes/README.md",
+    "manifests/README.md",
+)
 PAGES = [ROOT / name for name in NAMES]
 README = PAGES[0].read_text(encoding="utf-8")
 COMMANDS = sorted({line for page in PAGES for line in re.findall(r"^\$ (tasnet .*)$", page.read_text(encoding="utf-8"), re.M)})

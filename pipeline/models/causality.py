@@ -68,8 +68,18 @@ def _changes_of_outputs(model: Network) -> Iterator[tuple[int, Tensor]]:
     with torch.inference_mode():
         before = probe(signal)
         for position in range(start, start + hop):
-            after = probe(torch.cat([signal[:, :position], other[:, position:]], dim=-1))
-            yield position, ((after - before).abs() / before.abs().amax()).flatten(0, -2).amax(0)
+            yield position, change_by_sample(before, probe(with_other_future(signal, other, position)))
+
+
+def with_other_future(signal: Tensor, other: Tensor, position: int) -> Tensor:
+    """A signal ``[…, time]`` that is another one from a sample on."""
+    return torch.cat([signal[..., :position], other[..., position:]], dim=-1)
+
+
+def change_by_sample(before: Tensor, after: Tensor) -> Tensor:
+    """How much outputs ``[…, time]`` have changed, ``[time]``: the largest of all sources, as a share of the largest output."""
+    change: Tensor = ((after - before).abs() / before.abs().amax()).flatten(0, -2).amax(0)
+    return change
 
 
 def describe_model(model: Network) -> dict[str, Any]:

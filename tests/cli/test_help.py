@@ -15,7 +15,21 @@ from pipeline.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 MAIN = "import sys; sys.argv[0] = 'tasnet'; from pipeline.cli.app import main; main()"
-COMMANDS = ["run", "check", "status", "show", "recipes", "separate", "import", "export", "bench", "score", "compare", "report"]
+COMMANDS = [
+    "run",
+    "check",
+    "status",
+    "show",
+    "recipes",
+    "separate",
+    "import",
+    "export",
+    "latency",
+    "bench",
+    "score",
+    "compare",
+    "report",
+]
 COMMANDS += ["fetch", "lint", "verify", "stats", "lists"]
 
 
