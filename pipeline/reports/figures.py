@@ -247,9 +247,12 @@ def _mark_point(axes: Axes, x: float, y: float, text: str) -> None:
 
 
 def differences(
-    values: pd.Series, mean: tuple[float, float, float], label: str, *, name: str, index: int, note: str = ""
+    values: pd.Series, mean: tuple[float, float, float], label: str, *, name: str, index: int, note: str = "", axis: str = ""
 ) -> Drawing:
-    """Histogram of a paired difference with its mean: ``(mean, low, high)``, the ends NaN without an interval."""
+    """Histogram of a paired difference with its mean: ``(mean, low, high)``, the ends NaN without an interval.
+
+    ``axis`` is a shorter label for the axis.
+    """
     edges = _bin_edges(values.to_numpy(np.float64))
     with canvas(name, *_OF_PAIRS) as (axes, finished):
         shares = np.histogram(values.dropna(), edges)[0] / max(values.count(), 1) * 100
@@ -261,7 +264,7 @@ def differences(
             centre, low, high = mean
             error = [[centre - low], [high - centre]]
             axes.errorbar([centre], [top], xerr=error, fmt="D", color=INK, markersize=5, capsize=4, linewidth=1.4)
-        axes.set(xlabel=label, ylabel="mixtures, %", ylim=(0, top * 1.1))
+        axes.set(xlabel=axis or label, ylabel="mixtures, %", ylim=(0, top * 1.1))
         return finished(f"Histogram of {quantity(label)}; the diamond is the mean with its 95% interval.{note}")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from pipeline.reports import breakdowns, figures, formatting
 from pipeline.reports.analysis import Analysis, of_system
-from pipeline.reports.canvas import Drawing
+from pipeline.reports.canvas import Drawing, short_labels
 from pipeline.reports.failures import on_same_mixtures, outcomes
 from pipeline.reports.figures import Estimate
 from pipeline.reports.means import mixture_means
@@ -61,14 +63,15 @@ def pair_figures(analysis: Analysis) -> list[Drawing]:
     for row in rows.head(_MOST_PAIRS).to_dict("records"):
         if not row["n"]:
             continue
-        place = analysis.systems.index(row["system"])
+        place, pair = analysis.systems.index(row["system"]), (row["system"], analysis.baseline)
         values = analysis.means[row["system"]] - analysis.means[analysis.baseline]
         label = f"{analysis.label}, dB"
         note = _left_out(analysis)
         drawn.append(figures.paired_scatter(analysis.means, row["system"], analysis.baseline, label, name=f"paired-{place}"))
         ends = (row["difference"], row["low"], row["high"])
-        label = f"{row['system']} − {analysis.baseline}: {label}"
-        drawn.append(figures.differences(values, ends, label, name=f"difference-{place}", index=place, note=note))
+        whole, short = (" − ".join(names) for names in (pair, short_labels(pair, 20)))
+        look: dict[str, Any] = {"name": f"difference-{place}", "index": place, "axis": f"{short}: {label}"}
+        drawn.append(figures.differences(values, ends, f"{whole}: {label}", note=note, **look))
     return drawn
 
 

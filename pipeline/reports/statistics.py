@@ -127,7 +127,7 @@ def _compared(differences: Floats, margin: float) -> dict[str, float]:
     win, loss = float((valid > margin).mean()), float((valid < -margin).mean())
     spread = valid.std(ddof=1) if len(valid) > 1 else np.nan
     found = {"n": len(valid), "difference": valid.mean(), "std": spread, "p": wilcoxon(valid)}
-    return found | {"win": win, "tie": 1 - win - loss, "loss": loss}
+    return found | {"win": win, "tie": float((np.abs(valid) <= margin).mean()), "loss": loss}
 
 
 def wilcoxon(differences: Floats) -> float:

@@ -46,6 +46,17 @@ def test_bins_hold_every_value_and_stay_in_order() -> None:
         assert bins.value_counts().min() > len(scores) / 20
 
 
+def test_a_table_without_lengths_takes_those_of_the_same_mixtures() -> None:
+    """Another tool's table next to ours: its system has a mean for every length and overlap, like ours."""
+    scores = make_scores({"ours": 8.0, "theirs": 7.0}, num_mixtures=40).assign(overlap=1.0)
+    scores.loc[scores["mixture_id"] < "0020", "overlap"] = 0.5
+    bare = scores.copy()
+    bare.loc[bare["system"] == "theirs", ["num_samples", "sample_rate", "overlap"]] = np.nan
+    for bins in (breakdowns.length_bins, breakdowns.overlap_bins):
+        expected, found = (breakdowns.breakdown(table, "si_snri_db", bins(table)) for table in (scores, bare))
+        pd.testing.assert_frame_equal(found.drop(columns="group"), expected.drop(columns="group"))
+
+
 def test_overlaps_are_planned_ratios_or_fifths() -> None:
     scores = make_scores({"a": 1.0}, num_mixtures=40)
     assert breakdowns.overlap_bins(scores).isna().all()

@@ -12,7 +12,9 @@ from pipeline.reports import (
     breakdowns,
     canvas,
     figures,
+    report_figures,
 )
+from pipeline.reports.analysis import analyse
 from pipeline.reports.means import mixture_means
 from tests.report_cases import make_history, make_scores
 
@@ -100,6 +102,14 @@ def test_no_two_of_many_systems_look_alike() -> None:
     looks = {(canvas.colour_of(k), str(canvas.line_of(k)), canvas.marker_of(k)) for k in range(64)}
     assert len(looks) == 64
     assert len({(canvas.colour_of(k), canvas.hatch_of(k)) for k in range(64)}) == 64, "areas have no line and no marker"
+
+
+def test_long_names_do_not_run_off_an_axis() -> None:
+    scores = make_scores({f"a system with quite a long name and number {k}": 5.0 + k for k in range(2)}, num_mixtures=12)
+    scatter, histogram = report_figures.pair_figures(analyse(scores))
+    for drawing in (scatter, histogram):
+        assert max(map(len, re.findall(r">([^<>]+)</text>", drawing.svg))) <= 60
+    assert "a system with quite a long name and number 1 −" in histogram.caption
 
 
 def test_areas_of_many_systems_are_hatched() -> None:

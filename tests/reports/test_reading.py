@@ -77,6 +77,15 @@ def test_speechbrains_table_without_its_average(tmp_path: Path, caplog: pytest.L
     assert "skipping the row of averages" in caplog.text
 
 
+@pytest.mark.parametrize("missing", ["si_snri_db", "si_snr_db", "input_si_snr_db"])
+def test_of_output_input_and_improvement_two_are_enough(tmp_path: Path, missing: str) -> None:
+    values = pd.DataFrame(
+        {"mixture_id": ["x", "y"], "si_snr_db": [9.5, 7.0], "si_snri_db": [9.0, 8.0], "input_si_snr_db": [0.5, -1.0]}
+    )
+    values.drop(columns=missing).to_csv(tmp_path / "system.csv", index=False)
+    np.testing.assert_allclose(reports.read_scores([tmp_path / "system.csv"])[missing], values[missing])
+
+
 def test_the_smallest_table_makes_a_report(tmp_path: Path) -> None:
     """Names of mixtures and one metric; a gap is a failure, not a lost row."""
     table = written(tmp_path / "mine.csv", "mixture_id,si_snri_db\n011,5.0\n012,7.0\n013,\n014,9.0\n")

@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.reports import (
-    statistics,
-)
+from pipeline.reports import formatting, statistics
 from pipeline.reports.means import mixture_means
 from tests.report_cases import make_scores, spoil
 
@@ -23,6 +21,16 @@ def test_no_mean_is_ever_infinite_or_nan(value: float) -> None:
     summary = statistics.summaries(scores, ["si_snri_db"]).set_index("system")
     assert np.isfinite(summary["mean"]).all()
     assert summary.loc["noncausal", ["n", "n_valid"]].tolist() == [5, 4]
+
+
+def test_shares_of_wins_ties_and_losses_are_never_negative() -> None:
+    scores = make_scores({"a": 8.0, "b": 5.0}, num_mixtures=5)
+    values = np.array([1.0, 1.0, 1.0, -1.0, 1.0])
+    for system, gain in (("a", values), ("b", 0 * values)):
+        scores.loc[scores["system"] == system, "si_snri_db"] = np.repeat(gain, 2)
+    row = statistics.paired_differences(scores, "si_snri_db", baseline="b").iloc[0]
+    assert row[["win", "tie", "loss"]].tolist() == [0.8, 0.0, 0.2]
+    assert formatting.percent(row["tie"]) == "0%"
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
