@@ -18,7 +18,8 @@ from pipeline.files import written_whole
 from pipeline.mixtures import statistics
 from pipeline.mixtures.plans.lint import lint
 from pipeline.recipe.writing import format_recipe
-from pipeline.reports import writing
+from pipeline.reports import model_cards, writing
+from pipeline.reports import statistics as statistics_of_scores
 from pipeline.reports.provenance import provenance
 from pipeline.scoring import Task, cross_checks, dataset_tasks, scoring, with_oracles
 from pipeline.scoring import oracles as ideal_masks
@@ -150,15 +151,47 @@ def report_stage(context: Context, read: Evaluated) -> Stage:
         scores = pd.concat([context.table(stage, SCORES) for stage in read.scored], ignore_index=True)
         write_table(scores, table_path(folder, SCORES), SCORES)
         _write_report(context, read, scores, folder)
+        _write_cards(context, read, scores, folder)
 
     # The page shows the whole recipe.
     settings = {"recipe": settings_of(context.recipe)}
-    return Stage("report", {"reports": writing.VERSION}, settings, work, needs=read.stages)
+    versions = {"reports": writing.VERSION, "model_cards": model_cards.VERSION}
+    return Stage("report", versions, settings, work, needs=read.stages)
+
+
+def card_path(report: Path, system: str) -> Path:
+    """Where a report's folder has the card of a system's model."""
+    return report / "models" / system / model_cards.CARD
+
+
+def _write_cards(context: Context, read: Evaluated, scores: pd.DataFrame, folder: Path) -> None:
+    """A model card for every system."""
+    found: list[Any] = statistics_of_scores.summaries(scores).to_dict("records")
+    num_mixtures = {str(split): len(rows) for split, rows in context.table(read.mix, MIXTURES).groupby("split", sort=False)}
+    for trained, separated in zip(read.trained, read.separated, strict=True):
+        card = model_cards.model_card(
+            model_cards.Trained(
+                name=trained.label,
+                recipe=context.recipe,
+                facts=_facts(context, separated),
+                scores=[row for row in found if row["system"] == trained.label],
+                history=context.table(trained, HISTORY),
+                num_mixtures=num_mixtures,
+            )
+        )
+        with written_whole(card_path(folder, trained.label)) as temporary:
+            temporary.write_text(card, encoding="utf-8")
+
+
+def _facts(context: Context, separate: Stage) -> dict[str, Any]:
+    """What ``separate`` has found out about its network."""
+    facts: dict[str, Any] = json.loads((context.folder(separate) / FACTS).read_text("utf-8"))
+    return facts
 
 
 def _write_report(context: Context, read: Evaluated, scores: pd.DataFrame, folder: Path) -> None:
     recipe = context.recipe
-    facts = {stage.label: json.loads((context.folder(stage) / FACTS).read_text("utf-8")) for stage in read.separated}
+    facts = {stage.label: _facts(context, stage) for stage in read.separated}
     estimates = {stage.label: context.folder(stage) for stage in read.separated}
     reports.write_report(
         scores,

@@ -25,6 +25,7 @@ COMMANDS = [
     "import",
     "export",
     "latency",
+    "publish",
     "bench",
     "score",
     "compare",

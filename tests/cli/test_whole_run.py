@@ -78,6 +78,33 @@ def test_what_the_systems_cost_and_see_is_measured(place: Path, finished: subpro
         assert "thread" in found["cpu"]
 
 
+def test_its_models_are_laid_out_for_a_hub(place: Path, finished: subprocess.CompletedProcess[str]) -> None:
+    chosen = ("--corpus", "folder=speech", "--licence", "cc-by-4.0", "--onnx")
+    printed = tasnet("publish", "tiny.toml", "hub", *chosen, cwd=place, check=True).stdout.splitlines()
+    assert printed == [
+        str(path.relative_to(place)) for name in ("noncausal", "causal") for path in _laid_out(place / "hub" / name)
+    ]
+    assert {path for path in (place / "hub").rglob("*") if path.is_file()} == {place / path for path in printed}
+    card = (place / "hub" / "causal" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith('---\nlicense: "cc-by-4.0"\nlibrary_name: "tasnet-pipeline"\n')
+    assert "look-ahead: 15 samples" in card
+    trained = next((place / "work").glob("train/causal-*/best.safetensors"))
+    assert (place / "hub" / "causal" / "model.safetensors").read_bytes() == trained.read_bytes()
+    assert json.loads((place / "hub" / "causal" / "config.json").read_text())["sample_rate"] == 8000
+
+
+def _laid_out(folder: Path) -> list[Path]:
+    names = ["model.safetensors", "config.json", "README.md", "offline.onnx"]
+    return [folder / name for name in [*names, *(["step.onnx"] if folder.name == "causal" else [])]]
+
+
+def test_what_is_not_finished_is_not_published(place: Path, finished: subprocess.CompletedProcess[str]) -> None:
+    for arguments, message in ((("--set", "seed=7"), "this run is not finished"), (("--system", "none"), "has no such system")):
+        result = tasnet("publish", "tiny.toml", "nowhere", "--corpus", "folder=speech", *arguments, cwd=place)
+        assert (result.returncode, result.stderr.count("\n"), message in result.stderr) == (2, 1, True)
+    assert not (place / "nowhere").exists()
+
+
 def test_a_second_run_does_nothing(place: Path, finished: subprocess.CompletedProcess[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in (place / "work").rglob("*") if path.is_file()}
     again = tasnet(*RUN, cwd=place, check=True)

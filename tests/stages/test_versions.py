@@ -16,7 +16,7 @@ from pipeline.mixtures import packing, rendering
 from pipeline.mixtures.plans import build
 from pipeline.recipe.reading import parse_recipe
 from pipeline.recipe.schema import Recipe
-from pipeline.reports import writing
+from pipeline.reports import model_cards, writing
 from pipeline.scoring import oracles, scoring
 from pipeline.stages import runner
 from pipeline.stages.graph import build_stages
@@ -41,6 +41,7 @@ CASES: dict[str, tuple[ModuleType, set[str]]] = {
     "scoring": (scoring, SCORED | {"oracles", "report"}),
     "oracles": (oracles, {"oracles", "report"}),
     "reports": (writing, {"report"}),
+    "model_cards": (model_cards, {"report"}),
 }
 
 
