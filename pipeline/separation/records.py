@@ -12,11 +12,12 @@ import torch
 
 from pipeline.audio.headers import why_unreadable
 from pipeline.compute.journal import Journal
-from pipeline.errors import AudioError
+from pipeline.errors import AudioError, WorkError
 from pipeline.models import Network
 from pipeline.separation import VERSION
 
 RECORDS_FILE = "separated.jsonl"
+IDENTITY = "tasnet separate"
 _NOT_COMPARED = ("wall_seconds",)
 
 
@@ -25,14 +26,20 @@ class Records:
 
     Args:
         out: folder of the estimates; it is made when the first record is added.
+
+    Raises:
+        WorkError: there is another file of that name.
     """
 
     def __init__(self, out: Path) -> None:
-        self._out = out
-        self._journal = Journal(out / RECORDS_FILE, f"tasnet separate {VERSION}", ("name",))
+        self._out, path = out, out / RECORDS_FILE
+        self._journal = Journal(path, f"{IDENTITY} {VERSION}", ("name",))
         self._is_open = False
-        is_there = (out / RECORDS_FILE).exists() and not self._journal.is_foreign()
-        self._known = {record["name"]: record for record in self._journal.records()} if is_there else {}
+        self._known: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            _check_ours(path)
+            if not self._journal.is_foreign():
+                self._known = {record["name"]: record for record in self._journal.records()}
 
     def __contains__(self, record: dict[str, Any]) -> bool:
         """Whether a recording was separated in just that way, and its estimates are still there."""
@@ -49,10 +56,18 @@ class Records:
         if not self._is_open:
             if self._journal.is_foreign():  # of a version that gave other estimates
                 self._journal.remove()
-            self._journal.resume(lambda known: known == self._known.get(known["name"]))
+            self._journal.resume(lambda known: known == self._known.get(known["name"], known))
             self._is_open = True
         self._known[record["name"]] = record | {"wall_seconds": round(wall_seconds, 3)}
         self._journal.append([self._journal.entry(self._known[record["name"]])])
+
+
+def _check_ours(path: Path) -> None:
+    """Raise a WorkError unless a file holds records, of whatever version."""
+    with path.open("rb") as file:
+        head = file.read(len(IDENTITY) + 64)
+    if head and not head.startswith(b'{"identity":"' + IDENTITY.encode()):
+        raise WorkError(f"{path}: was not written by tasnet separate; move it, or choose another folder with --out")
 
 
 def facts_of(recording: Path, name: str, targets: Sequence[Path], out: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pipeline.audio import files as audio_files
 from pipeline.audio.files import read_audio, write_audio
 from pipeline.errors import ModelError, WorkError
 from pipeline.models import layerwise
-from pipeline.separation import long_files, recordings
+from pipeline.separation import long_files, recordings, records
 from pipeline.separation.long_files import Limits, choose_method, disk_bytes
 from pipeline.separation.recordings import Separated, separate_files
 from tests.separation.networks import network
@@ -188,6 +188,22 @@ def test_what_would_change_an_estimate_separates_it_again(tmp_path: Path, monkey
     only(path, out, Limits(), mask="relu", forget_seconds=1)
     assert len(runs) == 6
     assert len((out / "separated.jsonl").read_text().splitlines()) >= 2
+
+
+def test_records_of_another_version_are_replaced_and_foreign_files_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out, runs = put(tmp_path / "talk.wav"), tmp_path / "out", counted(monkeypatch)
+    only(path, out)
+    with monkeypatch.context() as newer:
+        newer.setattr(records, "VERSION", 1000)
+        only(path, out)
+        only(path, out)
+    assert len(runs) == 2
+    (out / "separated.jsonl").write_text("mine\n")
+    with pytest.raises(WorkError, match=r"separated\.jsonl: was not written by tasnet separate"):
+        only(path, out)
+    assert (out / "separated.jsonl").read_text() == "mine\n"
 
 
 def test_a_record_says_what_was_done(tmp_path: Path) -> None:
