@@ -50,9 +50,9 @@ class LayerByLayer:
         self.num_frames = -(-num_samples // network.hop_samples) + 1
         self.chunk_frames = chunk_frames or max(1, CHUNK_BYTES // bytes_per_frame(network))
         self._widths = (settings.bottleneck_channels, settings.skip_channels)
-        self._has_memory = settings.norm_kind != "frame"
+        self.has_memory = settings.norm_kind != "frame"  # whether norms need the statistics of other frames
         weight = next(network.parameters())
-        self._device, self._dtype = weight.device, weight.dtype
+        self.device, self.dtype = weight.device, weight.dtype
         self._stored = np.dtype(np.float64 if weight.dtype == torch.float64 else np.float32)
 
     @property
@@ -65,7 +65,7 @@ class LayerByLayer:
     def num_sweeps(self) -> int:
         """Times that the signal, or what has become of it, is read from beginning to end."""
         num_blocks = len(self.network.separator.blocks)
-        return 3 + 2 * num_blocks if self._has_memory else 2 + num_blocks
+        return 3 + 2 * num_blocks if self.has_memory else 2 + num_blocks
 
     @torch.inference_mode()
     def __call__(self, mixture: Scratch, estimates: Scratch, advance: Callable[[float], None] = lambda share: None) -> None:
@@ -174,12 +174,12 @@ class _Run:
     def start(self, of_input: _Statistics, first: _Statistics) -> None:
         """Everything before the first block, and the statistics of its first norm."""
         norm = self._separator.input_norm
-        if self._job._has_memory:
+        if self._job.has_memory:
             for start, stop in self._chunks():
                 of_input.add(*frame_statistics(self._encoded(start, stop)))
         for start, stop in self._chunks():
             frames = self._encoded(start, stop)
-            normal = norm.normalise_with(frames, of_input.of(start, stop)) if self._job._has_memory else norm(frames)
+            normal = norm.normalise_with(frames, of_input.of(start, stop)) if self._job.has_memory else norm(frames)
             x = self._separator.bottleneck(normal)
             self._x.write(start, _rows(x))
             self._add_first(self._separator.blocks[0], x, first)
@@ -188,7 +188,7 @@ class _Run:
         """One block, and the statistics of the first norm of the block after it, if there is one."""
         second.reset()
         following.reset()
-        if self._job._has_memory:
+        if self._job.has_memory:
             for window in self._windows(block):
                 given = first.of(window.first, window.first + window.rows.shape[1])
                 second.add(*(each[:, window.inner] for each in _hidden(block, window.rows).convolve(given)))
@@ -211,7 +211,7 @@ class _Run:
 
     def _activations(self, block: Any, window: _Window, first: _Statistics, second: _Statistics) -> Tensor:
         """A block's normalised hidden activations ``[1, frames, H]`` of a window's own frames."""
-        if not self._job._has_memory:
+        if not self._job.has_memory:
             activations: Tensor = block.hidden(window.rows)[:, window.inner]
             return activations
         hidden = _hidden(block, window.rows)
@@ -219,7 +219,7 @@ class _Run:
         return hidden.normalise(second.of(window.start, window.stop), window.inner)
 
     def _add_first(self, block: Any, x: Tensor, first: _Statistics) -> None:
-        if block is not None and self._job._has_memory:
+        if block is not None and self._job.has_memory:
             first.add(*_hidden(block, x).first())
 
     def _chunks(self) -> Iterator[tuple[int, int]]:
@@ -251,7 +251,7 @@ class _Run:
         return frames
 
     def _tensor(self, rows: Any) -> Tensor:
-        return torch.from_numpy(rows)[None].to(self._job._device, self._job._dtype)
+        return torch.from_numpy(rows)[None].to(self._job.device, self._job.dtype)
 
 
 def _rows(x: Tensor) -> Any:

@@ -3,7 +3,7 @@
     TASNET_CORPORA=… python tests/benchmarks/long_files.py [--recipe demo] [--minutes 60]
 
 The recording is the sum of two endless talks, each of other speakers' utterances. Every system runs in a process of its own, once
-in blocks, and with ``--compare MINUTES`` a cut of that length also at once, by whose estimates the others are judged.
+in blocks, and with ``--compare MINUTES`` a cut of that length both ways, whose estimates are compared.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ def deviation(first: Path, second: Path, name: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="demo")
+    parser.add_argument("--systems", default="causal,noncausal")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--compare", type=float, default=1, help="minutes to separate at once, too; 0 for none")
     parser.add_argument("--folder", type=Path, help="of recordings and estimates; by default a temporary one")
@@ -115,19 +116,22 @@ def main() -> None:
         print(json.dumps(done_here(*json.loads(given.one))))
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as temporary:
-        folder = Path(temporary)
-        for name, minutes in (("long", given.minutes), ("cut", given.compare)):
-            if minutes:
-                apart("write", folder / f"{name}.wav", minutes)
-        for system in ("causal", "noncausal"):
-            long = apart("separate", folder / "long.wav", given.recipe, system, folder / system, 0)
-            print(system, f"{given.minutes:g} min", long, flush=True)
-            if given.compare:
-                for gb in (0, 1000):
-                    cut = apart("separate", folder / "cut.wav", given.recipe, system, folder / f"{system}-{gb}", gb)
-                    print(system, f"{given.compare:g} min", cut, flush=True)
-                equality = deviation(folder / f"{system}-0", folder / f"{system}-1000", "cut")
-                print(system, f"largest deviation {equality:.1e} of the peak", flush=True)
+        measure(Path(temporary), given.recipe, given.systems.split(","), given.minutes, given.compare)
+
+
+def measure(folder: Path, recipe: str, systems: list[str], minutes: float, compare: float) -> None:
+    lengths = dict.fromkeys([minutes, *([compare] if compare else [])])
+    for length in lengths:
+        apart("write", folder / f"{length:g}.wav", length)
+    for system in systems:
+        for length in lengths:
+            long = apart("separate", folder / f"{length:g}.wav", recipe, system, folder / system, 0)
+            print(system, f"{length:g} min", long, flush=True)
+        if compare:
+            name, whole = f"{compare:g}", folder / f"{system}-whole"
+            at_once = apart("separate", folder / f"{name}.wav", recipe, system, whole, 1000)
+            print(system, f"{name} min", at_once, flush=True)
+            print(system, f"largest deviation {deviation(folder / system, whole, name):.1e} of the peak", flush=True)
 
 
 if __name__ == "__main__":
