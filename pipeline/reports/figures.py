@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _MANY_POINTS = 4000
 _MOST_ON_TOP = 3
-_OF_PAIRS = (5.2, 4.1)  # inches
+_OF_PAIRS = (4.8, 4.0)  # inches
 
 
 # --------------------------------------------------------------------------------------------------------------- overview
@@ -273,8 +273,9 @@ def grouped_means(table: pd.DataFrame, label: str, axis_label: str, *, name: str
     groups = list(dict.fromkeys(table["group"]))
     with canvas(name) as (axes, finished):
         num_systems = table["system"].nunique()
+        step = min(0.12, 0.8 / max(num_systems, 1))
         for k, (system, rows) in enumerate(table.groupby("system", sort=False)):
-            places = np.array([groups.index(group) for group in rows["group"]]) + (k - (num_systems - 1) / 2) * 0.12
+            places = np.array([groups.index(group) for group in rows["group"]]) + (k - (num_systems - 1) / 2) * step
             mean = rows["mean"].to_numpy()
             ends = np.nan_to_num(np.stack([mean - rows["low"], rows["high"] - mean]))
             axes.errorbar(places, mean, np.maximum(ends, 0), capsize=3, marker=marker_of(k), **line_style(k, system))

@@ -38,7 +38,8 @@ def by_difficulty(means: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
 def mixture_map(means: pd.DataFrame, failed: pd.DataFrame, label: str) -> Drawing:
     """Every system's mean on every mixture as a colour; ``means`` and ``failed`` have a row per mixture, a column per system."""
     ordered = by_difficulty(means, failed)
-    groups = np.array_split(np.arange(len(ordered)), min(len(ordered), MOST_COLUMNS))
+    per_column = max(1, -(-len(ordered) // MOST_COLUMNS))
+    groups = np.array_split(np.arange(len(ordered)), -(-len(ordered) // per_column))
     values = _group_means(ordered.mask(failed).to_numpy(np.float64), groups)
     shares = _group_means(failed.reindex(ordered.index).to_numpy(np.float64), groups)
     height = 1.05 + 0.27 * means.shape[1]

@@ -60,7 +60,7 @@ def _result_columns(analysis: Analysis) -> list[_Column]:
     ranks = not failing
     columns = [_Column("mixtures", lambda mine: count_of(mine[first]))]
     if failing:
-        columns.append(_Column("failed", lambda mine: f"{mine[first]['num_failed']:,}", first, "num_failed", True))
+        columns.append(_Column("failed", lambda mine: f"{mine[first]['num_failed']:,}"))
     for metric in analysis.metrics:
         columns += [_number_column(f"{LABELS[metric]}, dB", metric, "mean", ranks=ranks), _interval_column(metric)]
     columns += [_number_column(floored_heading(metric), metric, "floored_mean") for metric in analysis.metrics if failing]

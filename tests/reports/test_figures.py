@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 
 from pipeline.reports import (
     breakdowns,
@@ -141,3 +143,12 @@ def test_the_line_of_a_single_mixture_rises_at_its_value() -> None:
     assert (x.tolist(), y.tolist()) == ([3.0, 3.0], [0.0, 100.0])
     x, y = figures._shares_below(pd.Series([-np.inf, 3.0]))
     assert (x.tolist(), y.tolist()) == ([3.0, 3.0], [50.0, 100.0])
+
+
+def test_groups_of_many_systems_stay_apart() -> None:
+    """With twelve systems the marks of one group must not lie among those of the next."""
+    rows = [{"group": group, "system": f"s{k}", "mean": 1.0, "low": 0.5, "high": 1.5} for group in "xy" for k in range(12)]
+    with mock.patch("matplotlib.axes.Axes.errorbar", autospec=True, side_effect=Axes.errorbar) as drawn:
+        figures.grouped_means(pd.DataFrame(rows), "dB", "group", name="groups", caption="")
+    places = np.array([call.args[1] for call in drawn.call_args_list])
+    assert places[:, 0].max() < places[:, 1].min()

@@ -62,6 +62,14 @@ def test_failures_are_hatched_in_the_colours_of_the_page() -> None:
     assert "url(#mixture-map-h" not in drawn(2, 5).svg
 
 
+@pytest.mark.parametrize(("num_mixtures", "per_column"), [(250, 1), (251, 2), (301, 2), (3000, 12)])
+def test_columns_hold_equal_numbers_of_mixtures(num_mixtures: int, per_column: int) -> None:
+    means = pd.DataFrame({"a": np.arange(num_mixtures, dtype=np.float64)}).rename(index=str)
+    caption = mixture_map.mixture_map(means, means < 0, "SI-SNRi, dB").caption
+    found = re.search(r"mean of about (\d+) neighbouring", caption)
+    assert (1 if found is None else int(found[1])) == per_column
+
+
 def test_groups_of_neighbours_are_averaged() -> None:
     values = np.array([[1.0, np.nan], [3.0, np.nan], [5.0, 7.0]])
     groups = [np.array([0, 1]), np.array([2])]
