@@ -153,6 +153,12 @@ def line_style(k: int, system: object) -> dict[str, Any]:
     return {"color": colour_of(k), "linestyle": line_of(k), "label": str(system)}
 
 
+def area_style(k: int) -> dict[str, Any]:
+    """How the k-th system's areas look in every figure; an SVG fills patterns with the face's colour, so lines need another."""
+    hatch = hatch_of(k)
+    return {"facecolor": colour_of(k), "edgecolor": INK if hatch else colour_of(k), "hatch": hatch}
+
+
 def quantity(label: str) -> str:
     """An axis label without its unit."""
     return label.removesuffix(", dB")

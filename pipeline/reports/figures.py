@@ -16,9 +16,9 @@ from pipeline.reports.canvas import (
     SOFT,
     Drawing,
     add_legend,
+    area_style,
     canvas,
     colour_of,
-    hatch_of,
     line_of,
     line_style,
     marker_of,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _MANY_POINTS = 4000
 _MOST_ON_TOP = 3
+_PALE = 0.35
 _OF_PAIRS = (4.8, 4.0)  # inches
 
 
@@ -101,9 +102,10 @@ def histogram(means: pd.DataFrame, label: str, note: str = "") -> Drawing:
     with canvas("histogram", height=_height_for(len(shares))) as (axes, finished):
         for k, (system, share) in enumerate(shares.items()):
             floor = -k * step
-            look: dict[str, Any] = {"color": colour_of(k), "baseline": floor, "zorder": 2 + k}
-            axes.stairs(share + floor, edges, fill=True, alpha=0.3 if stacked else 0.16, hatch=hatch_of(k), **look)
-            axes.stairs(share + floor, edges, linestyle="-" if stacked else line_of(k), label=str(system), **look)
+            place: dict[str, Any] = {"baseline": floor, "zorder": 2 + k}
+            axes.stairs(share + floor, edges, fill=True, alpha=0.3 if stacked else 0.16, linewidth=0, **area_style(k), **place)
+            look: dict[str, Any] = {"color": colour_of(k), "linestyle": "-" if stacked else line_of(k)}
+            axes.stairs(share + floor, edges, label=str(system), **look, **place)
         axes.set(xlabel=label, ylabel="" if stacked else "mixtures, %")
         axes.axvline(0, color=SOFT, linewidth=0.8)
         if stacked:
@@ -164,7 +166,7 @@ def boxes(groups: Mapping[str, pd.DataFrame], label: str, *, name: str, caption:
             places = [place - 0.4 + (k + 0.5) * width for place in range(len(groups))]
             values = [means[system].dropna().to_numpy() if system in means else np.empty(0) for means in groups.values()]
             _draw_boxes(axes, values, places, width * 0.82, k)
-            axes.fill_between([], [], **_box_look(k), label=str(system))
+            axes.fill_between([], [], **area_style(k), alpha=_PALE, label=str(system))
         ticks = [f"{group}\n{len(means)} mixtures" for group, means in groups.items()]
         axes.set_xticks(range(len(groups)), ticks)
         axes.set(ylabel=label, xlim=(-0.6, len(groups) - 0.4))
@@ -173,17 +175,13 @@ def boxes(groups: Mapping[str, pd.DataFrame], label: str, *, name: str, caption:
         return finished(caption)
 
 
-def _box_look(k: int) -> dict[str, Any]:
-    return {"facecolor": colour_of(k), "edgecolor": colour_of(k), "alpha": 0.35, "hatch": hatch_of(k)}
-
-
 def _draw_boxes(axes: Axes, values: Sequence[npt.NDArray[np.float64]], places: Sequence[float], width: float, k: int) -> None:
     kept = [(v, place) for v, place in zip(values, places, strict=True) if len(v)]
     if not kept:
         return
     colour = colour_of(k)
     look: dict[str, Any] = {
-        "boxprops": _box_look(k),
+        "boxprops": {**area_style(k), "alpha": _PALE},
         "whiskerprops": {"color": colour},
     }
     look |= {"medianprops": {"color": INK, "linewidth": 1.6}, "capprops": {"color": colour}}

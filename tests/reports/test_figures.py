@@ -118,7 +118,10 @@ def test_areas_of_many_systems_are_hatched() -> None:
     means = mixture_means(make_scores({f"s{k}": 5.0 for k in range(12)}, num_mixtures=12), "si_snri_db")
     few = means.iloc[:, :8]
     for draw in (figures.histogram, lambda table, label: figures.boxes({"x": table}, label, name="boxes", caption="")):
-        assert draw(means, "dB").svg.count("<pattern") == 4
+        svg = draw(means, "dB").svg
+        patterns = re.findall(r'<pattern.*?<rect[^>]*fill="([^"]*)".*?stroke: ([^;"]*)', svg, re.S)
+        assert len(patterns) == 4
+        assert all(face != lines == canvas.INK for face, lines in patterns), "lines of the face's colour cannot be seen"
         assert "<pattern" not in draw(few, "dB").svg
 
 
