@@ -216,6 +216,15 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path: Path) 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("missing", "options"), [("onnx", {}), ("onnxruntime", {"int8": True})])
+def test_a_missing_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else "there")
+    with pytest.raises(UsageError, match=rf"needs the package {missing}: pip install 'tasnet-pipeline\[export\]'"):
+        list(export_model(tmp_path / "best.safetensors", tmp_path / "out", **options))
+
+
 def test_nothing_half_written_stays(tmp_path: Path) -> None:
     (tmp_path / "out" / "offline.onnx").mkdir(parents=True)
     with pytest.raises(WorkError, match=r"offline\.onnx"):
