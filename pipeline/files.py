@@ -1,13 +1,15 @@
-"""Files that are written completely or not at all, the temporary files that a killed process leaves, and names fit for files."""
+"""Files that are written completely or not at all, what a killed process leaves, names fit for files, and JSON from outside."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import WorkError
 
@@ -45,6 +47,18 @@ def same_file_names(names: Iterable[str]) -> list[tuple[str, str]]:
     first: dict[str, str] = {}
     pairs = [(first.setdefault(unicodedata.normalize("NFC", name), name), name) for name in names]
     return [(known, name) for known, name in pairs if known != name]
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A value written as JSON.
+
+    Raises:
+        ValueError: it is not JSON, is not text, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from pipeline.errors import TableError
+from pipeline.errors import TableError, first_line
 from pipeline.files import name_fault, written_whole
 
 Kind = Literal["text", "integer", "number", "flag"]
@@ -241,17 +241,26 @@ def read_table(path: Path, schema: Schema) -> pd.DataFrame:
     Raises:
         TableError: naming the file, and the columns that are missing, the values that do not fit, or the names no file can have.
     """
-    try:
-        raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except FileNotFoundError:
-        raise TableError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise TableError(f"{path}: not a readable CSV file ({error})") from error
+    raw = read_cells(path)
     _check_columns(list(raw.columns), schema, origin=str(path))
     _check_names(raw, schema, origin=str(path))
     for name in raw.columns:
         raw[name] = _typed(raw[name], schema.kind_of(name), path)
     return raw
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    """Read any CSV, every cell as the text it is.
+
+    Raises:
+        TableError: naming the file.
+    """
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except FileNotFoundError:
+        raise TableError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        raise TableError(f"{path}: not a readable CSV file ({first_line(error)})") from error
 
 
 def check_table(table: pd.DataFrame, schema: Schema, *, origin: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DatasetError, WorkError
-from pipeline.files import written_whole
+from pipeline.files import parse_json, written_whole
+
+logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 Key = tuple[str, ...]
@@ -48,7 +51,8 @@ class Journal:
     def resume(self, keep: Callable[[Record], bool] = lambda record: True) -> None:
         """Start from the records that an interrupted run of the same work left and for which ``keep(record)`` holds.
 
-        A line that a kill cut short is dropped.
+        A line that a kill cut short is dropped, and so is one that something else has damaged, with a warning: what it stood for
+        is made again.
 
         Raises:
             WorkError: the journal belongs to other work, or cannot be written.
@@ -57,8 +61,18 @@ class Journal:
             raise WorkError(f"{self._path}: belongs to other work; remove it or choose another place")
         lines = self._lines()
         next(lines, None)
-        read = ((json.loads(line), line) for line in lines)
-        self._rewrite((self._key(record), line) for record, line in read if keep(record))
+        self._rewrite((self._key(record), line) for record, line in self._undamaged(lines) if keep(record))
+
+    def _undamaged(self, lines: Iterable[bytes]) -> Iterator[tuple[Record, bytes]]:
+        damaged = 0
+        for line in lines:
+            record = _record(line)
+            if record is not None and all(isinstance(record.get(name), str) for name in self._key_fields):
+                yield record, line
+            else:
+                damaged += 1
+        if damaged:
+            logger.warning("%s: %d of its lines are damaged; what they stood for is made again", self._path, damaged)
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Add records of finished work; they outlive this process, however it ends.
@@ -116,13 +130,29 @@ def read_records(path: Path) -> Iterator[Record]:
     """The records of a journal, whichever work it belongs to, one after another.
 
     Raises:
-        DatasetError: there is no journal.
+        DatasetError: there is no journal, or a line of it is damaged.
     """
     if not path.exists():
         raise DatasetError(f"{path}: no such file; it is written with the dataset and lists what belongs there")
-    lines = _whole_lines(path)
-    next(lines, None)
-    return map(json.loads, lines)
+    return _records(path)
+
+
+def _records(path: Path) -> Iterator[Record]:
+    for number, line in enumerate(_whole_lines(path), start=1):
+        record = _record(line)
+        if record is None:
+            raise DatasetError(f"{path}, line {number}: is damaged; restore the file, or remove its folder and run again")
+        if number > 1:
+            yield record
+
+
+def _record(line: bytes) -> Record | None:
+    """The record that a line holds; None where it holds none."""
+    try:
+        record = parse_json(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def drop_records(path: Path, unwanted: Callable[[Record], bool]) -> None:
@@ -130,7 +160,7 @@ def drop_records(path: Path, unwanted: Callable[[Record], bool]) -> None:
     lines = _whole_lines(path)
     with written_whole(path) as temporary, temporary.open("wb") as file:
         file.write(next(lines))
-        file.writelines(line for line in lines if not unwanted(json.loads(line)))
+        file.writelines(line for line in lines if (record := _record(line)) is not None and not unwanted(record))
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.errors import WorkError
+from pipeline.files import parse_json
 
 PATIENCE_SECONDS = 10.0
 OWN, WORKERS = ".lock", ".workers.lock"
@@ -240,7 +241,7 @@ def _signature(folder: Path) -> str:
 def _signer(path: Path) -> dict[str, str]:
     """Who has signed a run's own lock; empty where that cannot be read."""
     with suppress(OSError, ValueError):
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = parse_json(path.read_bytes())
         if isinstance(facts, dict) and facts.keys() >= {"process", "host", "since"}:
             return {name: str(fact) for name, fact in facts.items()}
     return {}

@@ -36,7 +36,7 @@ import pandas as pd
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.corpora.manifests import some_of
 from pipeline.errors import WorkError
-from pipeline.files import cache_folder, written_whole
+from pipeline.files import cache_folder, parse_json, written_whole
 
 CACHED_FROM_BYTES = 2**26
 """Smaller corpora are read each time, in a fraction of a second, and leave nothing in the cache."""
@@ -151,7 +151,7 @@ def _read_cache(path: Path | None) -> dict[str, tuple[Stamp, str]]:
     if path is None:
         return {}
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = parse_json(path.read_bytes())
         return {str(name): (list(stamp), str(sha256)) for name, (stamp, sha256) in known.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -29,7 +29,7 @@ from pipeline.compute.progress import progress_bar
 from pipeline.corpora.manifests import some_of
 from pipeline.corpora.unpacking import unpack
 from pipeline.errors import CorpusError, WorkError
-from pipeline.files import written_whole
+from pipeline.files import parse_json, written_whole
 
 MEBIBYTE = 2**20
 CHUNK_BYTES = MEBIBYTE
@@ -138,7 +138,7 @@ def fetch(name: str, target: Path, *, mirror: str | None = None, sources: dict[s
 def _missing_files(record: Path, folder: Path) -> list[str]:
     """Files that were fetched and are no longer there; all of them where the record does not say which."""
     try:
-        paths = [str(path) for path in json.loads(record.read_text(encoding="utf-8"))]
+        paths = [str(path) for path in parse_json(record.read_bytes())]
     except (ValueError, TypeError):
         paths = []
     return [path for path in paths or ["."] if not (folder / path).exists()]

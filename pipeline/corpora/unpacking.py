@@ -6,10 +6,13 @@ paths, ``..`` or more bytes than allowed is refused as a whole, before anything 
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import lzma
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -19,12 +22,15 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from pipeline.corpora.manifests import some_of
-from pipeline.errors import CorpusError
+from pipeline.errors import CorpusError, first_line
 
 MAX_MEMBERS = 2_000_000
 COPY_BYTES = 2**20
 
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+_DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, RuntimeError, ValueError, OverflowError),
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,18 @@ def unpack(archive: Path, target: Path, *, staging: Path, max_bytes: int, keep: 
             _check_kept(archive, staging, keep)
         return _move_files(staging, target)
     except _DAMAGE as error:
-        raise CorpusError(f"{archive}: is damaged or not an archive ({error}); fetch it again") from error
+        raise _damaged(archive, error) from error
+    except OSError as error:
+        # An archive's own numbers may ask for a place before its beginning; all else is the disk's fault.
+        if error.errno != errno.EINVAL:
+            raise
+        raise _damaged(archive, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _damaged(archive: Path, error: Exception) -> CorpusError:
+    return CorpusError(f"{archive}: is damaged or not an archive ({first_line(error)}); fetch it again")
 
 
 def _unpack_all(archive: Path, staging: Path, max_bytes: int, keep: Mapping[str, str] | None) -> None:

@@ -26,6 +26,7 @@ from pipeline.corpora.wsj0 import MERL_SPLITS
 from pipeline.errors import DatasetError
 from pipeline.files import written_whole
 from pipeline.recipe.schema import SPLITS
+from pipeline.tables import read_cells
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def librimix_tables(dataset_dir: Path, out: Path) -> list[Path]:
     root = dataset_dir.absolute()
     for path in tables:
         # As text, so that every number stays as it is.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = read_cells(path)
         for name in [name for name in table.columns if name.endswith("_path")]:
             table[name] = [(root / relative).as_posix() for relative in table[name]]
         with written_whole(out / path.relative_to(dataset_dir)) as temporary:

@@ -12,12 +12,13 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import NonNegativeInt, PositiveInt, TypeAdapter
 
-from pipeline.errors import DatasetError
+from pipeline.errors import DatasetError, first_line
 from pipeline.files import written_whole
 
 MAGIC = b"TASNETSH"
@@ -75,17 +76,18 @@ class Shard:
     def __init__(self, path: Path) -> None:
         self.path = path
         footer, end = _read_footer(path)
-        self.sample_rate: int = footer["sample_rate"]
+        self.sample_rate = footer.sample_rate
         """Hz."""
-        self.names: list[str] = footer["names"]
-        self.facts: list[dict[str, Any]] = footer["facts"]
-        self.shapes = np.array(footer["shapes"], dtype=np.int64).reshape(-1, 2)
+        self.names = footer.names
+        self.facts = footer.facts
+        self.shapes = np.array(footer.shapes, dtype=np.int64).reshape(-1, 2)
         """[signal, (rows, samples)]"""
         sizes = self.shapes.prod(axis=1)
         self.offsets = np.concatenate([[0], np.cumsum(sizes)])
         """Where in the samples each signal begins, and the end."""
-        dtype = np.dtype(footer["dtype"])
-        if _HEAD.size + int(self.offsets[-1]) * dtype.itemsize != end:
+        dtype = np.dtype(footer.dtype)
+        numbers = {len(self.names), len(self.facts), len(self.shapes)}
+        if len(numbers) > 1 or _HEAD.size + int(self.offsets[-1]) * dtype.itemsize != end:
             raise DatasetError(f"{path}: is damaged (its samples and its footer disagree); remove it and run again")
         num_values = int(self.offsets[-1])
         self.samples = np.memmap(path, dtype, "r", _HEAD.size, (num_values,)) if num_values else np.empty(0, dtype)
@@ -114,17 +116,31 @@ class Shard:
         return {name: index for index, name in enumerate(self.names)}
 
 
-def _read_footer(path: Path) -> tuple[dict[str, Any], int]:
+@dataclass(frozen=True)
+class _Footer:
+    """What stands behind the samples."""
+
+    sample_rate: PositiveInt
+    dtype: Literal["<i2", "<f4"]
+    names: list[str]
+    shapes: list[tuple[NonNegativeInt, NonNegativeInt]]
+    facts: list[dict[str, Any]]
+
+
+_FOOTER = TypeAdapter(_Footer)
+
+
+def _read_footer(path: Path) -> tuple[_Footer, int]:
     """The footer and its position."""
     try:
         with path.open("rb") as file:
             magic, position = _HEAD.unpack(file.read(_HEAD.size))
             file.seek(position)
-            footer: dict[str, Any] = json.loads(file.read())
+            footer = _FOOTER.validate_json(file.read())
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file") from None
     except (OSError, ValueError, struct.error) as error:
-        raise DatasetError(f"{path}: is not a complete packed file ({error}); remove it and run again") from None
+        raise DatasetError(f"{path}: is not a complete packed file ({first_line(error)}); remove it and run again") from None
     if magic != MAGIC:
         raise DatasetError(f"{path}: is not a packed file of this project; remove it and run again")
     return footer, position

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pipeline.errors import CheckpointError, ModelError, first_line
-from pipeline.files import written_whole
+from pipeline.files import parse_json, written_whole
 from pipeline.models.build import build_model
 from pipeline.models.conv_tasnet import ConvTasNet
 from pipeline.models.protocol import Network
@@ -81,7 +81,7 @@ def _network(metadata: Mapping[str, str], path: Path) -> ConvTasNet:
     if METADATA not in metadata:
         raise CheckpointError(f"{path}: not a model of this pipeline")
     try:
-        facts = json.loads(metadata[METADATA])
+        facts = parse_json(metadata[METADATA])
         if facts["format"] != FORMAT:
             raise CheckpointError(f"{path}: its format is {facts['format']!r}, and this version reads {FORMAT!r}")
         settings = Model.model_validate(facts["model"])

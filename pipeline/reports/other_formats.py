@@ -7,7 +7,6 @@ scores.jsonl                          VERSA: an object a line, with ``key`` and 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import TableError
+from pipeline.files import parse_json
 
 _ESPNET = re.compile(r"(sdr|sir|sar|si_snr|stoi|estoi|pesq)_spk(\d+)", re.IGNORECASE)
 _MUSEVAL = ("SDR", "SIR", "SAR")
@@ -80,7 +80,7 @@ def _lines(path: Path) -> list[str]:
 
 def _values(path: Path, text: str) -> Mapping[str, Any]:
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError as error:
         raise TableError(f"{path}: is not valid JSON ({error})") from error
     if not isinstance(found, dict):

@@ -17,7 +17,7 @@ from pipeline.errors import TableError
 from pipeline.reports.matching import check_mixtures
 from pipeline.reports.means import METRICS, WHOLE_MIXTURE
 from pipeline.reports.other_formats import read_other
-from pipeline.tables import SCORES, read_table
+from pipeline.tables import SCORES, read_cells, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -73,15 +73,8 @@ def read_scores(paths: Sequence[Path], *, repeats: bool = False) -> pd.DataFrame
 def _read_one(path: Path) -> pd.DataFrame:
     if (other := read_other(path)) is not None:
         return _completed(_renamed(other, path), path)
-    try:
-        raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", nrows=0)
-    except FileNotFoundError:
-        raise TableError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise TableError(f"{path}: not a readable CSV file ({error})") from error
-    if set(SCORES.required()) <= set(raw.columns):
-        return read_table(path, SCORES)
-    return _completed(_renamed(pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8"), path), path)
+    raw = read_cells(path)
+    return read_table(path, SCORES) if set(SCORES.required()) <= set(raw.columns) else _completed(_renamed(raw, path), path)
 
 
 def _renamed(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 
 from pipeline.audio.files import read_audio
 from pipeline.compute.workers import map_parallel
+from pipeline.errors import ScoreError, first_line
 from pipeline.files import written_whole
 from pipeline.scoring.bss_eval import Signals
 from pipeline.scoring.metrics import is_usable, mir_eval_sources
@@ -79,17 +81,30 @@ def write_check(check: CrossCheck, scores: Path) -> None:
 
 
 def read_checks(tables: Iterable[Path]) -> dict[str, Any]:
-    """The checks of several score tables as one, with the fields of :class:`CrossCheck`; empty if there are none."""
-    checks = [json.loads(check_path(path).read_text(encoding="utf-8")) for path in tables if check_path(path).is_file()]
+    """The checks of several score tables as one, with the fields of :class:`CrossCheck`; empty if there are none.
+
+    Raises:
+        ScoreError: a check is damaged.
+    """
+    checks = [_read_check(check_path(path)) for path in tables if check_path(path).is_file()]
     if not checks:
         return {}
-    differences = [check["largest_difference_db"] for check in checks if check["largest_difference_db"] is not None]
+    differences = [check.largest_difference_db for check in checks if check.largest_difference_db is not None]
     return {
-        "num_rows": sum(check["num_rows"] for check in checks),
+        "num_rows": sum(check.num_rows for check in checks),
         "largest_difference_db": max(differences, default=None),
-        "permutations_equal": all(check["permutations_equal"] for check in checks),
-        "mir_eval": ", ".join(sorted({check["mir_eval"] for check in checks})),
+        "permutations_equal": all(check.permutations_equal for check in checks),
+        "mir_eval": ", ".join(sorted({check.mir_eval for check in checks})),
     }
+
+
+def _read_check(path: Path) -> CrossCheck:
+    try:
+        return TypeAdapter(CrossCheck).validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValueError) as error:
+        raise ScoreError(
+            f"{path}: is not a check of scores, or damaged ({first_line(error)}); remove it and score again"
+        ) from error
 
 
 def format_check(check: CrossCheck) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import CheckpointError, UsageError, first_line
+from pipeline.files import parse_json
 from pipeline.models import ConvTasNet
 from pipeline.separation.export import step_file
 
@@ -60,7 +60,7 @@ class OnnxStreaming:
     def __init__(self, network: ConvTasNet, batch_size: int = 1, *, num_threads: int = 0) -> None:
         self.delay_samples = network.hop_samples
         self._session = open_session(step_file(network), num_threads)
-        states = json.loads(self._session.get_modelmeta().custom_metadata_map["state"])
+        states = parse_json(self._session.get_modelmeta().custom_metadata_map["state"])
         self._state: dict[str, npt.NDArray[Any]] = {
             each["input"]: np.zeros([batch_size if size == "batch" else size for size in each["shape"]], each["dtype"])
             for each in states

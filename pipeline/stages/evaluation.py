@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from pipeline import reports, separation, training
-from pipeline.files import written_whole
+from pipeline.errors import DatasetError, first_line
+from pipeline.files import parse_json, written_whole
 from pipeline.mixtures import statistics
 from pipeline.mixtures.plans.lint import lint
 from pipeline.recipe.writing import format_recipe
@@ -185,8 +186,11 @@ def _write_cards(context: Context, read: Evaluated, scores: pd.DataFrame, folder
 
 def _facts(context: Context, separate: Stage) -> dict[str, Any]:
     """What ``separate`` has found out about its network."""
-    facts: dict[str, Any] = json.loads((context.folder(separate) / FACTS).read_text("utf-8"))
-    return facts
+    path = context.folder(separate) / FACTS
+    try:
+        return dict(parse_json(path.read_bytes()))
+    except (OSError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: the facts about a network are damaged ({first_line(error)}); separate again") from error
 
 
 def _write_report(context: Context, read: Evaluated, scores: pd.DataFrame, folder: Path) -> None:

@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from pipeline.compute.locks import locked
 from pipeline.errors import WorkError
-from pipeline.files import remove_temporaries, written_whole
+from pipeline.files import parse_json, remove_temporaries, written_whole
 
 RECORD = "stage.json"
 STARTED = "started.json"
@@ -263,7 +263,7 @@ def others_of(stage: Stage, work: Path) -> Iterator[tuple[Path, dict[str, Any]]]
 def _read_record(path: Path) -> dict[str, Any]:
     """What the fingerprint of a finished stage was made of; empty where the record cannot be read."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     if not isinstance(record, dict):

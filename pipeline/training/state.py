@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pipeline.errors import CheckpointError, first_line
-from pipeline.files import written_whole
+from pipeline.files import parse_json, written_whole
 from pipeline.models.checkpoints import METADATA
 from pipeline.recipe.schema import System
 from pipeline.training import BEST
@@ -145,7 +145,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:
-            written = json.loads((file.metadata() or {})[METADATA])
+            written = parse_json((file.metadata() or {})[METADATA])
             if written["format"] != FORMAT:
                 raise CheckpointError(f"{path}: not a training state of this version")
             state: dict[str, Any] = _filled(written["state"], file.get_tensor)
