@@ -115,8 +115,9 @@ class CommandSystem:
             raise UsageError(f"{command[0]}: ended with exit code {process.returncode} ({lines[-1] if lines else 'no message'})")
 
     def _estimates(self, folder: Path) -> Tensor:
-        """Every channel of every audio file below ``output*``, cut to the shortest."""
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.name != "input.wav")
+        """Every channel of every audio file but the input, cut to the shortest."""
+        given = folder / "input.wav"
+        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path != given)
         if not found:
             raise AudioError(f"the command has written no audio to {OUTPUT}; it may need an ending, as in {OUTPUT}.wav")
         sources = []

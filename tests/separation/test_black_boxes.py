@@ -32,6 +32,7 @@ def command(code: str, output: str = "{output}", **options: float) -> CommandSys
         ("sf.write(out, x, rate, 'FLOAT')", "{output}.wav"),
         ("import numpy as np; sf.write(out, np.stack([x, x / 2], 1), rate, 'FLOAT')", "{output}.wav"),
         ("sf.write(out, x, rate, 'FLOAT')", "{output}/s1.wav"),
+        ("sf.write(out, x, rate, 'FLOAT')", "{output}/input.wav"),
         ("[sf.write(f'{out}_{k}.wav', x / k, rate, 'FLOAT') for k in (1, 2)]", "{output}"),
         ("import os; os.mkdir(out); [sf.write(f'{out}/s{k}.wav', x / k, rate, 'FLOAT') for k in (1, 2)]", "{output}"),
     ],
