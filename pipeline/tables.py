@@ -169,6 +169,12 @@ SCORES = Schema(
         Column("estoi", "number", "extended intelligibility, 0 to 1", optional=True),
         Column("pesq", "number", "perceived quality, MOS-LQO", optional=True),
         Column(
+            "silent_level_db",
+            "number",
+            "of a silent reference: level of its estimate relative to the mixture; -inf where that is silent too",
+            optional=True,
+        ),
+        Column(
             "references_digest", "text", "of the references and the mixture: equal where systems can be compared", optional=True
         ),
         Column(
@@ -182,9 +188,9 @@ HISTORY = Schema(
     (
         Column("epoch", "integer", "from 1"),
         Column("step", "integer", "optimiser steps so far"),
-        Column("train_loss_db", "number", "mean negative SI-SNR of the epoch's segments"),
-        Column("valid_loss_db", "number", "mean negative SI-SNR of the validation mixtures"),
-        Column("valid_si_snri_db", "number", "mean improvement on the validation mixtures"),
+        Column("train_loss_db", "number", "mean loss of the epoch's segments: negative SI-SNR, or what train.loss says"),
+        Column("valid_loss_db", "number", "mean loss of the validation mixtures"),
+        Column("valid_si_snri_db", "number", "mean SI-SNR improvement on the validation mixtures of several speakers"),
         Column("learning_rate", "number", "at the end of the epoch"),
         Column("gradient_norm", "number", "mean before clipping"),
         Column("segments_per_second", "number", "training only"),

@@ -94,7 +94,8 @@ def amplified(mixtures: pd.DataFrame, limit_db: float = AMPLIFIED_DB) -> list[tu
     """Sources that were amplified so much that what sounds is the noise of the recording: mixture, source and gain in dB."""
     found = []
     for number in range(1, int(mixtures["num_sources"].max()) + 1 if len(mixtures) else 1):
-        gains_db = 20 * np.log10(mixtures[f"source_{number}_gain"].to_numpy("float64"))
+        with np.errstate(divide="ignore"):  # silent sources have a gain of zero
+            gains_db = 20 * np.log10(mixtures[f"source_{number}_gain"].to_numpy("float64"))
         pairs = zip(mixtures["mixture_id"], gains_db.tolist(), strict=True)
         found += [(str(mixture_id), f"s{number}", gain_db) for mixture_id, gain_db in pairs if gain_db > limit_db]
     return sorted(found)

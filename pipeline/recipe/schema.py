@@ -164,6 +164,9 @@ class RandomPlan(_DrawnPlan):
     WSJ0-2mix), ``loudness`` (U(-33, -25) LUFS per source, as in LibriMix), ``rms`` (like ``active``, but by plain RMS)."""
     min_seconds: MinSeconds = 3.0
     """Shorter utterances are left out."""
+    single_speaker_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the mixtures in which the first speaker is alone and the other sources are silent. ``train.loss = "sa_sdr"``
+    learns from the silence; the report scores these mixtures apart."""
 
     @property
     def splits(self) -> list[str]:
@@ -394,6 +397,9 @@ class Train(_Table):
     """``muon`` trains the separator's matrices by orthogonalised steps of ten times ``learning_rate``, and the rest by Adam."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    loss: Literal["si_snr", "sa_sdr"] = "si_snr"
+    """``si_snr`` is the negative SI-SNR of each source, silent ones left out; ``sa_sdr`` is the negative ratio of all sources'
+    energy to that of all errors (von Neumann et al., 2022), for which an output must be silent where its source is."""
     clip_norm: Annotated[float, Field(ge=0)] = 5.0
     """Gradients are clipped to this L2 norm; 0 turns clipping off."""
     schedule: Literal["plateau", "cosine", "constant"] = "plateau"

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.errors import ScoreError
-from pipeline.reports import bootstrap, breakdowns, formatting, health, means, repeats, sentences, statistics
+from pipeline.reports import alone, bootstrap, breakdowns, formatting, health, means, repeats, sentences, statistics
 from pipeline.reports.failures import Outcomes, outcomes, shared_mixtures
 from pipeline.reports.sentences import Coverage
 
@@ -39,6 +39,7 @@ class Analysis:
         scores: the rows that are compared: mixtures for which every system has rows (all rows if there are none).
         run_scores: the rows as they were given.
         runs: by system, the names of its runs if it has several; see ``repeats``.
+        one_speaker: what is said of the mixtures in which one speaker is alone, which no other table has; see ``alone``.
     """
 
     context: Context
@@ -49,6 +50,7 @@ class Analysis:
     oracles: pd.DataFrame
     run_scores: pd.DataFrame
     runs: repeats.Runs = field(default_factory=dict)
+    one_speaker: pd.DataFrame = field(default_factory=pd.DataFrame)
     seed: int = 0
 
     @cached_property
@@ -260,6 +262,7 @@ def analyse(
     masks = pd.DataFrame() if oracles is None else oracles.reset_index(drop=True)
     _refuse_doubles(pd.concat([scores, masks], ignore_index=True))
     check_sources(scores)
+    scores, one_speaker = alone.set_apart(scores)
     runs = repeats.runs_in(list(dict.fromkeys(scores["system"])))
     given = repeats.over_runs(scores.reset_index(drop=True), runs)
     mismatched = {mixture_id for _, mixture_id, _ in health.mismatched(given)}
@@ -276,6 +279,7 @@ def analyse(
         oracles=masks,
         run_scores=scores.reset_index(drop=True),
         runs=runs,
+        one_speaker=one_speaker,
     )
 
 

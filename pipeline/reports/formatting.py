@@ -30,6 +30,14 @@ def signed(value: float | None, digits: int = 2) -> str:
     return f"+{text}" if text[0].isdigit() and float(text) != 0 else text
 
 
+def level(value: float | None) -> str:
+    """A number of decibels that may be infinite: ``−32.1 dB``, ``−∞ dB``."""
+    if value is not None and np.isinf(value):
+        return f"{'−' * bool(value < 0)}∞ dB"
+    text = number(value, 1)
+    return text if text == NOTHING else f"{text} dB"
+
+
 def is_in_decibels(metric: str) -> bool:
     """Whether a metric's numbers are decibels; STOI, ESTOI and PESQ have no unit."""
     return _UNITS[metric] == "dB"

@@ -82,6 +82,7 @@ def _tables(analysis: Analysis, sums: SumCheck) -> dict[str, Any]:
         "results": report_tables.results_grid(analysis),
         "spread": report_tables.spread_grid(analysis),
         "runs": report_tables.runs_grid(analysis),
+        "one_speaker": report_tables.one_speaker_grid(analysis),
         "effects": report_tables.effects_grid(analysis),
         "pairs": report_tables.pairs_grid(analysis, of_baseline=True),
         "other_pairs": report_tables.pairs_grid(analysis, of_baseline=False),

@@ -121,8 +121,8 @@ def training_figures(analysis: Analysis) -> list[Drawing]:
         return []
     caption = "Validation SI-SNRi after each epoch; the marker is the best epoch, whose weights were kept."
     drawn = [figures.learning_curves(known, "valid_si_snri_db", "validation SI-SNRi, dB", name="validation", caption=caption)]
-    caption = "Mean SI-SNR of the training segments in each epoch."
-    label = "training SI-SNR, dB"
+    caption = "Mean loss of the training segments in each epoch with its sign turned: SI-SNR, or what train.loss says."
+    label = "training, −loss, dB"
     drawn.append(figures.learning_curves(known, "train_si_snr_db", label, name="training", caption=caption, mark_best=False))
     return drawn
 

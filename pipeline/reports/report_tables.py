@@ -20,6 +20,7 @@ from pipeline.reports.formatting import (
     factor,
     interval,
     large,
+    level,
     number,
     p_value,
     percent,
@@ -32,6 +33,13 @@ MOST_SYSTEMS_IN_FULL = 3
 """Tables with columns for every system show less of each if there are more."""
 
 _MOST_FINDINGS = 30
+
+ONE_SPEAKER_LEVELS = {
+    "si_snr_db": "speaker, median SI-SNR",
+    "silent_level_db": "silent outputs, median level",
+    "silent_level_p95_db": "95th percentile",
+}
+"""Columns of ``analysis.one_speaker``, and their headings."""
 
 _Summaries: TypeAlias = Mapping[str, Mapping[Any, Any]]
 
@@ -324,6 +332,15 @@ def _fact(name: str, facts: Mapping[str, Any]) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------------- test set
+def one_speaker_grid(analysis: Analysis) -> Grid:
+    """What the systems make of mixtures in which one speaker is alone."""
+    rows = [
+        (str(row["system"]), f"{row['n']:,}", f"{row['num_failed']:,}", *(level(row[name]) for name in ONE_SPEAKER_LEVELS))
+        for row in analysis.one_speaker.to_dict("records")
+    ]
+    return Grid(("system", "mixtures", "failed", *ONE_SPEAKER_LEVELS.values()), tuple(rows))
+
+
 def excluded_grid(analysis: Analysis) -> Grid:
     """Statuses other than ok, and whether their rows have a score."""
     rows = [

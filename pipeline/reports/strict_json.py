@@ -25,6 +25,7 @@ def numbers(analysis: Analysis, sums: SumCheck, frames: pd.DataFrame) -> dict[st
         "mixtures_without_scores": dict(analysis.coverage.missing),
         "summaries": _records(analysis.summaries),
         "oracles": _records(analysis.oracle_summaries),
+        "one_speaker": _records(analysis.one_speaker),
         "runs": {metric: _records(table) for metric, table in analysis.run_spread.items()},
         "pairs": _records(analysis.pairs),
         "breakdowns": {name: _records(table) for name, table in analysis.breakdowns.items()},

@@ -92,6 +92,12 @@ def sa_sdr(estimates: npt.ArrayLike, references: npt.ArrayLike) -> float:
     return float(_ratio_db(_energy(target), _energy(estimate - target))) if estimate.any() else -np.inf
 
 
+def level_over_db(signal: Signals, other: Signals) -> float:
+    """Power of a signal [time] relative to another that is not silent, means removed, in dB; -inf where it is silent."""
+    with np.errstate(divide="ignore"):
+        return float(10 * (np.log10(np.var(signal)) - np.log10(np.var(other))))
+
+
 def pairwise_si_snr(estimates: Signals, references: Signals) -> Signals:
     """SI-SNR of every estimate [estimate, time] against every reference [reference, time]: [estimate, reference] dB."""
     scores = _unscored(estimates, references)

@@ -20,7 +20,8 @@ cannot be scored gets NaN (or -inf, where the estimate is silent) and a reason i
     ill_conditioned        delayed references are nearly dependent: scored by mir_eval's arithmetic; SIR and SAR are unreliable
     no_*                   a metric on request has no value, for example no_pesq
 
-Several reasons are joined by semicolons. All but those of the first line leave numbers like any other.
+Several reasons are joined by semicolons. All but those of the first line leave numbers like any other. An estimate of a silent
+reference is scored by its level relative to the mixture: ``silent_level_db``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from pipeline.errors import ScoreError
 from pipeline.scoring import perceptual
 from pipeline.scoring.alignment import OFFSET_LIMIT, Correlator, Shift, align, offset_of, own_offset
 from pipeline.scoring.bss_eval import FILTER_LENGTH, Signals
-from pipeline.scoring.metrics import References, is_finite, is_usable, level, pairwise_si_snr, sa_sdr
+from pipeline.scoring.metrics import References, is_finite, is_usable, level, level_over_db, pairwise_si_snr, sa_sdr
 from pipeline.scoring.permutations import best_permutation
 from pipeline.scoring.recordings import NO_SAMPLES, Recording
 
@@ -198,6 +199,7 @@ class Comparison:
         return [
             {"source": f"s{reference + 1}", "estimate": estimate + 1}
             | self._scored(estimates[estimate], reference, settings.also, common)
+            | self._silent_level(estimates[estimate], reference)
             for reference, estimate in enumerate(chosen.tolist())
         ]
 
@@ -228,6 +230,13 @@ class Comparison:
         si_snr_db = float(self.si_snr_db[signal, reference])
         sdr_db = np.inf if si_snr_db == np.inf else self.projections.sdr_db(signal, reference)
         return {"si_snr_db": si_snr_db, "sdr_db": sdr_db}
+
+    def _silent_level(self, estimate: int, reference: int) -> Row:
+        """Where a reference is silent: how loud its estimate is relative to the mixture, dB; nothing of other pairs."""
+        is_measurable = self.conditions[estimate] in ("", "silent") and not self.conditions[-1]
+        if self.reference_conditions[reference] != "silent" or not is_measurable:
+            return {}
+        return {"silent_level_db": level_over_db(self.signals[estimate], self.signals[-1])}
 
     def _extras(self, estimate: int, reference: int, also: Collection[Extra]) -> Row:
         """Scores on request; NaN where the pair cannot be compared."""

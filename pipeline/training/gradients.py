@@ -13,9 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.compute import devices
 from pipeline.compute.distributed import Group
 from pipeline.errors import TrainingError
+from pipeline.training import losses
 from pipeline.training.batches import Batch
 from pipeline.training.compiling import Compiled
-from pipeline.training.losses import pit_loss
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,18 @@ class Loss:
     Attributes:
         network: the network; with several processes, the one that exchanges their gradients.
         precision: dtype of the matrix products.
+        of_estimates: of estimates, sources and lengths; one of ``losses.LOSSES``.
     """
 
     network: Callable[[Tensor], Tensor]
     precision: torch.dtype
+    of_estimates: losses.Loss = losses.pit_loss
 
     def compute(self, mixture: Tensor, sources: Tensor, num_samples: Tensor) -> Tensor:
         """The mean loss, dB, of ``[batch, time]`` mixtures of ``[batch, source, time]`` sources."""
         with devices.autocast(mixture.device, self.precision):
             estimates = self.network(mixture)
-        return pit_loss(estimates, sources, num_samples)[0]
+        return self.of_estimates(estimates, sources, num_samples)[0]
 
 
 @dataclass(frozen=True)

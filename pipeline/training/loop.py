@@ -38,6 +38,7 @@ from pipeline.training.divergence import MAX_SKIPPED_IN_A_ROW, diverged
 from pipeline.training.events import event_file
 from pipeline.training.gradients import Gradients, Loss
 from pipeline.training.interruptions import Interruptions, noted_interruptions
+from pipeline.training.losses import LOSSES
 from pipeline.training.optimisers import Optimiser
 from pipeline.training.resident import ResidentSegments, resident
 from pipeline.training.schedules import learning_rate
@@ -199,7 +200,7 @@ class Training:
         enabled = compiling.choose_compile(self.options.compile, self.device, num_steps=self.num_steps)
         # A graph's gradients are overwritten when it runs again, so processes cannot exchange them while it does.
         graphs = self.device.type == "cuda" and self.group.size == 1
-        loss = Loss(self.shared or self.model, self.precision)
+        loss = Loss(self.shared or self.model, self.precision, LOSSES[self.settings.loss])
         return compiling.Compiled(loss.compute, enabled, strict=self.options.compile == "on", graphs=graphs)
 
     def _train_epoch(self, loss_of: compiling.Compiled, advance: Advance) -> None:
@@ -325,7 +326,7 @@ class Training:
         if self.group.size > 1:
             self.save()  # having different numbers of batches below, several processes can only stop after them
         self.eval_model.eval()
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, loss of the mixture itself, mixtures
+        sums = torch.zeros(5, dtype=torch.float64, device=self.device)
         for batch in validation_batches(
             self.sets.valid,
             batch_size=self.settings.batch_size,
@@ -334,13 +335,13 @@ class Training:
             pin=self.device.type == "cuda",
             longest_first=self.device.type == "cuda",
         ):
-            sums += validation_sums(self.eval_model, batch.to(self.device), self.precision)
+            sums += validation_sums(self.eval_model, batch.to(self.device), self.precision, LOSSES[self.settings.loss])
             if self.interruptions.stop and self.group.size == 1:
                 self.save()
                 self.interruptions.raise_if_stopped()
         self.eval_model.train()
-        loss, mixture_loss, count = self.group.total(sums).tolist()
-        return loss / count, (mixture_loss - loss) / count
+        loss, count, own, untouched, num_compared = self.group.total(sums).tolist()
+        return loss / count, (untouched - own) / num_compared if num_compared else math.nan
 
     def _write_history(self) -> None:
         if self.group.first and self.progress.history:

@@ -1,4 +1,4 @@
-"""The training loss: negative SI-SNR under the best assignment of estimates to references.
+"""The training losses: negative SI-SNR, or negative SA-SDR, under the best assignment of estimates to references.
 
 The pairwise matrix comes first and the permutation second: the matrix needs one inner product per pair, which is a small matrix
 product over time, so no tensor of size ``[batch, estimate, reference, time]`` is ever allocated.
@@ -6,6 +6,7 @@ product over time, so no tensor of size ``[batch, estimate, reference, time]`` i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import permutations
 
 import torch
@@ -72,9 +73,7 @@ def pit_loss(estimates: Tensor, references: Tensor, num_samples: Tensor | None =
     Raises:
         ModelError: there are more estimates than references, or fewer.
     """
-    if estimates.shape[:2] != references.shape[:2]:
-        shapes = f"{list(estimates.shape)} and {list(references.shape)}"
-        raise ModelError(f"pit_loss needs an estimate for every reference, both as [batch, source, time]; these are {shapes}")
+    _check_pairs("pit_loss", estimates, references)
     scores = pairwise_si_snr(estimates, references, num_samples)
     active = _active(references, num_samples)  # [batch, reference]
     scores = torch.where(active[:, None, :], scores, 0.0)
@@ -82,6 +81,56 @@ def pit_loss(estimates: Tensor, references: Tensor, num_samples: Tensor | None =
     assigned = scores.gather(1, permutation[:, None, :]).squeeze(1)  # [batch, reference]
     mixture_scores = assigned.sum(1) / active.sum(1).clamp_min(1)
     return -mixture_scores.mean(), permutation
+
+
+def sa_sdr_loss(estimates: Tensor, references: Tensor, num_samples: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Permutation-invariant loss that is defined for silent sources: minus the source-aggregated SDR of the best assignment.
+
+    ``10 log10(Σ|e_j - s_j|² / Σ|s_j|²)`` (von Neumann et al., "SA-SDR", ICASSP 2022), the mean over mixtures. Whatever sounds
+    where its source is silent adds to the error, as does a wrong level: the loss is not scale-invariant. A mixture of nothing but
+    silence counts 0. Energies are float64; values stay above -120 dB.
+
+    Args:
+        estimates: ``[batch, source, time]``.
+        references: ``[batch, source, time]``.
+        num_samples: ``[batch]`` true lengths; by default all samples count.
+
+    Returns:
+        As :func:`pit_loss`.
+
+    Raises:
+        ModelError: there are more estimates than references, or fewer.
+    """
+    _check_pairs("sa_sdr_loss", estimates, references)
+    with torch.autocast(estimates.device.type, enabled=False):
+        estimated, wanted = _inside(estimates, num_samples), _inside(references, num_samples)
+        energies = _energy(estimated)[:, :, None] + _energy(wanted)[:, None, :]
+        errors = (energies - 2 * _inner_products(estimated, wanted)).clamp_min(0.0)  # [batch, estimate, reference]
+        permutation = best_permutation(-errors)
+        error = errors.gather(1, permutation[:, None, :]).sum((1, 2))  # [batch]
+        energy = _energy(wanted).sum(1)
+        silent = energy == 0
+        floor = torch.where(silent, 1.0, CAP * energy)
+        ratio_db = 10 * (torch.log10(error + floor) - torch.log10(energy + floor))
+        ratio_db = torch.where(silent, 0.0, ratio_db)
+    return ratio_db.mean().to(torch.promote_types(estimates.dtype, torch.float32)), permutation
+
+
+Loss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""Of estimates, references and lengths: the loss in dB and the permutation."""
+LOSSES: Mapping[str, Loss] = {"si_snr": pit_loss, "sa_sdr": sa_sdr_loss}
+"""By the recipe's ``train.loss``."""
+
+
+def _check_pairs(name: str, estimates: Tensor, references: Tensor) -> None:
+    if estimates.shape[:2] != references.shape[:2]:
+        shapes = f"{list(estimates.shape)} and {list(references.shape)}"
+        raise ModelError(f"{name} needs an estimate for every reference, both as [batch, source, time]; these are {shapes}")
+
+
+def several_sound(references: Tensor, num_samples: Tensor | None = None) -> Tensor:
+    """Which mixtures have two sources that are not silent, or one if there is no more than one, ``[batch]``."""
+    return _active(references, num_samples).sum(1) >= min(2, references.shape[1])
 
 
 def best_permutation(scores: Tensor) -> Tensor:
@@ -118,6 +167,14 @@ def _zero_mean(signals: Tensor, num_samples: Tensor | None) -> Tensor:
     signals = torch.where(inside, signals, 0.0)
     mean = signals.sum(-1, keepdim=True) / num_samples[:, None, None].clamp_min(1)
     return torch.where(inside, signals - mean, 0.0)
+
+
+def _inside(signals: Tensor, num_samples: Tensor | None) -> Tensor:
+    """Float64 signals, zero beyond their true length."""
+    if num_samples is None:
+        return signals.double()
+    inside = torch.arange(signals.shape[-1], device=signals.device) < num_samples[:, None, None]  # [batch, 1, time]
+    return torch.where(inside, signals.double(), 0.0)
 
 
 def _inner_products(estimates: Tensor, references: Tensor) -> Tensor:

@@ -9,18 +9,24 @@ from pipeline.compute import devices
 from pipeline.errors import ModelError
 from pipeline.models import Network, look_ahead
 from pipeline.training.batches import Batch
-from pipeline.training.losses import pit_loss
+from pipeline.training.losses import Loss, pit_loss, several_sound
 
 
 @torch.no_grad()
-def validation_sums(model: Network, batch: Batch, precision: torch.dtype) -> Tensor:
-    """Summed over a batch: the loss, the loss of taking the mixture itself for every source, and the count."""
+def validation_sums(model: Network, batch: Batch, precision: torch.dtype, loss: Loss = pit_loss) -> Tensor:
+    """Summed over a batch: the loss and the number of mixtures; and of those in which several sources sound the negative SI-SNR,
+    that of taking the mixture itself for every source, and their number. One speaker alone leaves nothing to improve on."""
     with devices.autocast(batch.mixture.device, precision):
         estimates = model(batch.mixture)
-    loss, _ = pit_loss(estimates, batch.sources, batch.num_samples)
-    untouched = batch.mixture[:, None].expand_as(batch.sources)
-    mixture_loss, _ = pit_loss(untouched, batch.sources, batch.num_samples)
-    return torch.stack([loss * len(batch), mixture_loss * len(batch), torch.full_like(loss, len(batch))]).double()
+    value, _ = loss(estimates, batch.sources, batch.num_samples)
+    several = several_sound(batch.sources, batch.num_samples)
+    sources, lengths = batch.sources[several], batch.num_samples[several]
+    sums = [value * len(batch), torch.full_like(value, len(batch)), *torch.zeros(3).to(value)]
+    if len(sources):
+        untouched = batch.mixture[several][:, None].expand_as(sources)
+        sums[2:4] = (pit_loss(each, sources, lengths)[0] * len(sources) for each in (estimates[several], untouched))
+        sums[4] = torch.full_like(value, len(sources))
+    return torch.stack(sums).double()
 
 
 def check_causality(model: Network) -> None:

@@ -154,3 +154,33 @@ def test_unknown_criteria_and_metrics() -> None:
         score(estimates, references, mixture=mixture, sample_rate=RATE, permutation="sdr")  # type: ignore[arg-type]
     with pytest.raises(ScoreError, match="metric 'stio': choose among sir, sar"):
         score(estimates, references, mixture=mixture, sample_rate=RATE, also=["stio"])  # type: ignore[list-item]
+
+
+# ------------------------------------------------------------------------------------------------------- one speaker alone
+def test_the_level_of_an_output_that_should_be_silent() -> None:
+    """White noise of a hundredth of the mixture's amplitude: -40 dB; the other row, and SI-SNR there, are as ever."""
+    _, references, _ = separated(7)
+    speaker, noise = references[0], references[1] * references[0].std() / references[1].std()
+    estimates = np.stack([0.01 * noise, speaker + 0.1 * noise])
+    scores = score(estimates, np.stack([speaker, 0 * speaker]), mixture=speaker, sample_rate=RATE)
+    assert scores["estimate"].tolist() == [2, 1]
+    assert scores["silent_level_db"].isna().tolist() == [True, False]
+    assert scores.loc[1, "silent_level_db"] == pytest.approx(-40, abs=1e-6)
+    assert scores.loc[0, "si_snr_db"] == pytest.approx(20, abs=0.5)
+
+
+def test_a_silent_output_of_a_silent_source_is_as_good_as_can_be() -> None:
+    _, references, _ = separated(7)
+    given = np.stack([references[0], 0 * references[0]])
+    scores = score(given, given, mixture=references[0], sample_rate=RATE)
+    assert scores.loc[1, "silent_level_db"] == -np.inf
+    assert scores.loc[1, "status"] == "silent_reference;silent_estimate"
+
+
+def test_no_level_without_a_mixture_or_of_sources_that_sound() -> None:
+    estimates, references, mixture = separated(7)
+    silent = np.stack([references[0], 0 * references[0]])
+    assert "silent_level_db" not in score(estimates, silent, mixture=None, sample_rate=RATE)
+    assert "silent_level_db" not in score(estimates, references, mixture=mixture, sample_rate=RATE)
+    estimates[1, 5] = np.nan
+    assert "silent_level_db" not in score(estimates, silent, mixture=mixture, sample_rate=RATE)

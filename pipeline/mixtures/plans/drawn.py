@@ -7,6 +7,7 @@ corpus listing or the number of workers, and a longer plan begins with the short
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from pipeline.tables import PLAN
 HALF_RANGE_DB = 2.5
 """Relative levels are U(0, 5) dB, split symmetrically."""
 LOUDNESS_LUFS = (-33.0, -25.0)
+SILENT_DB = -math.inf
+"""The level of a source that is silent throughout: its gain is zero."""
 MAX_ID_LENGTH = 180
 _TRIES = 20
 
@@ -37,7 +40,7 @@ class Draw:
 
     utterance_ids: tuple[str, ...]
     levels_db: tuple[float, ...]
-    """dB or LUFS, by the plan's level rule."""
+    """dB or LUFS, by the plan's level rule; -inf of a silent source."""
     overlap: float = 1.0
     """Of neighbours, as a share of the shorter."""
     order: tuple[int, ...] = ()
@@ -115,7 +118,7 @@ def _draw_split(by_speaker: Sequence[Sequence[str]], plan: RandomPlan, *, split:
         seen.add(frozenset(utterances))
         for utterance in utterances:
             uses[utterance] += 1
-        draws.append(Draw(utterances, draw_levels(plan.level, plan.num_sources, keyed)))
+        draws.append(Draw(utterances, _levels(plan.level, plan.num_sources, plan.single_speaker_share, index, keyed)))
     return draws
 
 
@@ -133,6 +136,15 @@ def _least_used(utterances: Sequence[str], uses: dict[str, int], keyed: random.R
     fewest = min(uses[utterance] for utterance in utterances)
     candidates = [utterance for utterance in utterances if uses[utterance] == fewest]
     return candidates[int(keyed.random() * len(candidates))]
+
+
+def _levels(
+    rule: LevelRule, num_sources: int, single_speaker_share: float, index: int, keyed: random.Random
+) -> tuple[float, ...]:
+    """The levels of mixture number ``index``: see :func:`draw_levels`. An evenly spread share of the mixtures has one speaker."""
+    levels = draw_levels(rule, num_sources, keyed)
+    is_single = math.floor((index + 1) * single_speaker_share) > math.floor(index * single_speaker_share)
+    return (levels[0], *(SILENT_DB,) * (num_sources - 1)) if is_single else levels
 
 
 def draw_levels(rule: LevelRule, num_sources: int, keyed: random.Random) -> tuple[float, ...]:
@@ -218,6 +230,7 @@ class MixtureSampler:
         self.rule: LevelRule = plan.level
         self.num_sources = plan.num_sources
         self.overlap = plan.overlap
+        self.single_speaker_share = plan.single_speaker_share
         self.split = split
         self.seed = seed
 
@@ -226,7 +239,7 @@ class MixtureSampler:
         keyed = self.keyed(epoch, index, "mixture")
         chosen = [self.utterances[k] for k in _distinct(len(self.utterances), self.num_sources, keyed)]
         utterances = tuple(ids[int(keyed.random() * len(ids))] for ids in chosen)
-        levels = draw_levels(self.rule, self.num_sources, keyed)
+        levels = _levels(self.rule, self.num_sources, self.single_speaker_share, index, keyed)
         apart = self.keyed(epoch, index, "overlap")
         return Draw(
             utterances, levels, apart.choice(self.overlap), tuple(apart.sample(range(self.num_sources), self.num_sources))

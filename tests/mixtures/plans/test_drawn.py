@@ -158,3 +158,37 @@ def test_dynamic_draws_give_every_speaker_an_equal_share() -> None:
     uses = pd.Series(drawn).value_counts()
     assert len(uses) == 15
     assert uses.between(400 * 0.8, 400 * 1.2).all()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.3, 0.5, 0.9])
+def test_the_share_of_single_speakers_is_exact_and_evenly_spread(share: float) -> None:
+    plan = draw_plan(_manifest(), _plan(40, num_sources=3, single_speaker_share=share), seed=1)
+    silent = np.isneginf(plan["level"]).to_numpy().reshape(40, 3)
+    alone = silent.all(axis=1, where=[False, True, True])
+    assert not silent[:, 0].any()
+    assert (silent[:, 1] == silent[:, 2]).all()
+    counts = np.cumsum(alone)
+    assert counts[-1] == round(40 * share)
+    assert (np.abs(counts - share * np.arange(1, 41)) < 1).all()
+
+
+def test_single_speakers_change_levels_alone() -> None:
+    """The same utterances in the same places at the same levels; a shorter plan begins a longer one."""
+    mixed, plain = (draw_plan(_manifest(), _plan(20, single_speaker_share=share), seed=2) for share in (0.5, 0.0))
+    pd.testing.assert_frame_equal(mixed.drop(columns=["mixture_id", "level"]), plain.drop(columns=["mixture_id", "level"]))
+    sounds = np.isfinite(mixed["level"])
+    pd.testing.assert_series_equal(mixed["level"][sounds], plain["level"][sounds])
+    shorter = draw_plan(_manifest(), _plan(10, single_speaker_share=0.5), seed=2)
+    pd.testing.assert_frame_equal(shorter, mixed.iloc[:20])
+
+
+def test_mixing_on_the_fly_draws_the_same_share() -> None:
+    sampler = MixtureSampler(_manifest(), _plan(single_speaker_share=0.2), split="train", seed=0)
+    plain = MixtureSampler(_manifest(), _plan(), split="train", seed=0)
+    alone = 0
+    for index in range(50):
+        drawn, other = sampler.draw(3, index), plain.draw(3, index)
+        assert (drawn.utterance_ids, drawn.levels_db[0]) == (other.utterance_ids, other.levels_db[0])
+        assert drawn.levels_db[1] in (other.levels_db[1], -np.inf)
+        alone += drawn.levels_db[1] == -np.inf
+    assert alone == 10
