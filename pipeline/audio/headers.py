@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import soundfile
 
 from pipeline.errors import AudioError
 
+MAX_SAMPLES_PER_BYTE = 8192
+"""Of any format: FLAC writes 65,535 equal samples in no less than 11 bytes."""
 _UNKNOWN_LENGTH = 2**63 - 1
 _STREAMED = 0x7FFF0000  # programs that write to a pipe claim this much or more
 _MP3_TAGS = (b"Xing", b"Info", b"VBRI")
@@ -84,11 +87,13 @@ def _states_its_length(mp3: Path) -> bool:
 
 
 def check_length(path: Path, header: AudioHeader) -> None:
-    """Raise AudioError for a file without samples or of unknown length."""
+    """Raise AudioError for a file without samples, of unknown length, or of more samples than its bytes can hold."""
     if header.num_samples == 0:
         raise AudioError(f"{path}: holds no samples; remove it or replace it with the whole file")
     if header.num_samples == _UNKNOWN_LENGTH:
         raise AudioError(f"{path}: does not say how long it is, like FLAC written to a pipe; convert it again")
+    if header.num_samples > MAX_SAMPLES_PER_BYTE * path.stat().st_size:
+        raise AudioError(f"{path}: says that it holds {header.num_samples:,} samples, for which it is too small; it is damaged")
 
 
 def _plain_wav_header(path: Path) -> AudioHeader | None:
@@ -98,8 +103,11 @@ def _plain_wav_header(path: Path) -> AudioHeader | None:
     digests (3,000 files: 1.26 s of processor time instead of 1.52 s) and a third of one without.
 
     Raises:
-        AudioError: the file is cut short.
+        AudioError: the file is cut short, or is no file.
     """
+    kind = path.stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise AudioError(f"{path}: is a pipe, a socket or a device, and not an audio file; remove it")
     with path.open("rb") as file:
         found = _find_wav_samples(file)
         if found is None:
@@ -112,7 +120,7 @@ def _plain_wav_header(path: Path) -> AudioHeader | None:
             f"{path}: is cut short: {num_bytes - position:,} of the {claimed:,} bytes of samples are there; copy it again"
         )
     tag, num_channels, sample_rate, _, frame, bits = struct.unpack("<HHIIHH", fmt[:16])
-    if (tag, bits, frame) != (1, 16, 2 * num_channels) or streamed or not claimed:
+    if (tag, bits, frame) != (1, 16, 2 * num_channels) or streamed or not claimed or not frame:
         return None
     return AudioHeader(sample_rate, claimed // frame, num_channels, "PCM_16")
 

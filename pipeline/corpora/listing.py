@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,10 @@ def _walk(folder: Path, prefix: str, endings: frozenset[str], above: tuple[str, 
             if entry.is_dir():
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", endings, (*above, here))
             elif os.path.splitext(entry.name)[1].lower() in endings:  # noqa: PTH122 - Path is slow on 300,000 files
-                yield ListedFile(prefix + entry.name, entry.stat().st_size)
+                found = entry.stat()
+                if not stat.S_ISREG(found.st_mode):
+                    raise CorpusError(f"{entry.path}: is a pipe, a socket or a device, and not an audio file; remove it")
+                yield ListedFile(prefix + entry.name, found.st_size)
 
 
 def read_headers(root: Path, paths: Sequence[str], *, channel: int | None, num_workers: int | None = None) -> list[AudioHeader]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,32 @@ def test_hardly_anything_of_a_file(tmp_path: Path, suffix: str, num_bytes: int) 
     path.write_bytes(path.read_bytes()[:num_bytes])
     with pytest.raises(AudioError):
         read_header(path, check_end=True)
+
+
+def test_more_samples_than_a_file_can_hold_are_refused_before_any_are_read(tmp_path: Path) -> None:
+    """A FLAC whose header claims 2³⁵ samples; one of an hour of silence, packed as tightly as can be, is read."""
+    silent = tmp_path / "silent.flac"
+    soundfile.write(silent, np.zeros(3600 * 8000, np.int16), 8000)
+    assert read_header(silent).num_samples == 3600 * 8000
+    content = bytearray(silent.read_bytes())
+    content[21] |= 0x0F  # the upper 4 of the length's 36 bits
+    (tmp_path / "huge.flac").write_bytes(content)
+    with pytest.raises(AudioError, match=r"huge\.flac: says that it holds [\d,]+ samples, for which it is too small"):
+        read_audio(tmp_path / "huge.flac")
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "a.wav"
+    os.mkfifo(pipe)
+    for read in (read_header, read_audio):
+        with pytest.raises(AudioError, match=r"a\.wav: is a pipe"):
+            read(pipe)
+
+
+def test_a_wav_file_without_channels_is_refused(tmp_path: Path) -> None:
+    path = noise_file(tmp_path / "a.wav", "WAV", "PCM_16")
+    content = bytearray(path.read_bytes())
+    content[22:24] = content[32:34] = b"\0\0"  # channels, and bytes of a frame
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"a\.wav"):
+        read_audio(path)
