@@ -11,7 +11,7 @@ common factor. That is told apart, as it can be fixed without changing the syste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import log10, pi
 
@@ -93,6 +93,11 @@ def measure_latency(
         signal, other = (make(num_samples, sample_rate, seed + k) for k in (0, 1))
         probes.append(_Probe(system, signal, 2 * other, threshold, advance))
     places = [place for probe in probes for place in _places(probe, torch.Generator().manual_seed(seed))]
+    return _together(places, probes, sample_rate)
+
+
+def _together(places: Sequence[_Place], probes: Sequence[_Probe], sample_rate: int) -> Latency:
+    """What all blocks of all signals show."""
     ahead = None if any(place.endless for place in places) else max(place.last - place.first_change for place in places)
     blocks = [place.block for place in places if place.block is not None]
     gains = [gain for probe in probes for gain in probe.gains_db]
