@@ -57,6 +57,29 @@ Channel = Annotated[
     typer.Option("--channel", metavar="N", min=0, help="Score this channel of files with several; 0 is the first."),
 ]
 
+# What ``report`` takes for its players.
+PlayedEstimates = Annotated[
+    list[str] | None,
+    typer.Option("--estimates", metavar="[SYSTEM=]DIR", help="A system's estimates, for players. Can be repeated."),
+]
+PlayedReferences = Annotated[
+    Path | None,
+    typer.Option(
+        "--references", metavar="DIR", parser=expand_user, help="Without a dataset: the references, in folders as for `score`."
+    ),
+]
+PlayedMixtures = Annotated[
+    Path | None,
+    typer.Option("--mixtures", metavar="DIR", parser=expand_user, help="The mixtures; by default those beside the references."),
+]
+PlayedDataset = Annotated[
+    Path | None,
+    typer.Option("--dataset", metavar="DIR", parser=expand_user, help="The dataset, for listening examples and plots over time."),
+]
+NumExamples = Annotated[
+    int, typer.Option("--examples", metavar="N", min=0, max=50, help="Players at most; fewer if the page became too large.")
+]
+
 
 def score(
     estimates: Estimates,
@@ -140,35 +163,12 @@ def report(
     history: Annotated[
         list[str] | None, typer.Option("--history", metavar="SYSTEM=FILE", help="A system's history.csv. Can be repeated.")
     ] = None,
-    dataset: Annotated[
-        Path | None,
-        typer.Option(
-            "--dataset", metavar="DIR", parser=expand_user, help="The dataset, for listening examples and plots over time."
-        ),
-    ] = None,
-    estimates: Annotated[
-        list[str] | None,
-        typer.Option("--estimates", metavar="[SYSTEM=]DIR", help="A system's estimates, for players. Can be repeated."),
-    ] = None,
-    references: Annotated[
-        Path | None,
-        typer.Option(
-            "--references",
-            metavar="DIR",
-            parser=expand_user,
-            help="Without a dataset: the references, in folders as for `score`.",
-        ),
-    ] = None,
-    mixtures: Annotated[
-        Path | None,
-        typer.Option(
-            "--mixtures", metavar="DIR", parser=expand_user, help="The mixtures; by default those beside the references."
-        ),
-    ] = None,
+    dataset: PlayedDataset = None,
+    estimates: PlayedEstimates = None,
+    references: PlayedReferences = None,
+    mixtures: PlayedMixtures = None,
     patterns: Patterns = None,
-    examples: Annotated[
-        int, typer.Option("--examples", metavar="N", min=0, max=50, help="Players at most; fewer if the page became too large.")
-    ] = 5,
+    examples: NumExamples = 5,
 ) -> None:
     """Write a report that compares systems by their score tables."""
     from pipeline import reports

@@ -46,13 +46,11 @@ def write_report(
         scores: rows of ``tables.SCORES``, all systems in one table.
         out: folder for report.html, report.md, summary.csv, pairs.csv, summary.json, summary.tex and figures/.
         title: usually the recipe's name.
-        histories: by system, rows of ``tables.HISTORY``.
-        models: by system, facts such as ``num_parameters`` and ``causal``.
+        histories, models: by system, rows of ``tables.HISTORY``, and facts such as ``num_parameters`` and ``causal``.
         published: by system, ``si_snri_db``, ``sdri_db`` and ``source``; shown as not rerun.
         baseline: the system that the others are compared with; by default the first.
         provenance: names and values for the last section; a value of several lines is folded.
-        examples: loads a mixture's audio by its id (``clip_loader``, ``FileLoader``); without it there are no players.
-        num_examples: how many players at most.
+        examples, num_examples: loads a mixture's audio by its id (``FileLoader``), for at most so many players; or no players.
         oracles: rows of ``tables.SCORES`` for estimates that used the references: shown for context, never compared.
         verification: result of recomputing rows with mir_eval, see ``sentences.verification``.
         dataset_findings: what looks wrong with the test set beside the scores: finding, mixture (or nothing) and detail.
