@@ -45,17 +45,15 @@ Resample = Annotated[
 MaxMemory = Annotated[
     float,
     typer.Option(
-        "--max-memory", metavar="GB", min=0, help="What separating a file at once may take; longer files go through in pieces."
+        "--max-memory", metavar="GB", min=0, help="Memory for separating a file at once; longer files go through in pieces."
     ),
 ]
 MaxDisk = Annotated[
-    float, typer.Option("--max-disk", metavar="GB", min=0, help="What a long file's intermediate results may take.")
+    float, typer.Option("--max-disk", metavar="GB", min=0, help="Disk for the intermediate results of a long file.")
 ]
 ScratchFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--scratch", metavar="DIR", parser=expand_user, help="Where these lie; by default in --out.", show_default=False
-    ),
+    typer.Option("--scratch", metavar="DIR", parser=expand_user, help="Folder for these; by default --out.", show_default=False),
 ]
 Forget = Annotated[
     float | None,

@@ -26,7 +26,7 @@ from pipeline.models.kernels.cpu import HiddenInSteps
 from pipeline.models.norms import CumulativeLayerNorm, Given
 from pipeline.models.streaming import StreamingDecoder
 
-CHUNK_BYTES = 2**26
+CHUNK_BYTES = 2**25
 """Of the activations of a chunk: small beside the rest of the process, and enough for fast products."""
 
 
