@@ -3,6 +3,7 @@
 # make test-wheel   the built wheel, in an environment of its own: help, recipes, and a toy of the demo from mixtures to report
 # make test-oldest  the tests with the oldest versions of everything that pyproject.toml allows (PYTHON=python3.11)
 # make fuzz   damage files of every kind and read them, SECONDS=600 long; says what failed
+# make faults let runs fail in one system call after another, SECONDS=600 long, and continue them
 # make gpu    ten minutes on a GPU: tests, speed, equality with the CPU, a training; PARTS="bench checks" for some of it, BUNDLE for a
 #             bare machine, DEVICE=cpu SMALL=1 to try it without a GPU
 # make gpu-bundle SPEECH=DIR  what a bare GPU machine lacks: wheels, and speech at 8 kHz
@@ -14,7 +15,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-wheel test-oldest fuzz gpu gpu-bundle picture format clean
+.PHONY: demo test test-wheel test-oldest fuzz faults gpu gpu-bundle picture format clean
 
 demo: $(VENV)/.ready-demo
 	$(BIN)/tasnet run demo
@@ -51,6 +52,9 @@ SECONDS ?= 600
 
 fuzz: $(VENV)/.ready-dev
 	$(BIN)/python -m tests.fuzzing --seconds $(SECONDS)
+
+faults: $(VENV)/.ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --seconds $(SECONDS)
 
 # On a bare machine there is no environment to set up: the kit brings its wheels.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))

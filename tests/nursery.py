@@ -28,7 +28,7 @@ import pipeline.separation, pipeline.stages.run, pipeline.training.loop
 from pipeline.cli import app
 from pipeline.mixtures import rendering
 # What trainings, scores and reports import when they need it.
-import torch._dynamo, torch.utils.tensorboard
+import torch._dynamo, tensorboard.compat.proto.event_pb2, tensorboard.summary.writer.record_writer
 import mir_eval.separation
 import pipeline.reports.report_figures, matplotlib.figure, matplotlib.backends.backend_pdf, matplotlib.backends.backend_svg
 context.set_start_method("fork")

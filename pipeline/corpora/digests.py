@@ -35,7 +35,7 @@ import pandas as pd
 
 from pipeline.compute.workers import chunked, map_parallel
 from pipeline.corpora.manifests import some_of
-from pipeline.errors import WorkError
+from pipeline.errors import CorpusError, WorkError
 from pipeline.files import cache_folder, parse_json, written_whole
 
 CACHED_FROM_BYTES = 2**26
@@ -61,7 +61,10 @@ def content_digests(root: Path, paths: Sequence[str], *, num_workers: int | None
         fresh: read every file, whatever the cache remembers.
 
     Returns:
-        Hexadecimal digests; ``MISSING`` for files that cannot be opened, which reading their headers explains.
+        Hexadecimal digests; ``MISSING`` for files that are not there.
+
+    Raises:
+        CorpusError: a file is there and cannot be read.
     """
     stamps = {path: _stamp(root / path) for path in paths}
     cache = _cache_path(root) if sum(stamp[0] for stamp in stamps.values() if stamp) >= CACHED_FROM_BYTES else None
@@ -135,8 +138,10 @@ def _digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except FileNotFoundError:
         return MISSING
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror or error}); run again once it can be") from error
 
 
 def _cache_path(root: Path) -> Path | None:
