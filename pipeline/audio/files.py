@@ -57,10 +57,10 @@ def read_audio(
     """
     path = Path(path)
     try:
-        check_whole(path)
+        plain = check_whole(path)
         with soundfile.SoundFile(path) as file:
             header = header_of(file)
-            check_length(path, header)
+            check_length(path, header, plain)
             column = choose_channel(path, header, channel)
             expected = max((header.num_samples if stop is None else min(stop, header.num_samples)) - start, 0)
             if start:
@@ -80,10 +80,10 @@ def read_blocks(path: str | Path, *, channel: int | None = None) -> Iterator[npt
     """
     path = Path(path)
     try:
-        check_whole(path)
+        plain = check_whole(path)
         with _ReadForwards(path) as file:
             header = header_of(file)
-            check_length(path, header)
+            check_length(path, header, plain)
             column = choose_channel(path, header, channel)
             for start in range(0, header.num_samples, BLOCK_SAMPLES):
                 expected = min(BLOCK_SAMPLES, header.num_samples - start)

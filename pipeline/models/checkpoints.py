@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from pipeline.errors import CheckpointError, ModelError, first_line
+from pipeline.errors import CheckpointError, ModelError, WorkError, first_line
 from pipeline.files import parse_json, written_whole
 from pipeline.models.build import build_model
 from pipeline.models.conv_tasnet import ConvTasNet
@@ -41,9 +41,21 @@ def save_model(model: Network, path: str | Path, *, weights: Mapping[str, torch.
         "num_sources": model.num_sources,
         "sample_rate": model.sample_rate,
     }
-    with written_whole(Path(path)) as temporary:
-        # One entry: safetensors writes several in no fixed order, and equal models are to be equal files.
-        save_file(tensors, temporary, metadata={METADATA: json.dumps(facts)})
+    # One entry: safetensors writes several in no fixed order, and equal models are to be equal files.
+    write_tensors(Path(path), tensors, {METADATA: json.dumps(facts)})
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        WorkError: the disk is full, or the folder cannot be written.
+    """
+    with written_whole(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise WorkError(f"{path}: cannot be written ({first_line(error)})") from error
 
 
 def _unwrapped(model: Network) -> Network:

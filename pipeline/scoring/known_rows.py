@@ -12,6 +12,7 @@ from pipeline.errors import ScoreError
 from pipeline.scoring.mixture import Row
 from pipeline.tables import SCORES, read_table
 
+_UNREADABLE = "unreadable_"
 KnownRows = Mapping[str, list[Row]]
 """Rows of one mixture by digest."""
 
@@ -31,12 +32,16 @@ def read_existing(out: Path) -> pd.DataFrame:
 
 
 def known_rows(table: pd.DataFrame, journal: Journal) -> dict[str, dict[str, list[Row]]]:
-    """Rows by mixture and digest: those of the table and those of the journal."""
+    """Rows by mixture and digest: those of the table and those of the journal. A file that could not be read is tried again."""
     known: dict[str, dict[str, list[Row]]] = {}
     for row in table.to_dict("records") if "digest" in table else ():
+        if _UNREADABLE in row["status"]:
+            continue
         rows = known.setdefault(row["mixture_id"], {}).setdefault(row["digest"], [])
         rows.append({str(name): value for name, value in row.items()})
     for record in journal.records():
+        if any(_UNREADABLE in row["status"] for row in record["rows"]):
+            continue
         known.setdefault(record["mixture_id"], {})[record["digest"]] = record["rows"]
     return known
 

@@ -359,8 +359,11 @@ def _digest_of_estimates(made: Sequence[Path] | Mask) -> list[str]:
 
 
 def _file_digest(path: Path | None) -> str:
-    """Digest of a file's bytes; empty where there is no such file."""
-    return _digest(path.read_bytes()) if path and path.is_file() else ""
+    """Digest of a file's bytes; empty where there is no such file, or it cannot be read, which its row will say."""
+    try:
+        return _digest(path.read_bytes()) if path and path.is_file() else ""
+    except OSError:
+        return ""
 
 
 def _digest(content: bytes) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import reports, separation, training
+from pipeline.corpora.manifests import some_of
 from pipeline.errors import DatasetError, first_line
 from pipeline.files import parse_json, written_whole
 from pipeline.mixtures import statistics
@@ -82,6 +83,7 @@ def score_stage(context: Context, mix: Stage, separate: Stage) -> Stage:
     def work(folder: Path) -> None:
         tasks = _tasks(context, mix, {separate.label: context.folder(separate)})
         scores, path = _score(context, tasks, folder), table_path(folder, SCORES)
+        _check_all_were_read(scores, path)
         if num_rows := recipe.score.verify:
             workers = context.options.num_workers
             check = cross_checks.cross_check(scores, tasks, num_rows, seed=recipe.seed, num_workers=workers)
@@ -95,10 +97,19 @@ def oracles_stage(context: Context, mix: Stage) -> Stage:
     """``oracles``: what ideal masks would score."""
 
     def work(folder: Path) -> None:
-        _score(context, with_oracles(_tasks(context, mix, {})), folder)
+        scores = _score(context, with_oracles(_tasks(context, mix, {})), folder)
+        _check_all_were_read(scores, table_path(folder, SCORES))
 
     versions = {"oracles": ideal_masks.VERSION, "scoring": scoring.VERSION}
     return Stage("oracles", versions, {"score": settings_of(context.recipe.score)}, work, needs=(mix,))
+
+
+def _check_all_were_read(scores: pd.DataFrame, path: Path) -> None:
+    """The files of a run are its own: one that cannot be read is no failure of the system."""
+    unread = scores[scores["status"].str.contains("unreadable_|missing_")]
+    if len(unread):
+        names = some_of(list(dict.fromkeys(unread["mixture_id"])))
+        raise DatasetError(f"{path}: files of some mixtures cannot be read ({names}); run again, or see `tasnet verify`")
 
 
 def _tasks(context: Context, mix: Stage, estimates: Mapping[str, Path]) -> list[Task]:

@@ -196,18 +196,22 @@ class _Log(logging.FileHandler):
 
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_BROKEN = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN}
 
 
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Turn a full disk or missing permissions, wherever in the stage they show, into a one-line error."""
+    """Turn a full or broken disk or missing permissions, wherever in the stage they show, into a one-line error."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in _NO_ROOM | _BROKEN:
             raise
+        where = error.filename or folder
+        if error.errno in _BROKEN:
+            raise WorkError(f"{where}: the disk fails ({error.strerror}); run the same command again once it works") from error
         raise WorkError(
-            f"{error.filename or folder}: cannot be written ({error.strerror}); free some space or fix the permissions, "
+            f"{where}: cannot be written ({error.strerror}); free some space or fix the permissions, "
             "then run the same command again"
         ) from error
 

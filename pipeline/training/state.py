@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from pipeline.errors import CheckpointError, first_line
-from pipeline.files import parse_json, written_whole
-from pipeline.models.checkpoints import METADATA
+from pipeline.files import parse_json
+from pipeline.models.checkpoints import METADATA, write_tensors
 from pipeline.recipe.schema import System
 from pipeline.training import BEST
 from pipeline.training.schedules import Plateau
@@ -130,8 +129,7 @@ def save_state(state: Mapping[str, Any], path: str | Path) -> None:
     """Write what a training needs to resume: tensors and plain values, nested in dictionaries, lists and tuples."""
     tensors: dict[str, torch.Tensor] = {}
     outline = _outline(dict(state), tensors)
-    with written_whole(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata={METADATA: json.dumps({"format": FORMAT, "state": outline})})
+    write_tensors(Path(path), tensors, {METADATA: json.dumps({"format": FORMAT, "state": outline})})
 
 
 def load_state(path: str | Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_the_largest_passes_compile_for_a_card_and_fit_its_registers(card: int, 
     spilled = [int(found) for found in re.findall(r"stack (\d+),", said)]
     assert len(spilled) == 2 + len(NORMS)
     # Where the largest spills a few registers it is still faster than in shapes that spill none, as measured.
-    assert 0 < spilled[0] <= 64, said
+    assert spilled[0] <= 64, said
     assert not any(spilled[1:]), said
 
 
