@@ -185,7 +185,7 @@ def test_int8_files_run_keep_the_metadata_and_leave_the_filterbanks_alone(tmp_pa
 
 # ------------------------------------------------------------------------------------------------------------------- torch
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["global", "cumulative", "frame"])
+@pytest.mark.parametrize("kind", ["global", "cumulative"])  # a frame norm has nothing that depends on the length
 def test_the_torch_program_takes_any_length(tmp_path: Path, kind: str) -> None:
     path, *steps = exported(tmp_path, kind, to="torch")
     content = zipfile.ZipFile(path)

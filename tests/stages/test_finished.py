@@ -80,7 +80,8 @@ def lay_out(layout: str, root: Path) -> dict[str, Any]:
     return {"lists": write_lists(root, {"mix_wav": "mix", "s1_wav": "s1", "s2_wav": "s2"}, top="$data_root/", id_column="ID")}
 
 
-@pytest.mark.parametrize("layout", ["tree", "pairs", "three", "patterns", "asteroid", "speechbrain"])
+# Patterns are found as folders are, and both kinds of lists by one reader: the tests of plans compare what is found in them.
+@pytest.mark.parametrize("layout", ["pairs", "three", "patterns", "speechbrain"])
 def test_every_layout_is_trained_on_separated_and_scored(layout: str, tmp_path: Path, options: Options) -> None:
     given = recipe(lay_out(layout, tmp_path / "mixtures"))
     before = digests(tmp_path / "mixtures")
