@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,18 +57,11 @@ def read_audio(
             chosen.
     """
     path = Path(path)
-    try:
-        plain = check_whole(path)
-        with soundfile.SoundFile(path) as file:
-            header = header_of(file)
-            check_length(path, header, plain)
-            column = choose_channel(path, header, channel)
-            expected = max((header.num_samples if stop is None else min(stop, header.num_samples)) - start, 0)
-            if start:
-                file.seek(min(start, header.num_samples))
-            samples = file.read(expected, dtype=dtype, always_2d=True)[:, column]
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(why_unreadable(path, error)) from None
+    with _opened(path, channel, soundfile.SoundFile) as (file, header, column):
+        expected = max((header.num_samples if stop is None else min(stop, header.num_samples)) - start, 0)
+        if start:
+            file.seek(min(start, header.num_samples))
+        samples = file.read(expected, dtype=dtype, always_2d=True)[:, column]
     _check_samples(path, samples, expected, header, finite_only=finite_only)
     return samples, header.sample_rate
 
@@ -79,17 +73,29 @@ def read_blocks(path: str | Path, *, channel: int | None = None) -> Iterator[npt
         AudioError: as :func:`read_audio`; that the end is missing shows only there.
     """
     path = Path(path)
+    with _opened(path, channel, _ReadForwards) as (file, header, column):
+        for start in range(0, header.num_samples, BLOCK_SAMPLES):
+            expected = min(BLOCK_SAMPLES, header.num_samples - start)
+            samples = file.read(expected, dtype="float64", always_2d=True)[:, column]
+            _check_samples(path, samples, expected, header, finite_only=True)
+            yield samples
+
+
+@contextmanager
+def _opened(
+    path: Path, channel: int | None, kind: type[soundfile.SoundFile]
+) -> Iterator[tuple[soundfile.SoundFile, AudioHeader, int]]:
+    """A file that is whole, as far as its header says; and the column of its samples to read.
+
+    Raises:
+        AudioError: it is not, or reading it fails.
+    """
     try:
         plain = check_whole(path)
-        with _ReadForwards(path) as file:
+        with kind(path) as file:
             header = header_of(file)
             check_length(path, header, plain)
-            column = choose_channel(path, header, channel)
-            for start in range(0, header.num_samples, BLOCK_SAMPLES):
-                expected = min(BLOCK_SAMPLES, header.num_samples - start)
-                samples = file.read(expected, dtype="float64", always_2d=True)[:, column]
-                _check_samples(path, samples, expected, header, finite_only=True)
-                yield samples
+            yield file, header, choose_channel(path, header, channel)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(why_unreadable(path, error)) from None
 

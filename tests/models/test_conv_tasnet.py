@@ -12,6 +12,7 @@ from pipeline.models import build_model
 from pipeline.models.conv_tasnet import ConvTasNet
 from pipeline.recipe.schema import Model
 from pipeline.training.losses import pit_loss
+from tests.networks import unlike_new
 
 SMALL = {
     "num_filters": 16,
@@ -119,9 +120,7 @@ def test_equals_torchaudio(mask: str, time: int) -> None:
         num_sources=3, enc_kernel_size=8, enc_num_feats=16, msk_kernel_size=3, msk_num_feats=6, msk_num_hidden_feats=10,
         msk_num_layers=3, msk_num_stacks=2, msk_activate=mask,
     )  # fmt: skip
-    with torch.no_grad():
-        for parameter in peer.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    unlike_new(peer)
     model = small(num_sources=3, mask=mask)
     copy_from_torchaudio(model, peer)
     mixture = noise(2, time)

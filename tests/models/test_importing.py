@@ -21,18 +21,11 @@ from pipeline.errors import CheckpointError
 from pipeline.models.checkpoints import load_model
 from pipeline.models.importing import import_model
 from tests.cli.commands import tasnet
+from tests.networks import unlike_new
 from tests.nursery import IN_THE_NURSERY
 
 SIZES = {"n_filters": 24, "kernel_size": 16, "bn_chan": 10, "hid_chan": 20, "skip_chan": 12, "n_blocks": 3, "n_repeats": 2}
 LENGTHS = [1, 7, 8, 16, 100, 801, 1600]
-
-
-def unlike_new(network: nn.Module) -> nn.Module:
-    """Biases, gains and slopes as training leaves them: none at its first value."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return network.eval()
 
 
 def mixture(length: int, level: float = 1.0) -> Tensor:
@@ -52,7 +45,7 @@ def test_torchaudios_network_gives_the_same_output(tmp_path: Path, mask: str, nu
     """Also for a mixture so quiet that the constant in the first norm counts."""
     torch.manual_seed(0)
     theirs = torchaudio.models.ConvTasNet(num_sources, 16, 24, 3, 10, 20, 4, 2, mask)
-    torch.save(unlike_new(theirs).state_dict(), tmp_path / "theirs.pt")
+    torch.save(unlike_new(theirs).eval().state_dict(), tmp_path / "theirs.pt")
     ours = import_model(tmp_path / "theirs.pt", "torchaudio", given={"mask": mask, "blocks_per_repeat": 4})
     assert (ours.num_sources, ours.sample_rate, ours.settings.norm_kind) == (num_sources, 8000, "global")
     with torch.no_grad():
@@ -74,7 +67,7 @@ def test_torchaudios_published_size_needs_no_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["model", "model_state_dict", None])
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.model."])
 def test_what_trainers_put_around_weights_is_taken_off(tmp_path: Path, key: str | None, prefix: str) -> None:
-    theirs = unlike_new(torchaudio.models.ConvTasNet(2, 16, 24, 3, 10, 20, 4, 2))
+    theirs = unlike_new(torchaudio.models.ConvTasNet(2, 16, 24, 3, 10, 20, 4, 2)).eval()
     state = {f"{prefix}{name}": tensor for name, tensor in theirs.state_dict().items()}
     torch.save({key: state, "epoch": 3} if key else state, tmp_path / "theirs.pt")
     ours = import_model(tmp_path / "theirs.pt", "torchaudio", given={"blocks_per_repeat": 4})
@@ -194,7 +187,7 @@ def test_asteroids_network_gives_the_same_output_of_a_padded_mixture(
 ) -> None:
     torch.manual_seed(0)
     rectified = mask == "relu"
-    theirs = unlike_new(Asteroids(norm, mask, causal=causal, rectified=rectified))
+    theirs = unlike_new(Asteroids(norm, mask, causal=causal, rectified=rectified)).eval()
     said = {"causal": causal, "norm_type": norm, "mask_act": mask, "encoder_activation": "relu" if rectified else None}
     imported = import_model(packed(theirs, tmp_path / "theirs.pth", **said), "asteroid")
     assert (imported.settings.causal, imported.settings.norm_kind) == (causal, ours)
@@ -206,7 +199,7 @@ def test_asteroids_network_gives_the_same_output_of_a_padded_mixture(
 
 
 def test_asteroids_weights_alone_need_the_settings_they_do_not_show(tmp_path: Path) -> None:
-    theirs = unlike_new(Asteroids("cgLN", "relu", causal=True))
+    theirs = unlike_new(Asteroids("cgLN", "relu", causal=True)).eval()
     torch.save({"state_dict": {f"model.{k}": v for k, v in theirs.state_dict().items()}}, tmp_path / "theirs.ckpt")
     with pytest.raises(
         CheckpointError, match=r"theirs\.ckpt: the file does not hold mask, norm, sample_rate; give it with --set mask=…"

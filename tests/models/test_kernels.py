@@ -22,6 +22,7 @@ from pipeline.models.kernels import cpu, dispatch, library, ops
 from pipeline.models.norms import NORMS
 from pipeline.recipe.schema import Model
 from pipeline.training.losses import pit_loss
+from tests.networks import unlike_new
 
 pytestmark = pytest.mark.skipif(library.load() is None, reason="there is no C++ compiler for the kernels")
 
@@ -31,11 +32,7 @@ CASES = [{}, {"causal": True}, {"causal": True, "norm": "frame"}, {"norm": "cumu
 
 def new_block(dilation: int = 4, *, with_residual: bool = True, **changes: object) -> Block:
     torch.manual_seed(0)
-    block = Block(Model.model_validate({**SIZES, **changes}), dilation, with_residual=with_residual)
-    with torch.no_grad():
-        for parameter in block.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return block
+    return unlike_new(Block(Model.model_validate({**SIZES, **changes}), dilation, with_residual=with_residual))
 
 
 def outcome(block: Block, x: Tensor) -> dict[str, Tensor]:

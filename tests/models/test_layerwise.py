@@ -13,15 +13,12 @@ from torch import Tensor
 
 from pipeline.compute.scratch import Scratch
 from pipeline.errors import ModelError
-from pipeline.models import ConvTasNet, build_model
+from pipeline.models import ConvTasNet
 from pipeline.models.kernels import dispatch, library
 from pipeline.models.kernels.cpu import HiddenInSteps
 from pipeline.models.layerwise import Hidden, LayerByLayer, frame_statistics
+from tests.networks import PRECISIONS, network
 
-SIZES: dict[str, Any] = {
-    "num_filters": 16, "filter_length": 8, "bottleneck_channels": 8, "skip_channels": 12, "hidden_channels": 20,
-    "blocks_per_repeat": 3, "num_repeats": 2,
-}  # fmt: skip
 KINDS: list[dict[str, Any]] = [
     {"causal": False},
     {"causal": False, "norm": "cumulative", "mask": "softmax", "encoder": "relu"},
@@ -30,16 +27,6 @@ KINDS: list[dict[str, Any]] = [
     {"causal": True},
     {"causal": True, "norm": "frame"},
 ]
-PRECISIONS = [(torch.float64, 1e-12), (torch.float32, 1e-5)]
-
-
-def network(dtype: torch.dtype = torch.float64, num_sources: int = 2, **changes: Any) -> ConvTasNet:
-    torch.manual_seed(0)
-    model = build_model(**{**SIZES, **changes}, num_sources=num_sources)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.to(dtype).eval()
 
 
 def noise(num_samples: int, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -17,6 +17,7 @@ from pipeline.models.kernels import dispatch, library
 from pipeline.models.kernels.streaming import CompiledStreaming
 from pipeline.models.protocol import Streaming
 from pipeline.models.streaming import StreamingCopy
+from tests.networks import unlike_new
 
 SIZES: dict[str, Any] = {
     "causal": True, "num_filters": 36, "filter_length": 8, "bottleneck_channels": 20, "skip_channels": 17, "hidden_channels": 70,
@@ -39,11 +40,7 @@ def _kernels() -> None:
 
 def network(num_sources: int = 2, **changes: Any) -> ConvTasNet:
     torch.manual_seed(0)
-    model = build_model(**{**SIZES, **changes}, num_sources=num_sources)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
+    return unlike_new(build_model(**{**SIZES, **changes}, num_sources=num_sources)).eval()
 
 
 def signals(batch: int, num_hops: int, hop: int) -> Tensor:

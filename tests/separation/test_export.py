@@ -20,6 +20,7 @@ import pipeline
 from pipeline.errors import UsageError, WorkError
 from pipeline.models import ConvTasNet, save_model
 from pipeline.separation.export import METADATA_FILE, export_model
+from tests.networks import unlike_new
 from tests.separation.networks import network
 
 Samples = npt.NDArray[np.float32]
@@ -37,11 +38,7 @@ LENGTHS = (1, 3, 4, 5, 8, 801, 4000)
 
 def trained(kind: str) -> ConvTasNet:
     """All parameters away from where they begin, so that none can be left out unnoticed."""
-    model = network(**KINDS[kind])
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.requires_grad_(False)
+    return unlike_new(network(**KINDS[kind])).requires_grad_(False)
 
 
 def noise(batch: int, length: int) -> Samples:

@@ -14,31 +14,24 @@ from torch import Tensor
 
 import pipeline
 from pipeline.errors import AudioError, ModelError
-from pipeline.models import ConvTasNet, build_model
+from pipeline.models import ConvTasNet
 from pipeline.models.kernels import dispatch
 from pipeline.models.streaming import StreamingConv
 from pipeline.separation.streaming import Stream, stream
+from tests import networks
+from tests.networks import PRECISIONS
 
-SIZES: dict[str, Any] = {
-    "causal": True, "num_filters": 16, "filter_length": 8, "bottleneck_channels": 8, "skip_channels": 12, "hidden_channels": 20,
-    "blocks_per_repeat": 3, "num_repeats": 2,
-}  # fmt: skip
 KINDS: list[dict[str, Any]] = [
     {},
     {"norm": "frame"},
     {"kernel_size": 2, "mask": "softmax", "encoder": "relu"},
     {"kernel_size": 1, "mask": "relu", "filter_length": 2},
 ]
-PRECISIONS = [(torch.float64, 1e-12), (torch.float32, 1e-5)]
 
 
 def network(dtype: torch.dtype = torch.float64, num_sources: int = 2, **changes: Any) -> ConvTasNet:
-    torch.manual_seed(0)
-    model = build_model(**{**SIZES, **changes}, num_sources=num_sources)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model.to(dtype).eval()
+    """Causal, unless the changes say otherwise."""
+    return networks.network(dtype, num_sources, **{"causal": True, **changes})
 
 
 def noise(num_samples: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
