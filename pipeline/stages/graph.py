@@ -19,14 +19,14 @@ from pipeline.stages import data, evaluation, training
 from pipeline.stages.runner import Stage, ordered
 
 
-def build_stages(recipe: Recipe, options: Options | None = None) -> list[Stage]:
+def build_stages(recipe: Recipe, options: Options = Options()) -> list[Stage]:
     """All stages of a recipe, each after what it needs; nothing is run.
 
     Raises:
         CorpusError: the corpus is not where the options say.
         ScoreError: a metric needs a package that is not installed.
     """
-    context, corpus = data.prepare(recipe, options or Options())
+    context, corpus = data.prepare(recipe, options)
     plans = data.plan_stages(context, corpus)
     mix = data.mix_stage(context, plans)
     packs = data.pack_stages(context, plans, mix)

@@ -26,7 +26,7 @@ def publish(
     out: Path,
     systems: Sequence[str] = (),
     *,
-    options: Options | None = None,
+    options: Options = Options(),
     licence: str | None = None,
     onnx: bool = False,
 ) -> Iterator[Path]:
@@ -50,7 +50,6 @@ def publish(
     unknown = [name for name in systems if name not in recipe.systems]
     if unknown:
         raise RecipeError(f"--system {unknown[0]}: the recipe has no such system; choose from {', '.join(recipe.systems)}")
-    options = options or Options()
     stages = {stage.id: stage for stage in build_stages(recipe, options)}
     if not runner.is_done(stages["report"], options.work):
         raise WorkError("this run is not finished, and a card needs its scores: tasnet run it first, with the same options")

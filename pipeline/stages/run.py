@@ -79,7 +79,7 @@ def run(
     recipe: Recipe,
     stages: Sequence[str] = (),
     *,
-    options: Options | None = None,
+    options: Options = Options(),
     force: Sequence[str] = (),
     announce: Announce = lambda stage, done: None,
 ) -> Run:
@@ -99,7 +99,6 @@ def run(
         ModelError: the device is not there, or what compiling needs.
         TasnetError: whatever a stage finds wrong.
     """
-    options = options or Options()
     all_stages = build_stages(recipe, options)
     chosen = runner.ordered(named(all_stages, stages)) if stages else all_stages
     forced = dependents(all_stages, named(all_stages, force))

@@ -78,7 +78,7 @@ def benchmark_training(
     sample_rate: int = 8000,
     batch_size: int | None = None,
     num_steps: int = 20,
-    options: Options | None = None,
+    options: Options = Options(),
 ) -> TrainBenchmark:
     """Time ``num_steps`` training steps on noise.
 
@@ -89,7 +89,7 @@ def benchmark_training(
         num_steps: after the first one.
         options: device, compile and micro-batch; ``compile="auto"`` compiles as for a long training.
     """
-    training = training_on_noise(system, num_sources, sample_rate, batch_size, options or Options())
+    training = training_on_noise(system, num_sources, sample_rate, batch_size, options)
     noise = Noise(num_sources, round(system.train.segment_seconds * sample_rate))
     batch = noise.batch(training.settings.batch_size).to(training.device)
     loss_of = training.loss_function()
@@ -126,7 +126,7 @@ def training_on_noise(system: System, num_sources: int, sample_rate: int, batch_
     system = System(model=system.model, train=system.train.model_copy(update=changes))
     model = build_model(system.model, num_sources=num_sources, sample_rate=sample_rate).to(device)
     noise = Noise(num_sources, 1)
-    return Training(model, system, TrainingSets(noise, noise), Path(os.devnull), {}, options, Group(), Interruptions())
+    return Training(model, system, TrainingSets(noise, noise), Path(os.devnull), 0, options, Group(), Interruptions())
 
 
 def _step_seconds(training: Training, loss_of: Compiled, batch: Batch, num_steps: int) -> list[float]:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -65,7 +64,7 @@ def train(
     seed: int,
     num_sources: int = 2,
     sample_rate: int = 8000,
-    options: Options | None = None,
+    options: Options = Options(),
     description: str = "",
     earlier: Path | None = None,
 ) -> pd.DataFrame:
@@ -79,7 +78,7 @@ def train(
         num_sources: sources in every mixture, at ``sample_rate`` Hz.
         options: device, workers and how often the state is saved.
         description: names the progress bar; empty for none.
-        earlier: folder of a training of the same settings with fewer epochs, which is continued if ``folder`` has no state.
+        earlier: folder of a training with fewer epochs, otherwise the same; continued if ``folder`` has no state.
 
     Returns:
         The history, a row per epoch (``pipeline.tables.HISTORY``).
@@ -89,21 +88,14 @@ def train(
         TrainingError: too many gradients in a row were not finite, or the device has too little memory.
         KeyboardInterrupt, SystemExit: on SIGINT and SIGTERM, once the state is saved.
     """
-    options = options or Options()
     devices.prepare(device := devices.choose_device(options.device))
     # The first weights depend on the seed alone, not on the device or on who called; the caller's random state stays as it was.
     with joined(device) as group, noted_interruptions() as interruptions, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(system.model, num_sources=num_sources, sample_rate=sample_rate)
         initialise(model, system.train.init)
-        adopt(earlier if group.first else None, folder)
-        group.all_reduce_max(0)  # the others wait for the copy
-        data = {"seed": seed, "num_sources": num_sources, "sample_rate": sample_rate, "num_segments": len(sets.train)}
-        training = Training(model.to(device), system, sets, folder, identity_of(system, data), options, group, interruptions)
-        if not training.resume():
-            check_causality(model)
-        if group.all_reduce_max(training.steps_done) != -group.all_reduce_max(-training.steps_done):
-            raise CheckpointError(f"{folder}: not every process sees the same state in it; it must be on a disk that all share")
+        training = Training(model.to(device), system, sets, folder, seed, options, group, interruptions)
+        training.begin(earlier)
         training.run(description)
         history = training.history
     del training, model
@@ -120,7 +112,7 @@ class Training:
         system: System,
         sets: TrainingSets,
         folder: Path,
-        identity: dict[str, Any],
+        seed: int,
         options: Options,
         group: Group,
         interruptions: Interruptions,
@@ -128,7 +120,7 @@ class Training:
         self.settings = system.train
         self.sets = sets
         self.folder = folder
-        self.identity = identity
+        self.identity = identity_of(system, model, seed=seed, num_segments=len(sets.train))
         self.options = options
         self.group = group
         self.interruptions = interruptions
@@ -205,7 +197,9 @@ class Training:
 
     def _train_epoch(self, loss_of: compiling.Compiled, advance: Advance) -> None:
         """The steps of this epoch that are left."""
-        self._place_segments()
+        # Once an epoch's steps have shown what they need of a device's memory, the segments are kept in the rest of it.
+        if self.warm and not self.placed:
+            self.on_device, self.placed = resident(self.sets.train, self.device), True
         timer = Timer(self.options.checkpoint_minutes * 60)
         save_steps = self.options.checkpoint_steps or self.num_steps + 1
         for batch in self._batches():
@@ -223,12 +217,6 @@ class Training:
         self._fetch_sums()
         self.progress.training_seconds += timer.lap()
 
-    def _place_segments(self) -> None:
-        """Once, after an epoch's steps have shown what they need of a device's memory: keep the segments in the rest of it."""
-        if self.warm and not self.placed:
-            self.on_device = resident(self.sets.train, self.device)
-            self.placed = True
-
     def _batches(self) -> Iterator[Batch]:
         """The batches of this epoch that are left."""
         return epoch_batches(
@@ -242,10 +230,9 @@ class Training:
         )
 
     def _agree(self) -> None:
-        """What one process is told to do, all do after the same step."""
+        """What one process is told to do, all do after the same step: one number says it, since whoever stops also saves."""
         if self.group.size == 1:
             return
-        # One exchange for both: whoever stops saves, so the larger number says all.
         asked = self.group.all_reduce_max(2 * (self.interruptions.stop or 0) + int(self.interruptions.save))
         self.interruptions.stop = signal.Signals(asked // 2) if asked > 1 else None
         self.interruptions.save = bool(asked % 2)
@@ -374,6 +361,19 @@ class Training:
                 },
                 self.folder / LAST,
             )
+
+    def begin(self, earlier: Path | None) -> None:
+        """Resume from the folder, or from an earlier training; a new network that is said to be causal shows that it is.
+
+        Raises:
+            CheckpointError: the state belongs to another training, or not every process sees it.
+            ModelError: the network is not as causal as its settings say.
+        """
+        adopt(earlier, self.folder, self.group)
+        if not self.resume():
+            check_causality(self.model)
+        if self.group.all_reduce_max(self.steps_done) != -self.group.all_reduce_max(-self.steps_done):
+            raise CheckpointError(f"{self.folder}: not all processes see the same state in it; put it on a disk that they share")
 
     def resume(self) -> bool:
         """Resume from the state in the folder; returns whether there is one.

@@ -6,6 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
+from pipeline.compute.distributed import Group
 from pipeline.errors import CheckpointError
 from pipeline.files import expand_user, written_whole
 from pipeline.models import Network
@@ -53,15 +54,15 @@ def initialise(model: Network, init: str | Path | None) -> None:
         logger.warning("train.init: %d of %d weights start at random, as they do not fit: %s", len(left), len(ours), named)
 
 
-def adopt(earlier: Path | None, folder: Path) -> None:
+def adopt(earlier: Path | None, folder: Path, group: Group) -> None:
     """Continue a shorter training: copy its state and best weights into a folder that has no state yet.
 
-    The state is copied last, so that a copy that was cut short is made again.
+    The first process copies, the others wait. The state is copied last, so that a copy that was cut short is made again.
     """
-    if earlier is None or (folder / LAST).exists() or not (earlier / LAST).exists():
-        return
-    logger.info("continuing the training in %s", earlier)
-    for name in (BEST, LAST):
-        if (earlier / name).exists():
-            with written_whole(folder / name) as temporary:
-                shutil.copyfile(earlier / name, temporary)
+    if group.first and earlier is not None and (earlier / LAST).exists() and not (folder / LAST).exists():
+        logger.info("continuing the training in %s", earlier)
+        for name in (BEST, LAST):
+            if (earlier / name).exists():
+                with written_whole(folder / name) as temporary:
+                    shutil.copyfile(earlier / name, temporary)
+    group.all_reduce_max(0)

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import CheckpointError, first_line
 from pipeline.files import parse_json
+from pipeline.models import Network
 from pipeline.models.checkpoints import METADATA, write_tensors
 from pipeline.recipe.schema import System
 from pipeline.training import BEST
@@ -99,13 +100,14 @@ class Progress:
         self.loss_sum = self.gradient_norm_sum = self.training_seconds = self.warmup_seconds = 0.0
 
 
-def identity_of(system: System, data: dict[str, Any]) -> dict[str, Any]:
+def identity_of(system: System, model: Network, *, seed: int, num_segments: int) -> dict[str, Any]:
     """The settings that a state belongs to, which must not change in the course of a training.
 
     More epochs go on from where fewer ended, unless the schedule counts them beforehand. Where ``init`` lay does not matter after
     the start; what was in it is part of the stage's fingerprint.
     """
     may_change = {"init"} if system.train.schedule == "cosine" else {"init", "epochs"}
+    data = {"seed": seed, "num_sources": model.num_sources, "sample_rate": model.sample_rate, "num_segments": num_segments}
     return {"model": system.model.model_dump(), "train": system.train.model_dump(exclude=may_change), "data": data}
 
 

@@ -47,7 +47,7 @@ def test_it_is_described_trained_and_separates(tmp_path: Path) -> None:
     facts = describe_model(network)
     assert (facts["num_parameters"], facts["macs_per_second"], facts["latency_seconds"]) == (5, 32000, 1 / 8000)
     system = System(model=network.settings, train=Train(optimiser="muon", batch_size=2, epochs=2, precision="float32"))
-    training = Training(network, system, SETS, tmp_path, {}, QUIET, Group(), Interruptions())
+    training = Training(network, system, SETS, tmp_path, 0, QUIET, Group(), Interruptions())
     training.run("")
     assert (training.history["epoch"] == [1, 2]).all()
     estimates = separate(network, np.random.default_rng(0).standard_normal(100), sample_rate=8000)

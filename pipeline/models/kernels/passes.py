@@ -288,20 +288,16 @@ def _gradient_at(grad_d, ok, first_row, frames, num_frames, columns, NUM_CHANNEL
 @triton.jit
 def convolve_back_sums(
     columns_out, grad_d, y, bias_0, slope_1, mean_1, scale_1, shift_1, weight_1, bias_1, taps, total, product,
-    num_members, num_frames, dilation, before,
-    NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
-    NUM_COLUMNS: tl.constexpr,
+    num_members, num_frames, dilation, before, NUM_CHANNELS: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr, NUM_COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """What the first norm's statistics need of the gradient. Columns: weight_1, bias_1, the three taps."""
     columns = tl.arange(0, BLOCK_CHANNELS)
     ok, first_row, first = _strands(num_members, num_frames, dilation, BLOCK_ROWS, NUM_TILES)
     bias_before, slope = _per_channel(bias_0, columns, NUM_CHANNELS), tl.load(slope_1)
     weight, bias = _per_channel(weight_1, columns, NUM_CHANNELS), _per_channel(bias_1, columns, NUM_CHANNELS)
-    of_weight = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
-    of_bias = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
-    of_tap_0 = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
-    of_tap_1 = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
-    of_tap_2 = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    zeros = tl.zeros((BLOCK_ROWS, BLOCK_CHANNELS), tl.float32)
+    of_weight, of_bias, of_tap_0, of_tap_1, of_tap_2 = zeros, zeros, zeros, zeros, zeros
     g_2 = _gradient_at(grad_d, ok, first_row, first + before - 2 * dilation, num_frames, columns, NUM_CHANNELS).to(tl.float32)
     g_1 = _gradient_at(grad_d, ok, first_row, first + before - dilation, num_frames, columns, NUM_CHANNELS).to(tl.float32)
     stored_g = _gradient_at(grad_d, ok, first_row, first + before, num_frames, columns, NUM_CHANNELS)
@@ -316,21 +312,20 @@ def convolve_back_sums(
             y, mean_1, scale_1, shift_1, more, first_row, frames + dilation, num_frames, columns, NUM_CHANNELS
         )
         g_0 = stored_g.to(tl.float32)
-        rows = first_row + frames
         # Where a strand goes past the end, nothing is added: neither a gradient nor a product with one.
         grad_n = tl.where(there[:, None], _transposed(g_0, g_1, g_2, taps, columns, NUM_CHANNELS), 0.0)
         xhat = (_prelu(stored_y.to(tl.float32) + bias_before, slope) - mean) * scale + shift
         grad_xhat = grad_n * weight
-        tl.store(total + rows, tl.sum(grad_xhat, axis=1), mask=there)
-        tl.store(product + rows, tl.sum(grad_xhat * xhat, axis=1), mask=there)
+        tl.store(total + first_row + frames, tl.sum(grad_xhat, axis=1), mask=there)
+        tl.store(product + first_row + frames, tl.sum(grad_xhat * xhat, axis=1), mask=there)
         n = tl.where(there[:, None], xhat * weight + bias, 0.0)
         of_weight += grad_n * xhat
         of_bias += grad_n
         of_tap_0 += n * g_0
         of_tap_1 += n * g_1
         of_tap_2 += n * g_2
-        g_2, g_1, stored_g = g_1, g_0, next_g
-        stored_y, mean, scale, shift, there = next_y, next_mean, next_scale, next_shift, next_there
+        g_2, g_1, stored_g, stored_y = g_1, g_0, next_g, next_y
+        mean, scale, shift, there = next_mean, next_scale, next_shift, next_there
     _write_column(columns_out, 0, of_weight, columns, NUM_CHANNELS, NUM_COLUMNS)
     _write_column(columns_out, 1, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
     _write_column(columns_out, 2, of_tap_0, columns, NUM_CHANNELS, NUM_COLUMNS)
