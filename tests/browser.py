@@ -35,11 +35,16 @@ def find_chromium() -> str:
 
 
 class Browser:
-    """One page; ``evaluate`` runs JavaScript in it and waits for promises. Messages and dialogs are kept in ``complaints``."""
+    """One page; ``evaluate`` runs JavaScript in it and waits for promises. Messages and dialogs are kept in ``complaints``.
 
-    def __init__(self, profile: Path) -> None:
+    Args:
+        profile: an empty folder for the browser's own files.
+        flags: more options of the command line.
+    """
+
+    def __init__(self, profile: Path, *flags: str) -> None:
         (child_reads, self._write), (self._read, child_writes) = os.pipe(), os.pipe()
-        command = [find_chromium(), *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        command = [find_chromium(), *_FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
         script = f'exec "$@" 3<&{child_reads} 4>&{child_writes} 2>/dev/null'
         self._process = subprocess.Popen(["bash", "-c", script, "browser", *command], pass_fds=(child_reads, child_writes))
         os.close(child_reads)
@@ -53,12 +58,12 @@ class Browser:
         for domain in ("Page", "Runtime"):
             self.call(f"{domain}.enable")
 
-    def open(self, path: Path, *, width: int = 1280, dark: bool = False) -> None:
-        """Show a file in a window of this width."""
+    def open(self, page: Path | str, *, width: int = 1280, dark: bool = False) -> None:
+        """Show a file or an address in a window of this width."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=page.resolve().as_uri() if isinstance(page, Path) else page)
         self.evaluate("new Promise((go) => document.readyState === 'complete' ? go() : addEventListener('load', () => go()))")
 
     def evaluate(self, expression: str) -> Any:

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import pipeline
-from pipeline.cli import datasets, exporting, latency, models, publishing, results, runs, terminal
+from pipeline.cli import datasets, exporting, latency, live, models, publishing, results, runs, terminal
 from pipeline.compute.torchrun import rank, world_size
 from pipeline.errors import TasnetError
 
@@ -44,6 +44,7 @@ _PANELS: dict[str, dict[str, typer.Typer | Callable[..., None]]] = {
         "import": models.import_model,
         "export": exporting.export,
         "latency": latency.latency,
+        "live": live.live,
         "publish": publishing.publish,
         "bench": models.bench,
     },

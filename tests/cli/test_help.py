@@ -25,6 +25,7 @@ COMMANDS = [
     "import",
     "export",
     "latency",
+    "live",
     "publish",
     "bench",
     "score",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import AudioError, ModelError
 from pipeline.separation import separate
-from pipeline.separation.live import RunningLevel, separate_pcm
+from pipeline.separation.live.pipes import RunningLevel, separate_pcm
 from tests.separation.networks import network
 
 
