@@ -90,7 +90,8 @@ def score_stage(context: Context, mix: Stage, separate: Stage) -> Stage:
             cross_checks.write_check(check, path)
 
     settings = {"score": settings_of(recipe.score), "seed": recipe.seed}
-    return Stage("score", {"scoring": scoring.VERSION}, settings, work, needs=(mix, separate), label=separate.label)
+    versions = {"scoring": scoring.VERSION}
+    return Stage("score", versions, settings, work, needs=(mix, separate), label=separate.label, varying=("*.journal",))
 
 
 def oracles_stage(context: Context, mix: Stage) -> Stage:
@@ -101,7 +102,7 @@ def oracles_stage(context: Context, mix: Stage) -> Stage:
         _check_all_were_read(scores, table_path(folder, SCORES))
 
     versions = {"oracles": ideal_masks.VERSION, "scoring": scoring.VERSION}
-    return Stage("oracles", versions, {"score": settings_of(context.recipe.score)}, work, needs=(mix,))
+    return Stage("oracles", versions, {"score": settings_of(context.recipe.score)}, work, needs=(mix,), varying=("*.journal",))
 
 
 def _check_all_were_read(scores: pd.DataFrame, path: Path) -> None:

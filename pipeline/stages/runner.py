@@ -6,7 +6,8 @@ thing finds the same folder, and a changed setting leads to a new folder instead
 ``stage.json`` was left by a run that was killed: the stage resumes in it.
 
 Nothing finished is deleted before its successor is whole: a stage that is forced to run again has its old folder moved aside, to
-``.NAME.old`` beside it, and removed once the new one is done.
+``.NAME.old`` beside it, and removed once the new one is done. The same settings write the same files, so whatever is in the old
+folder only was put there by somebody else: it is moved into the new one.
 
 This module knows nothing of audio.
 """
@@ -17,6 +18,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,12 +30,12 @@ from typing import Any, Literal
 
 from pipeline.compute.locks import locked
 from pipeline.errors import WorkError
-from pipeline.files import parse_json, remove_temporaries, written_whole
+from pipeline.files import is_temporary, parse_json, remove_temporaries, written_whole
 
 RECORD = "stage.json"
 STARTED = "started.json"
 LOG = "log.txt"
-OLD, DISCARDED = ".old", ".discarded"
+OLD, DISCARDED, EARLIER = ".old", ".discarded", ".earlier"
 
 logger = logging.getLogger("pipeline")
 
@@ -49,6 +51,7 @@ class Stage:
         run: does the work in the folder it is given; called again after an interruption, it resumes.
         needs: stages whose folders this one reads.
         label: tells stages of one name apart (the system); empty where there is only one.
+        varying: files of its own, as patterns, that the same settings need not write again: journals, and names with a time.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Stage:
     run: Callable[[Path], None] = field(repr=False, compare=False)
     needs: tuple[Stage, ...] = ()
     label: str = ""
+    varying: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -126,8 +130,9 @@ def run_stage(stage: Stage, work: Path) -> Path:
         if not is_done(stage, work):
             _run(stage, folder)
         # The new output is whole: what was moved aside for it may go.
-        for leftover in _leftovers(folder):
-            shutil.rmtree(leftover)
+        kept = [path for leftover in _leftovers(folder) for path in _replace(leftover, folder, stage)]
+        if kept:
+            logger.warning("%s: kept %d files that this stage did not write, for example %s", stage.id, len(kept), kept[0])
     return folder
 
 
@@ -153,13 +158,30 @@ def set_aside(stage: Stage, work: Path) -> None:
     if not folder.exists():
         return
     with locked(folder), _writable(folder):
-        # Both are moves to a new name, so a kill at any time leaves either all of the output under the stage's name or none.
-        aside = _beside(folder, OLD if is_done(stage, work) else DISCARDED)
+        # Moves to a new name, so a kill at any time leaves either all of the output under the stage's name or none.
+        aside, earlier = _beside(folder, OLD if is_done(stage, work) else DISCARDED), _beside(folder, EARLIER)
+        if aside.exists() and earlier.exists():
+            _replace(earlier, aside, stage)
         if aside.exists():
-            shutil.rmtree(aside)
+            aside.rename(earlier)
         folder.rename(aside)
-        if aside == _beside(folder, DISCARDED):
-            shutil.rmtree(aside)
+        if earlier.exists():
+            _replace(earlier, aside, stage)
+
+
+def _replace(old: Path, new: Path, stage: Stage) -> list[Path]:
+    """Remove an old folder of a stage, after moving what the stage did not write into the new one; return what that was."""
+    kept = []
+    for path in sorted(old.rglob("*")):
+        target = new / path.relative_to(old)
+        is_own = path.name in (RECORD, STARTED) or is_temporary(path) or any(map(path.match, stage.varying))
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not is_own and not is_folder and not os.path.lexists(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+            kept.append(target)
+    shutil.rmtree(old)
+    return kept
 
 
 def _beside(folder: Path, ending: str) -> Path:
@@ -168,7 +190,7 @@ def _beside(folder: Path, ending: str) -> Path:
 
 def _leftovers(folder: Path) -> list[Path]:
     """What was moved aside for a stage to run again, and has to go once it is done."""
-    return [path for path in (_beside(folder, OLD), _beside(folder, DISCARDED)) if path.exists()]
+    return [path for ending in (OLD, DISCARDED, EARLIER) if (path := _beside(folder, ending)).exists()]
 
 
 @contextmanager

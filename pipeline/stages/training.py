@@ -54,7 +54,8 @@ def train_stage(context: Context, plans: PlanStages, packs: Mapping[str, Stage],
         )
 
     needs = (*read, *plans.stages) if dynamic else tuple(read)
-    stage = Stage("train", {"training": training.VERSION}, _settings(recipe, name), work, needs=needs, label=name)
+    versions = {"training": training.VERSION}
+    stage = Stage("train", versions, _settings(recipe, name), work, needs=needs, label=name, varying=("events/*",))
     return stage
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -228,7 +229,7 @@ def test_a_forced_run_that_is_killed_ends_well_with_the_next_command(tmp_path: P
         runner.set_aside(make(), tmp_path)
         run_killed(tmp_path)
         assert states(make(), tmp_path) == ["started"]
-        [old] = left_beside(tmp_path)
+        [old] = [name for name in left_beside(tmp_path) if name.endswith(runner.OLD)]
         assert (tmp_path / "make" / old / "output").read_text() == "1", "the finished output outlives every kill"
     if forced_again:
         runner.set_aside(make(), tmp_path)
@@ -252,16 +253,47 @@ def test_a_kill_while_leftovers_are_removed_leaves_none_for_ever(tmp_path: Path,
     assert left_beside(tmp_path) == []
 
 
-def test_an_unfinished_stage_that_is_set_aside_is_never_resumed_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_killed(tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr(shutil, "rmtree", _interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            runner.set_aside(make(), tmp_path)
+def test_an_unfinished_stage_that_is_set_aside_is_never_resumed_in_part(tmp_path: Path) -> None:
     counts: list[int] = []
+    for _ in range(3):
+        run_killed(tmp_path)
+        runner.set_aside(make(), tmp_path)
     runner.run_stage(counting(counts), tmp_path)
     assert counts == [0]
     assert left_beside(tmp_path) == []
+
+
+@pytest.mark.parametrize("is_finished", [True, False], ids=["finished", "unfinished"])
+def test_files_that_somebody_else_put_into_a_stages_folder_outlive_every_forced_run(tmp_path: Path, is_finished: bool) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    folder = make().folder(tmp_path)
+    if is_finished:
+        runner.run_stage(counting([]), tmp_path)
+    else:
+        run_killed(tmp_path)
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "mine.wav").write_text("precious")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / ".output.123.tmp").touch()
+    for _ in range(2):
+        runner.set_aside(counting([]), tmp_path)
+        run_killed(tmp_path)
+        runner.set_aside(counting([]), tmp_path)
+    runner.run_stage(counting([]), tmp_path)
+    assert (folder / "deep" / "er" / "mine.wav").read_text() == "precious"
+    assert (folder / "link").readlink() == tmp_path / "elsewhere"
+    assert (folder / "output").read_text() == "1"
+    assert not (folder / ".output.123.tmp").exists()
+    assert left_beside(tmp_path) == []
+
+
+def test_a_stages_own_files_of_varying_names_are_not_kept(tmp_path: Path) -> None:
+    stage = replace(make(lambda folder: (folder / "events").mkdir()), varying=("events/*",))
+    runner.run_stage(stage, tmp_path)
+    (stage.folder(tmp_path) / "events" / "of 12:30").touch()
+    runner.set_aside(stage, tmp_path)
+    runner.run_stage(stage, tmp_path)
+    assert list((stage.folder(tmp_path) / "events").iterdir()) == []
 
 
 def _interrupted(path: Path) -> None:
