@@ -41,11 +41,7 @@ def footprint(plan: pd.DataFrame, manifest: pd.DataFrame, mix: Mix) -> Footprint
 
     Exact for wav from the lengths alone; ``num_mixtures`` and ``seconds`` are those of the first variant.
     """
-    # Noise is cut or extended to the speech, so its length does not matter.
-    speech = plan[is_source(plan)]
-    rows = speech.join(
-        manifest.set_index("utterance_id")[["num_samples", "sample_rate"]], on="utterance_id", validate="many_to_one"
-    )
+    rows = _sources(plan, manifest)
     parts = [_of_variant(rows, variant, mix) for variant in mix.variants]
     num_files, num_bytes, disk_bytes = (
         sum(getattr(part, name) for part in parts) for name in ("num_files", "num_bytes", "disk_bytes")
@@ -53,17 +49,37 @@ def footprint(plan: pd.DataFrame, manifest: pd.DataFrame, mix: Mix) -> Footprint
     return Footprint(parts[0].num_mixtures, num_files, num_bytes, parts[0].seconds, disk_bytes)
 
 
+def longest_mixture(plan: pd.DataFrame, manifest: pd.DataFrame, mix: Mix) -> int:
+    """Samples of the longest mixture of a plan, in the first variant; 0 where there is none."""
+    variant = mix.variants[0]
+    return int(_lengths(_sources(plan, manifest), variant)[variant.mode].max()) if len(plan) else 0
+
+
+def resampled_lengths(files: pd.DataFrame, sample_rate: int) -> pd.Series[int]:
+    """Samples that files (rows with ``num_samples`` and ``sample_rate``) have after ``scipy.signal.resample_poly``."""
+    common = np.gcd(files["sample_rate"], sample_rate)
+    return -(-files["num_samples"] * (sample_rate // common) // (files["sample_rate"] // common))
+
+
+def _sources(plan: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """The plan's rows of speech with the lengths of its files; noise is cut or extended to them, so its length is left out."""
+    speech, files = plan[is_source(plan)], manifest.set_index("utterance_id")[["num_samples", "sample_rate"]]
+    return speech.join(files, on="utterance_id", validate="many_to_one")
+
+
+def _lengths(rows: pd.DataFrame, variant: Variant) -> pd.DataFrame:
+    """A row for each mixture: its samples under the name of the variant's mode, and the ``count`` of its sources."""
+    starts = np.rint(rows["start_seconds"] * variant.sample_rate).astype("int64")
+    ends = starts + resampled_lengths(rows, variant.sample_rate)
+    return ends.groupby([rows["split"], rows["mixture_id"]]).agg([variant.mode, "count"])
+
+
 def _of_variant(rows: pd.DataFrame, variant: Variant, mix: Mix) -> Footprint:
-    rate = variant.sample_rate
-    common = np.gcd(rows["sample_rate"], rate)
-    # The length of scipy.signal.resample_poly's output is ceil(n · up / down).
-    lengths = -(-rows["num_samples"] * (rate // common) // (rows["sample_rate"] // common))
-    ends = np.rint(rows["start_seconds"] * rate).astype("int64") + lengths
-    mixtures = ends.groupby([rows["split"], rows["mixture_id"]]).agg([variant.mode, "count"])
+    mixtures = _lengths(rows, variant)
     files = mixtures["count"] + len(mix.types) + mix.with_noise
     sizes = mixtures[variant.mode] * BYTES_PER_SAMPLE[mix.encoding] + WAV_HEADER_BYTES[mix.encoding]
     disk_bytes = int((files * (in_blocks(sizes) + RECORD_BYTES)).sum())
-    seconds = float(mixtures[variant.mode].sum()) / rate
+    seconds = float(mixtures[variant.mode].sum()) / variant.sample_rate
     return Footprint(len(mixtures), int(files.sum()), int((files * sizes).sum()), seconds, disk_bytes)
 
 

@@ -157,10 +157,15 @@ def pack_utterances(
     Raises:
         AudioError: a file is missing, damaged or silent.
     """
-    long_enough = manifest["num_samples"] >= min_seconds * manifest["sample_rate"]
-    here = manifest[(manifest["split"] == split) & long_enough & ~is_noise(manifest)]
+    here = packed_utterances(manifest, split, min_seconds)
     read = partial(_read_utterances, Path(corpus_root), mix.sample_rate, level, channel, with_loudness)
     _pack_files(here, read, path, mix.sample_rate, f"pack {split} utterances", num_workers)
+
+
+def packed_utterances(manifest: pd.DataFrame, split: str, min_seconds: float) -> pd.DataFrame:
+    """The utterances of a split that :func:`pack_utterances` packs: those that are long enough."""
+    long_enough = manifest["num_samples"] >= min_seconds * manifest["sample_rate"]
+    return manifest[(manifest["split"] == split) & long_enough & ~is_noise(manifest)]
 
 
 def pack_noise(

@@ -10,14 +10,15 @@ from pipeline import corpora
 from pipeline.compute import workers
 from pipeline.compute.options import Options
 from pipeline.corpora.manifests import UNKNOWN_SPEAKER, is_noise, raise_findings
-from pipeline.mixtures import rendering
-from pipeline.mixtures.footprint import footprint, free_bytes
+from pipeline.mixtures import packing, rendering
+from pipeline.mixtures.footprint import footprint, free_bytes, longest_mixture, resampled_lengths
 from pipeline.mixtures.plans import build
 from pipeline.mixtures.plans.lint import lint
 from pipeline.mixtures.plans.planned import needed_rows, of_splits
 from pipeline.mixtures.renderers.finished import describe_residuals
 from pipeline.recipe.schema import SPLITS, FinishedPlan, Recipe, SyntheticCorpus
 from pipeline.stages import checks, data, finished, graph, runner
+from pipeline.stages.training import padding_warning
 
 FILES_PER_CORE_SECOND = 400
 """For estimates: audio files that one core renders per second (8 kHz, from 5-s utterances in 16 kHz FLAC)."""
@@ -56,6 +57,7 @@ def findings(recipe: Recipe, options: Options, *, full: bool = False, decode: bo
             yield from _about_training(recipe, options, of_splits(plan, ["train"])["mixture_id"].nunique())
         yield from _about_corpus(manifest)
         yield from _about_mixtures(recipe, options, plan, manifest)
+        yield from (_line("warning", warning) for warning in _padding_warnings(recipe, plan, manifest))
         yield from _about_files(recipe, options, plan, manifest, decode=decode)
         yield from (_line("warning", finding) for finding in lint(plan, manifest))
     pending = [found.stage.id for found in runner.status(stages, options.work) if found.state != "done"]
@@ -113,6 +115,19 @@ def _about_mixtures(recipe: Recipe, options: Options, plan: pd.DataFrame, manife
     if packed:
         fits = _verdict(planned.disk_bytes + packed, free)
         yield _line("disk", f"packed for training, another {packed / 1e9:.2f} GB: {fits}")
+
+
+def _padding_warnings(recipe: Recipe, plan: pd.DataFrame, manifest: pd.DataFrame) -> Iterator[str]:
+    """What each training will say of segments that are longer than all it has to cut them from."""
+    for name, system in recipe.systems.items():
+        if system.train.mixing == "static":
+            longest = longest_mixture(of_splits(plan, ["train"]), manifest, recipe.mix)
+        else:
+            assert not isinstance(recipe.plan, FinishedPlan), "the schema refuses it"
+            utterances = packing.packed_utterances(manifest, "train", recipe.plan.min_seconds)
+            longest = int(resampled_lengths(utterances, recipe.mix.sample_rate).max()) if len(utterances) else 0
+        if longest and (warning := padding_warning(recipe, name, longest)):
+            yield warning
 
 
 def _about_files(recipe: Recipe, options: Options, plan: pd.DataFrame, manifest: pd.DataFrame, *, decode: bool) -> Iterator[str]:

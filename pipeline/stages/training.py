@@ -40,7 +40,8 @@ def train_stage(context: Context, plans: PlanStages, packs: Mapping[str, Stage],
 
         valid, *others = (Shard(context.folder(pack) / SHARD) for pack in read)
         segments = _dynamic_segments(context, plans, name, *others) if dynamic else _static_segments(recipe, name, *others)
-        _warn_of_padding(recipe, name, others[0])
+        if warning := padding_warning(recipe, name, int(others[0].num_samples.max(initial=0))):
+            logger.warning("%s", warning)
         loop.train(
             system,
             loop.TrainingSets(segments, PackedMixtures(valid)),
@@ -111,17 +112,14 @@ def _num_samples(recipe: Recipe, name: str) -> int:
     return round(recipe.systems[name].train.segment_seconds * recipe.mix.sample_rate)
 
 
-def _warn_of_padding(recipe: Recipe, name: str, signals: Shard) -> None:
-    """Say so where every segment is longer than anything there is to cut it from."""
-    longest = int(signals.num_samples.max(initial=0))
-    if _num_samples(recipe, name) > longest:
-        logger.warning(
-            "systems.%s: train.segment_seconds = %g is longer than all there is to learn from (at most %.2f s): the rest "
-            "of every segment is padding; lower it",
-            name,
-            recipe.systems[name].train.segment_seconds,
-            longest / signals.sample_rate,
-        )
+def padding_warning(recipe: Recipe, name: str, longest: int) -> str | None:
+    """What to say where every segment is longer than the longest signal it can be cut from, in samples."""
+    if _num_samples(recipe, name) <= longest:
+        return None
+    return (
+        f"systems.{name}: train.segment_seconds = {recipe.systems[name].train.segment_seconds:g} is longer than all there is to "
+        f"learn from (at most {longest / recipe.mix.sample_rate:.2f} s): the rest of every segment is padding; lower it"
+    )
 
 
 def _static_segments(recipe: Recipe, name: str, mixtures: Shard) -> Segments:

@@ -66,6 +66,20 @@ def test_longer_trainings_are_estimated_in_larger_units(options: Options) -> Non
     assert [estimate.split()[-3] for estimate in estimates] == ["minute", "minutes", "days"]
 
 
+@pytest.mark.parametrize("mixing", ["static", "dynamic"])
+def test_segments_longer_than_all_there_is_are_said_as_the_training_says_it(options: Options, mixing: str) -> None:
+    """The longest utterance lasts 2.1 s, and so may the longest mixture."""
+    assert not lines(recipe(train={"segment_seconds": 1.9, "mixing": mixing}), options, "warning")
+    given = recipe(train={"segment_seconds": 2.2, "mixing": mixing})
+    found = lines(given, options, "warning")
+    assert [line.partition(":")[0] for line in found] == ["systems.noncausal", "systems.causal"]
+    assert "train.segment_seconds = 2.2 is longer than all there is to learn from (at most 2." in found[0]
+    stages = {stage.id: stage for stage in graph.build_stages(given, options)}
+    for stage in runner.ordered([stages["train:causal"]]):
+        runner.run_stage(stage, options.work)
+    assert found[1] in (stages["train:causal"].folder(options.work) / runner.LOG).read_text()
+
+
 def test_a_missing_corpus_is_an_error() -> None:
     with pytest.raises(CorpusError, match="--corpus folder=DIR"):
         list(preflight.findings(recipe(), Options(device="cpu")))
