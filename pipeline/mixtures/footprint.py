@@ -58,7 +58,8 @@ def longest_mixture(plan: pd.DataFrame, manifest: pd.DataFrame, mix: Mix) -> int
 def resampled_lengths(files: pd.DataFrame, sample_rate: int) -> pd.Series[int]:
     """Samples that files (rows with ``num_samples`` and ``sample_rate``) have after ``scipy.signal.resample_poly``."""
     common = np.gcd(files["sample_rate"], sample_rate)
-    return -(-files["num_samples"] * (sample_rate // common) // (files["sample_rate"] // common))
+    lengths: pd.Series[int] = -(-files["num_samples"] * (sample_rate // common) // (files["sample_rate"] // common))
+    return lengths
 
 
 def _sources(plan: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +72,8 @@ def _lengths(rows: pd.DataFrame, variant: Variant) -> pd.DataFrame:
     """A row for each mixture: its samples under the name of the variant's mode, and the ``count`` of its sources."""
     starts = np.rint(rows["start_seconds"] * variant.sample_rate).astype("int64")
     ends = starts + resampled_lengths(rows, variant.sample_rate)
-    return ends.groupby([rows["split"], rows["mixture_id"]]).agg([variant.mode, "count"])
+    mixtures: pd.DataFrame = ends.groupby([rows["split"], rows["mixture_id"]]).agg([variant.mode, "count"])
+    return mixtures
 
 
 def _of_variant(rows: pd.DataFrame, variant: Variant, mix: Mix) -> Footprint:
