@@ -134,6 +134,14 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def room_for_mixtures(device: torch.device) -> int | None:
+    """Bytes of activations of whole mixtures that a CUDA device separates at once; None elsewhere, where that is no faster.
+
+    A sixteenth of its memory, not of what happens to be free: what lies in one batch decides the last bits of the results.
+    """
+    return torch.cuda.get_device_properties(device).total_memory // 16 if device.type == "cuda" else None
+
+
 def seconds_each(work: Callable[[], object], times: int, device: torch.device) -> list[float]:
     """Seconds of every repetition of some work, by a CUDA device's own clock, without the host's share, or by the host's."""
     if device.type != "cuda":

@@ -58,8 +58,13 @@ class ConvTasNet(nn.Module):
         self.encoder.filters.weight.copy_(filters)
         self.decoder.basis.weight.copy_(inverse(filters, rectified=self.encoder.rectify))
 
-    def forward(self, mixture: Tensor) -> Tensor:
+    def forward(self, mixture: Tensor, num_samples: Tensor | None = None) -> Tensor:
         """Separate; the estimates' scale is arbitrary, as the training loss leaves it.
+
+        Args:
+            mixture: ``[batch, time]``.
+            num_samples: ``[batch]`` true lengths of mixtures that are padded with zeros to a common one. Each is then separated
+                as if it were alone; what the estimates hold beyond its end means nothing. By default all samples count.
 
         Raises:
             ModelError: the mixtures are not ``[batch, time]``; another dimension would be taken for channels or lost.
@@ -69,7 +74,8 @@ class ConvTasNet(nn.Module):
         # Autocast leaves the encoder in float32: every norm that follows depends on it, and it costs little.
         with torch.autocast(mixture.device.type, enabled=False):
             frames = self.encoder(mixture)  # [batch, frames, N]
-        masks = self.separator(frames)  # [batch, frames, source, N]
+        num_frames = None if num_samples is None else self.encoder.num_frames(num_samples)
+        masks = self.separator(frames, num_frames)  # [batch, frames, source, N]
         # The masked frames have the level of the input, which is often too quiet for float16, but not for bfloat16.
         with torch.autocast(mixture.device.type, dtype=torch.bfloat16, enabled=masks.dtype == torch.bfloat16):
             masked = frames[:, :, None].to(masks.dtype) * masks  # [batch, frames, source, N]
@@ -158,15 +164,16 @@ class Separator(nn.Module):
         self.output_activation = PReLU()
         self.output = nn.Linear(s.skip_channels, num_sources * s.num_filters)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Estimate the masks."""
-        normal = dispatch.normalised(self.input_norm, frames)
+    def forward(self, frames: Tensor, num_frames: Tensor | None = None) -> Tensor:
+        """Estimate the masks; ``num_frames`` ``[batch]`` of the frames count, by default all."""
+        padded = () if num_frames is None else (num_frames,)
+        normal = dispatch.normalised(self.input_norm, frames, *padded)
         if normal is None:
-            normal = self.input_norm(frames)  # [batch, frames, N]
+            normal = self.input_norm(frames, *padded)  # [batch, frames, N]
         x = self.bottleneck(normal)  # [batch, frames, B]
         skips: Tensor | float = 0.0
         for block in self.blocks:
-            x, skip = block(x)  # [batch, frames, B], [batch, frames, Sc]
+            x, skip = block(x, *padded)  # [batch, frames, B], [batch, frames, Sc]
             skips = skips + skip
         return self.masks(skips)
 
@@ -202,17 +209,26 @@ class Block(nn.Module):
         self.norm_2 = norm(s.hidden_channels)
         self.residual_and_skip = nn.Linear(s.hidden_channels, sum(self.sizes))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, num_frames: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step of the network: the sum to pass on, and what goes to the masks."""
-        return self.combine(x, self.hidden(x))
+        return self.combine(x, self.hidden(x, num_frames))
 
-    def hidden(self, x: Tensor) -> Tensor:
+    def hidden(self, x: Tensor, num_frames: Tensor | None = None) -> Tensor:
         """The normalised hidden activations ``[batch, frames, H]``."""
-        y = dispatch.hidden(self, x)  # the same as below, in fewer passes over memory
-        if y is None:
+        y = dispatch.hidden(self, x, num_frames)  # the same as below, in fewer passes over memory
+        if y is None and num_frames is not None:
+            y = self._hidden_of_padded(x, num_frames)
+        elif y is None:
             y = self.norm_1(self.activation_1(self.expand(x)))  # [batch, frames, H]
             y = self.norm_2(self.activation_2(self.depthwise(y)))  # [batch, frames, H]
         return y
+
+    def _hidden_of_padded(self, x: Tensor, num_frames: Tensor) -> Tensor:
+        """The same where ``num_frames`` ``[batch]`` of the frames count: the convolution sees zeros after them, as at any end."""
+        inside = torch.arange(x.shape[1], device=x.device)[:, None] < num_frames[:, None, None]  # [batch, frames, 1]
+        y = self.norm_1(self.activation_1(self.expand(x)), num_frames)  # [batch, frames, H]
+        y = self.depthwise(torch.where(inside, y, 0.0))  # [batch, frames, H]
+        return self.norm_2(self.activation_2(y), num_frames)  # type: ignore[no-any-return]  # [batch, frames, H]
 
     def combine(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """What comes of a block's input and its hidden activations."""

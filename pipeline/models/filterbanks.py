@@ -31,6 +31,10 @@ class Encoder(nn.Module):
         self.rectify = settings.encoder == "relu"
         self.filters = nn.Linear(settings.filter_length, settings.num_filters, bias=False)
 
+    def num_frames(self, num_samples: Tensor) -> Tensor:
+        """Of signals of so many samples; both of any shape, int64."""
+        return -(-num_samples // self.stride) + 1
+
     def forward(self, mixture: Tensor) -> Tensor:
         """Analyse."""
         missing = -mixture.shape[-1] % self.stride

@@ -46,9 +46,15 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(num_channels))
         self.bias = nn.Parameter(torch.zeros(num_channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise."""
-        return self.normalise(x, self.weight, self.bias, self.eps)
+    def forward(self, x: Tensor, num_frames: Tensor | None = None) -> Tensor:
+        """Normalise; where members of the batch are padded, ``num_frames`` ``[batch]`` says how many of their frames count."""
+        merge = None if num_frames is None else self.merge_of_padded(num_frames)
+        return self.normalise(x, self.weight, self.bias, self.eps, merge)
+
+    @classmethod
+    def merge_of_padded(cls, num_frames: Tensor) -> Merge:
+        """A merge that leaves out what follows each member's last frame; the norm's own, if that never looks ahead."""
+        return cls.merge
 
     @classmethod
     def normalise(cls, x: Tensor, weight: Tensor, bias: Tensor, eps: float, merge: Merge | None = None) -> Tensor:
@@ -95,6 +101,19 @@ class GlobalLayerNorm(LayerNorm):
         """Mean and variance of all frames together, ``[batch, 1, 1]``."""
         overall = mean.mean(1, keepdim=True)
         return overall, variance.mean(1, keepdim=True) + (mean - overall).square().mean(1, keepdim=True)
+
+    @classmethod
+    def merge_of_padded(cls, num_frames: Tensor) -> Merge:
+        """The same of each member's first frames."""
+
+        def merge(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+            inside = torch.arange(mean.shape[1], device=mean.device)[:, None] < num_frames[:, None, None]  # [batch, frames, 1]
+            count = num_frames.to(mean.dtype)[:, None, None]
+            overall = torch.where(inside, mean, 0.0).sum(1, keepdim=True) / count
+            spread = variance + (mean - overall).square()
+            return overall, torch.where(inside, spread, 0.0).sum(1, keepdim=True) / count
+
+        return merge
 
 
 class CumulativeLayerNorm(LayerNorm):

@@ -45,6 +45,7 @@ class LayerByLayer(Protocol):
 class Network(Protocol):
     """A ``torch.nn.Module`` that separates ``[batch, time] -> [batch, source, time]`` and says what it is.
 
+    Called with ``num_samples`` ``[batch]`` as well, it separates every mixture as if it ended after so many samples.
     Training, separation, checkpoints and reports use nothing else of a network; another architecture needs these members only.
     """
 
@@ -96,7 +97,7 @@ class Network(Protocol):
         """The network for one signal that is too long for memory; exact, whether causal or not."""
 
     # ------------------------------------------------------------------------------------------- as of every torch module
-    def __call__(self, mixture: Tensor, /) -> Tensor: ...  # noqa: D102
+    def __call__(self, mixture: Tensor, num_samples: Tensor | None = None, /) -> Tensor: ...  # noqa: D102
     def parameters(self) -> Iterator[nn.Parameter]: ...  # noqa: D102
     def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> Any: ...  # noqa: D102

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.audio.files import read_audio, write_audio
+from pipeline.compute import devices
 from pipeline.compute.progress import progress_bar
 from pipeline.errors import AudioError
 from pipeline.models import Network
@@ -62,6 +66,20 @@ def separate(model: Network, mixture: npt.NDArray[Any] | Tensor, *, sample_rate:
     return result
 
 
+def separate_several(model: Network, mixtures: Sequence[npt.NDArray[Any]], *, sample_rate: int) -> list[Estimates]:
+    """Separate mixtures of any lengths as one batch; each as :func:`separate` does, but for rounding."""
+    signals = [torch.as_tensor(mixture) for mixture in mixtures]
+    for signal in signals:
+        _check(model, signal, sample_rate)
+    parameter = next(model.parameters())
+    with torch.inference_mode():
+        padded = pad_sequence([signal.to(parameter.dtype) for signal in signals], batch_first=True).to(parameter.device)
+        lengths = [len(signal) for signal in signals]
+        estimates = model(padded, torch.tensor(lengths, device=parameter.device))
+        levelled = [_levelled(estimates[k, :, :length], padded[k, :length]).float() for k, length in enumerate(lengths)]
+    return [each.cpu().numpy() for each in levelled]
+
+
 def _check(model: Network, mixture: Tensor, sample_rate: int) -> None:
     if sample_rate != model.sample_rate:
         raise AudioError(
@@ -98,6 +116,8 @@ def separate_dataset(
 ) -> pd.DataFrame:
     """Separate every mixture of a split into ``out_dir/s1/MIXTURE_ID.wav``, ``out_dir/s2/…`` (32-bit float wav).
 
+    One by one on a CPU; a CUDA device takes as many at once as it has room for, and each is separated as if it were alone.
+
     Mixtures whose estimates all exist are skipped, so calling it again after an interruption finishes the rest.
 
     Args:
@@ -118,14 +138,16 @@ def separate_dataset(
     rows = _finished_rows(model, chosen, out_dir)
     saved = time.monotonic()
     with progress_bar(description, len(chosen)) as advance:
-        for mixture_id, mixture_path in zip(chosen["mixture_id"], chosen["mixture_path"], strict=True):
-            if mixture_id not in rows:
-                rows[mixture_id] = _separate_one(model, mixture_id, dataset_dir / mixture_path, out_dir)
+        advance(len(rows))
+        paths = zip(chosen["mixture_id"], chosen["mixture_path"], strict=True)
+        wanted = [(mixture_id, dataset_dir / path) for mixture_id, path in paths if mixture_id not in rows]
+        for batch in _batches(model, wanted):
+            rows |= _separate_batch(model, batch, out_dir)
             if time.monotonic() - saved > SAVED_EVERY_SECONDS:
                 write_table(pd.DataFrame(rows.values()), out_dir / TIMING_FILE, TIMING)
                 saved = time.monotonic()
-            advance(1)
-    timing = pd.DataFrame(rows.values(), columns=[column.name for column in TIMING.columns])
+            advance(len(batch))
+    timing = pd.DataFrame([rows[each] for each in chosen["mixture_id"]], columns=[column.name for column in TIMING.columns])
     write_table(timing, out_dir / TIMING_FILE, TIMING)
     return timing
 
@@ -169,15 +191,59 @@ def _targets(model: Network, mixture_id: str, out_dir: Path) -> list[Path]:
     return [out_dir / f"s{k}" / f"{mixture_id}.wav" for k in range(1, model.num_sources + 1)]
 
 
-def _separate_one(model: Network, mixture_id: str, path: Path, out_dir: Path) -> dict[str, Any]:
-    """Read, separate and write one mixture; returns its row of the timing table."""
-    mixture, sample_rate = read_audio(path)
-    start = time.perf_counter()
+@dataclass(frozen=True)
+class _Read:
+    """A mixture's audio."""
+
+    mixture_id: str
+    samples: npt.NDArray[Any]
+    sample_rate: int
+
+
+def _batches(model: Network, wanted: Iterable[tuple[str, Path]]) -> Iterator[list[_Read]]:
+    """Mixtures in their order, as many together as the model's device has room for; one by one on a CPU."""
+    num_bytes = devices.room_for_mixtures(next(model.parameters()).device)
+    batch: list[_Read] = []
+    for mixture_id, path in wanted:
+        read = _read(model, mixture_id, path)
+        longest = max(len(each.samples) for each in [*batch, read])
+        if batch and (len(batch) + 1) * model.activation_bytes(longest) > (num_bytes or 0):
+            yield batch
+            batch = []
+        batch.append(read)
+        if num_bytes is None:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _read(model: Network, mixture_id: str, path: Path) -> _Read:
+    samples, sample_rate = read_audio(path)
     try:
-        estimates = separate(model, mixture, sample_rate=sample_rate)
+        _check(model, torch.as_tensor(samples), sample_rate)
     except AudioError as error:
         raise AudioError(f"{path}: {error}") from None
-    seconds = time.perf_counter() - start
-    for target, estimate in zip(_targets(model, mixture_id, out_dir), estimates, strict=True):
-        write_audio(target, estimate, sample_rate, encoding="float32")
-    return {"mixture_id": mixture_id, "num_samples": len(mixture), "sample_rate": sample_rate, "seconds": seconds}
+    return _Read(mixture_id, samples, sample_rate)
+
+
+def _separate_batch(model: Network, batch: Sequence[_Read], out_dir: Path) -> dict[str, dict[str, Any]]:
+    """Separate and write some mixtures; returns their rows of the timing table, the time shared by length."""
+    start = time.perf_counter()
+    if len(batch) == 1:
+        estimates = [separate(model, batch[0].samples, sample_rate=batch[0].sample_rate)]
+    else:
+        estimates = separate_several(model, [each.samples for each in batch], sample_rate=batch[0].sample_rate)
+    seconds = (time.perf_counter() - start) / sum(len(each.samples) for each in batch)
+    rows = {}
+    for each, sources in zip(batch, estimates, strict=True):
+        for target, estimate in zip(_targets(model, each.mixture_id, out_dir), sources, strict=True):
+            write_audio(target, estimate, each.sample_rate, encoding="float32")
+        length = len(each.samples)
+        rows[each.mixture_id] = {
+            "mixture_id": each.mixture_id,
+            "num_samples": length,
+            "sample_rate": each.sample_rate,
+            "seconds": seconds * length,
+        }
+    return rows

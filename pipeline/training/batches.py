@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.training.segments import Mixtures, Segment, Segments
+from pipeline.training.segments import Mixtures, Segment, Segments, padded
 
 Made = TypeVar("Made")
 
@@ -26,21 +26,25 @@ class Batch:
     mixture: Tensor
     sources: Tensor
     num_samples: Tensor
+    padded: bool = False
+    """Whether the network must be told where each mixture ends; training segments end in silence that it hears."""
 
     def __len__(self) -> int:
         return len(self.mixture)
 
     def __getitem__(self, rows: slice) -> Batch:
-        return Batch(self.mixture[rows], self.sources[rows], self.num_samples[rows])
+        return replace(self, mixture=self.mixture[rows], sources=self.sources[rows], num_samples=self.num_samples[rows])
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device; from pinned memory the copy runs beside what the device is doing."""
-        moved = (part.to(device, non_blocking=True) for part in (self.mixture, self.sources, self.num_samples))
-        return Batch(*moved)
+        mixture, sources, num_samples = (
+            part.to(device, non_blocking=True) for part in (self.mixture, self.sources, self.num_samples)
+        )
+        return Batch(mixture, sources, num_samples, self.padded)
 
     def pinned(self) -> Batch:
         """The batch in page-locked memory."""
-        return Batch(self.mixture.pin_memory(), self.sources.pin_memory(), self.num_samples.pin_memory())
+        return Batch(self.mixture.pin_memory(), self.sources.pin_memory(), self.num_samples.pin_memory(), self.padded)
 
 
 @runtime_checkable
@@ -119,21 +123,53 @@ def validation_batches(
     share: slice = WHOLE,
     num_workers: int = 1,
     pin: bool = False,
-    longest_first: bool = False,
+    room: Room | None = None,
 ) -> Iterator[Batch]:
-    """Every mixture once, in batches of similar lengths, each batch cut to its shortest; ``share`` takes some of the batches.
+    """Every mixture once, in batches of similar lengths, each cut to the shortest of ``batch_size`` neighbours in length.
 
     Cutting rather than padding: a global norm would average over the padding and score the network on what it never hears.
-    With the longest first, a CUDA device's allocator asks for memory once and cuts all other batches out of it.
+
+    Args:
+        mixtures: any.
+        batch_size: mixtures that are cut to one length; also those of a batch, unless there is more room.
+        share: which of the batches, or of the mixtures where there is more room, this process takes.
+        num_workers: as in :func:`epoch_batches`.
+        pin: likewise.
+        room: puts as many cut mixtures into a batch as there is room for, padded to the longest, which comes first: a CUDA
+            device's allocator then asks for memory once and cuts all other batches out of it.
     """
     lengths = [mixtures.num_samples(index) for index in range(len(mixtures))]
     order = sorted(range(len(mixtures)), key=lambda index: (lengths[index], index))
     groups = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
-    groups = (groups[::-1] if longest_first else groups)[share]
+    cuts = [[(index, lengths[group[0]]) for index in group] for group in groups]
+    cuts = cuts[share] if room is None else room.filled([cut for group in cuts[::-1] for cut in group[::-1]][share])
 
     def batch(number: int) -> Batch:
-        length = lengths[groups[number][0]]
-        made = collate([Segment(*mixtures.read(index, 0, length), length) for index in groups[number]])
+        longest = cuts[number][0][1]
+        read = [padded(*mixtures.read(index, 0, length), longest) for index, length in cuts[number]]
+        made = replace(collate(read), padded=room is not None)
         return made.pinned() if pin else made
 
-    return ahead(batch, range(len(groups)), num_workers=num_workers)
+    return ahead(batch, range(len(cuts)), num_workers=num_workers)
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much of whole mixtures fits at once.
+
+    Attributes:
+        num_bytes: of activations.
+        bytes_of: those of a mixture of so many samples.
+    """
+
+    num_bytes: int
+    bytes_of: Callable[[int], int]
+
+    def filled(self, cuts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+        """Mixtures, each with its length, the longest first, in batches that fit; one alone need not."""
+        batches: list[list[tuple[int, int]]] = []
+        for cut in cuts:
+            if not batches or (len(batches[-1]) + 1) * self.bytes_of(batches[-1][0][1]) > self.num_bytes:
+                batches.append([])
+            batches[-1].append(cut)
+        return batches

@@ -32,7 +32,7 @@ from pipeline.models import Network, build_model, save_model
 from pipeline.recipe.schema import System
 from pipeline.tables import HISTORY, write_table
 from pipeline.training import BEST, LAST, compiling
-from pipeline.training.batches import Batch, epoch_batches, validation_batches
+from pipeline.training.batches import Batch, epoch_batches
 from pipeline.training.divergence import MAX_SKIPPED_IN_A_ROW, diverged
 from pipeline.training.events import event_file
 from pipeline.training.gradients import Gradients, Loss
@@ -45,7 +45,7 @@ from pipeline.training.segments import Mixtures, Segments
 from pipeline.training.starting import adopt, initialise
 from pipeline.training.state import Progress, check_identity, identity_of, load_state, save_state
 from pipeline.training.timing import Timer
-from pipeline.training.validation import check_causality, validation_sums
+from pipeline.training.validation import batches_on, check_causality, validation_sums
 
 
 @dataclass(frozen=True)
@@ -314,15 +314,15 @@ class Training:
             self.save()  # having different numbers of batches below, several processes can only stop after them
         self.eval_model.eval()
         sums = torch.zeros(5, dtype=torch.float64, device=self.device)
-        for batch in validation_batches(
+        for batch in batches_on(
+            self.device,
+            self.eval_model,
             self.sets.valid,
             batch_size=self.settings.batch_size,
             share=self.group.share,
             num_workers=self.num_workers,
-            pin=self.device.type == "cuda",
-            longest_first=self.device.type == "cuda",
         ):
-            sums += validation_sums(self.eval_model, batch.to(self.device), self.precision, LOSSES[self.settings.loss])
+            sums += validation_sums(self.eval_model, batch, self.precision, LOSSES[self.settings.loss])
             if self.interruptions.stop and self.group.size == 1:
                 self.save()
                 self.interruptions.raise_if_stopped()

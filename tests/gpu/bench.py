@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -48,15 +48,22 @@ TOY_CONTENDERS = (
     ("asteroid-like", True, 2),
 )
 PROFILED = ("ours-graphs", "ours-eager")
+MEASURES_THE_REST = ("ours-graphs-gLN-8", "ours-graphs-gLN-2")
+"""Which contender measures what is not a training step: whole mixtures."""
 
 
 # ------------------------------------------------------------------------------------------------------- one contender's steps
-def ours(name: str, causal: bool, batch_size: int, device: torch.device, small: bool) -> Callable[[], None]:
+Ready = tuple[Callable[[], None], Callable[[], Iterator[dict[str, Any]]]]
+"""A contender's step, and what else it can measure, in rows."""
+
+
+def ours(name: str, causal: bool, batch_size: int, device: torch.device, small: bool) -> Ready:
     """A step as `tasnet run` makes it, by one of its routes; `-torch` leaves out our own kernels."""
     from pipeline.compute.options import Options
     from pipeline.models.kernels import dispatch
     from pipeline.recipe.schema import Model, System, Train
     from pipeline.training.benchmark import Noise, training_on_noise
+    from tests.gpu.whole import whole_mixtures
 
     system = System(model=Model(causal=causal, **(TOY if small else {})), train=Train(batch_size=batch_size))
     compiled = name != "ours-eager" and device.type == "cuda"
@@ -70,10 +77,10 @@ def ours(name: str, causal: bool, batch_size: int, device: torch.device, small: 
         with dispatch.definition_only() if name.endswith("-torch") else nullcontext():
             training.step(loss_of, batch)
 
-    return step
+    return step, lambda: whole_mixtures(training, small)
 
 
-def theirs(name: str, causal: bool, batch_size: int, device: torch.device, small: bool) -> Callable[[], None]:
+def theirs(name: str, causal: bool, batch_size: int, device: torch.device, small: bool) -> Ready:
     """A step of another network, with our loss and a fused Adam."""
     from pipeline.training.losses import pit_loss
 
@@ -95,7 +102,7 @@ def theirs(name: str, causal: bool, batch_size: int, device: torch.device, small
         optimiser.step()
         optimiser.zero_grad()
 
-    return step
+    return step, lambda: iter(())
 
 
 def other_network(name: str, causal: bool, small: bool) -> nn.Module:
@@ -121,7 +128,7 @@ def contend(name: str, causal: bool, batch_size: int, device: torch.device, smal
     started = time.perf_counter()
     torch.manual_seed(0)
     make = ours if name.startswith("ours") else theirs
-    step = make(name, causal, batch_size, device, small)
+    step, rest = make(name, causal, batch_size, device, small)
     for _ in range(4):  # compile, warm up, record, replay
         step()
     devices.synchronise(device)
@@ -130,6 +137,8 @@ def contend(name: str, causal: bool, batch_size: int, device: torch.device, smal
         if line.startswith("profile "):
             Path(line.split(maxsplit=1)[1].strip()).write_text(profiled(step, device), encoding="utf-8")
             say(profiled=True)
+        elif line.startswith("rest"):
+            say(rest=list(rest()))
         else:
             say(**timed(step, device, float(line)), **memory(device))
 
@@ -184,7 +193,7 @@ class Contender:
                 stderr=log,
                 text=True,
             )
-        self.said: list[dict[str, float]] = []
+        self.said: list[dict[str, Any]] = []
         self.died = False
         """Whether it ended by itself."""
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -222,6 +231,11 @@ class Contender:
         self.process.kill()
         self.process.wait(30)
 
+    @property
+    def rest(self) -> list[dict[str, Any]]:
+        """What it has measured beside training steps."""
+        return [row for said in self.said for row in said.get("rest", [])]
+
     def result(self) -> dict[str, Any]:
         """Medians over its turns; without any, its last words."""
         turns = sorted((said for said in self.said if "ms" in said), key=lambda turn: turn["ms"])
@@ -245,6 +259,9 @@ def take_turns(contenders: list[Contender], seconds: float, deadline: float, out
     for contender in ready:
         if contender.facts["contender"] in PROFILED:
             contender.ask(f"profile {out / contender.name}.profile.txt", min(deadline, time.monotonic() + 30))
+    for contender in ready:
+        if contender.name.startswith(MEASURES_THE_REST):
+            contender.ask("rest", min(deadline, time.monotonic() + 100))
 
 
 def main() -> None:
@@ -263,6 +280,8 @@ def main() -> None:
                 contender.end()
         for contender in contenders:
             say(**contender.result())
+            for row in contender.rest:
+                say(**row)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ STORED = ("y", "d", "m", "grad_m", "grad_d", "grad_y")
 NUMBERS = ("num_rows", "num_members", "num_frames", "dilation", "before")
 CONSTANTS: dict[str, Any] = {
     "NUM_CHANNELS": 512, "BLOCK_CHANNELS": 512, "NUM_TILES": 16, "RECTIFIED": True, "NUM_COLUMNS": 7,
-    "BLOCK_FRAMES": 2048,
+    "BLOCK_FRAMES": 2048, "PADDED": False,
 }  # fmt: skip
 """Of the paper's network."""
 
@@ -49,6 +49,8 @@ def kind_of(parameter: Any) -> str:
         return "i32"
     if parameter.name == "eps":
         return "fp32"
+    if parameter.name == "ends":
+        return "*i64"
     return "*bf16" if parameter.name in STORED else "*fp32"
 
 

@@ -71,6 +71,32 @@ def alone(norm: str, level: float, offset: float, shape: tuple[int, int, int]) -
     return worst(found, [made.detach(), *torch.autograd.grad(made, wide, grad.double())], torch.float32)
 
 
+def padded(norm: str, dilation: int, before: int, wrong: int = 0) -> float:
+    """A block and a norm alone, of members that end early and hold anything after that, against each member by itself.
+
+    ``wrong`` frames are added to where the kernels think that they end, as a negative control.
+    """
+    ends = torch.tensor([36, 5])
+    y, _, parameters = block_inputs((2, 37, 33), torch.float32)
+    after = torch.arange(37)[:, None] >= ends[:, None, None]  # [member, frame, 1]
+    y = torch.where(after, 100.0, y)
+    weight, bias = parameters[2:4]
+    found = [
+        gpu.hidden(y, parameters, norm, EPS, dilation, before, ends + wrong)[0],
+        gpu.normalised(y, weight, bias, norm, 1e-20, ends + wrong)[0],
+    ]
+    shares = []
+    for member, end in enumerate(ends.tolist()):
+        alone, wide = y[member : member + 1, :end].double(), [each.double() for each in parameters]
+        true = [
+            hidden_definition(alone, wide, norm, EPS, dilation, before),
+            NORMS[norm].normalise(alone, wide[2], wide[3], 1e-20),
+        ]
+        shares.append(worst([each[member : member + 1, :end] for each in found], true, torch.float32))
+    assert all(bool(each.isfinite().all()) for each in found)
+    return max(shares)
+
+
 def cases() -> Iterator[tuple[str, float]]:
     """Every norm, dilations below and above the length, both sides of padding, odd sizes, one frame."""
     for norm in NORMS:
@@ -78,6 +104,9 @@ def cases() -> Iterator[tuple[str, float]]:
             before = (1 + causal) * dilation
             yield f"block {norm} {dilation} {causal} {shape}", block(norm, dilation, before, shape, torch.float32)
         yield f"norm {norm}", alone(norm, 1e-3, 3.0, (2, 70, 24))
+    yield "padded global", padded("global", 4, 4)
+    yield "padded cumulative", padded("cumulative", 8, 16)
+    yield "control: padding that counts", padded("global", 4, 4, wrong=1)
     yield "block beyond the length", block("cumulative", 64, 64, (2, 37, 33), torch.float32)
     yield "block in bfloat16", block("cumulative", 2, 4, (2, 37, 32), torch.bfloat16)
     yield "control", block("global", 2, 4, (1, 40, 32), torch.float32, wrong=1)

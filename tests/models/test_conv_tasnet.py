@@ -12,7 +12,7 @@ from pipeline.models import build_model
 from pipeline.models.conv_tasnet import ConvTasNet
 from pipeline.recipe.schema import Model
 from pipeline.training.losses import pit_loss
-from tests.networks import unlike_new
+from tests.networks import network, unlike_new
 
 SMALL = {
     "num_filters": 16,
@@ -214,3 +214,19 @@ def test_mixtures_of_other_dimensions_are_refused(shape: tuple[int, ...]) -> Non
     model = build_model(Model(num_filters=8, filter_length=4, bottleneck_channels=4, hidden_channels=4, skip_channels=4))
     with pytest.raises(ModelError, match=r"mixtures must be \[batch, time\], of one channel"):
         model(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("changes", [{"causal": False}, {"causal": True}, {"causal": False, "norm": "frame"}])
+def test_mixtures_padded_to_one_length_are_separated_as_if_alone(changes: dict[str, object]) -> None:
+    """Whole hops and odd lengths, the longest, and a single sample."""
+    model = network(**changes)
+    lengths = torch.tensor([203, 160, 91, 7, 1])
+    mixtures = torch.randn(5, 203, dtype=torch.float64) * (torch.arange(203) < lengths[:, None])
+    with torch.no_grad():
+        together, unaware = model(mixtures, lengths), model(mixtures)
+        for each, told, untold, length in zip(mixtures, together, unaware, lengths.tolist(), strict=True):
+            alone = model(each[None, :length])[0]
+            torch.testing.assert_close(told[:, :length], alone, rtol=1e-10, atol=1e-12)
+            # The control: what looks ahead hears the padding unless it is told of it.
+            heard = not torch.allclose(untold[:, :length], alone, rtol=1e-3)
+            assert heard == (not model.causal and length < 203)

@@ -69,6 +69,15 @@ def test_other_types_and_devices_use_the_definition(block: Block) -> None:
         assert dispatch.hidden(block, x) is None
 
 
+def test_padded_batches_are_the_definitions_on_a_cpu_and_with_gradients(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, ends = frames(), torch.tensor([30, 4])
+    with torch.no_grad():
+        assert dispatch.hidden(block, x, ends) is None
+    monkeypatch.setattr(dispatch, "_PADDED", ("cpu",))
+    assert dispatch.hidden(block, x, ends) is None  # gradients are wanted
+    assert dispatch.hidden(block, x) is not None
+
+
 def test_without_a_compiler_the_definition_remains(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = plain(lambda x: block(x)[1], frames())
     monkeypatch.setattr(library, "load", lambda: None)

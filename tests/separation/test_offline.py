@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.audio.files import read_audio, write_audio
+from pipeline.compute import devices
 from pipeline.errors import AudioError
 from pipeline.models import ConvTasNet, build_model
 from pipeline.recipe.schema import Model
@@ -91,6 +92,30 @@ def test_a_dataset(dataset: pd.DataFrame, tmp_path: Path) -> None:
         assert sorted(path.name for path in (out / f"s{k}").iterdir()) == ["000.wav", "001.wav", "003.wav"]
     expected = separate(tiny(), read_audio(tmp_path / "mix/001.wav")[0], sample_rate=8000)
     assert np.array_equal(read_audio(out / "s2/001.wav")[0].astype(np.float32), expected[1])
+
+
+@pytest.mark.parametrize(("num_fit", "calls"), [(0, [1, 1, 1]), (2, [2, 1]), (3, [3])])
+def test_a_device_with_room_separates_several_at_once(
+    dataset: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_fit: int, calls: list[int]
+) -> None:
+    model, sizes = tiny(), []
+    alone = separate_dataset(model, dataset, tmp_path, tmp_path / "alone", description="")
+    monkeypatch.setattr(devices, "room_for_mixtures", lambda device: num_fit * model.activation_bytes(503))
+    model.register_forward_hook(lambda module, given, estimates: sizes.append(len(estimates)))
+    together = separate_dataset(model, dataset, tmp_path, tmp_path / "together", description="")
+    assert sizes == calls
+    pd.testing.assert_frame_equal(together.drop(columns="seconds"), alone.drop(columns="seconds"))
+    assert (together["seconds"] > 0).all()
+    for name in ("s1/000.wav", "s2/001.wav", "s1/003.wav"):
+        one, other = (read_audio(tmp_path / folder / name)[0] for folder in ("alone", "together"))
+        np.testing.assert_allclose(other, one, atol=1e-6 * np.abs(one).max())
+
+
+def test_in_a_batch_too_errors_name_the_file(dataset: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "room_for_mixtures", lambda device: 10**12)
+    write_audio(tmp_path / "mix/001.wav", noise(100), 16000)
+    with pytest.raises(AudioError, match=r"001\.wav: .*16000 Hz"):
+        separate_dataset(tiny(), dataset, tmp_path, tmp_path / "out", description="")
 
 
 def test_it_continues_and_then_does_nothing(dataset: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pipeline.errors import DatasetError
 from pipeline.mixtures.plans.drawn import MixtureSampler
 from pipeline.mixtures.shards import Shard, Signal, write_shard
 from pipeline.recipe.schema import RandomPlan
-from pipeline.training.batches import ahead, epoch_batches, validation_batches
+from pipeline.training.batches import Room, ahead, epoch_batches, validation_batches
 from pipeline.training.segments import DynamicSegments, PackedMixtures, Segments, StaticSegments
 from tests.training.trainings import RATE, Noisy, drawn, equal
 
@@ -145,6 +145,22 @@ def test_validation_batches_hold_every_mixture_once_cut_to_the_shortest_of_its_b
     first_samples = [int(row[0] * 2**15) for batch in batches for row in batch.mixture]
     assert sorted(first_samples) == [100 * m for m in range(7)]
     assert equal(batches, list(validation_batches(mixtures, batch_size=3, num_workers=0)))
+
+
+def test_with_more_room_the_same_cuts_come_longest_first_and_padded(mixtures: PackedMixtures) -> None:
+    """Cuts of 20, 20, 20, 50, 50, 50 and 90 samples; the last one alone takes more than there is room for."""
+    batches = list(validation_batches(mixtures, batch_size=3, room=Room(100, lambda num_samples: num_samples // 2)))
+    assert [batch.mixture.shape for batch in batches] == [(2, 90), (4, 50), (1, 20)]
+    assert [batch.num_samples.tolist() for batch in batches] == [[90, 50], [50, 50, 20, 20], [20]]
+    assert all(batch.padded for batch in batches)
+    plain = [row for batch in validation_batches(mixtures, batch_size=3) for row in batch.mixture]
+    rows = [row[:end] for batch in batches for row, end in zip(batch.mixture, batch.num_samples.tolist(), strict=True)]
+    assert all(torch.equal(one, other) for one, other in zip(rows[::-1], plain, strict=True))
+    assert all(not row[end:].any() for batch in batches for row, end in zip(batch.mixture, batch.num_samples, strict=True))
+    for room, sizes in ((1, [1] * 7), (10**6, [7])):
+        assert [len(batch) for batch in validation_batches(mixtures, batch_size=3, room=Room(room, int))] == sizes
+    shares = [validation_batches(mixtures, batch_size=3, share=slice(k, None, 2), room=Room(10**6, int)) for k in range(2)]
+    assert [[batch.num_samples.tolist() for batch in share] for share in shares] == [[[90, 50, 20, 20]], [[50, 50, 20]]]
 
 
 def test_an_error_in_a_worker_reaches_the_caller() -> None:

@@ -3,11 +3,15 @@
 The backward pass is left out: torch's engine asks the driver for a stream before it runs one.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.models import build_model
+from pipeline.models.kernels import dispatch
 from pipeline.recipe.presets import PRESETS
 from pipeline.recipe.schema import Model, System, Train
 from pipeline.training.losses import pit_loss
@@ -37,6 +41,39 @@ def test_a_step_stays_on_the_device(
             loss, permutation = pit_loss(estimates, sources, lengths)
         assert (estimates.device.type, estimates.dtype, estimates.shape) == ("cuda", torch.float32, (2, num_sources, 1000))
         assert (loss.device.type, loss.dtype, permutation.device.type) == ("cuda", torch.float32, "cuda")
+
+
+@pytest.mark.parametrize("norm", ["global", "cumulative"])
+def test_padded_mixtures_are_validated_by_the_kernels(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kernels for a network of one block, and nothing of them on the host."""
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_: True)
+    monkeypatch.setattr(dispatch, "available", lambda device: True)
+    monkeypatch.setattr(dispatch, "_suits", lambda x: True)  # a fake tensor is not a plain one
+    monkeypatch.setattr(dispatch, "_fit", lambda *_: True)
+    settings = Model(norm=norm, num_filters=16, hidden_channels=8, bottleneck_channels=4, skip_channels=4, blocks_per_repeat=1,
+                     num_repeats=1)  # fmt: skip
+    called: list[str] = []
+    with FakeTensorMode(allow_non_fake_inputs=False), Noted(called):
+        with torch.device("cuda"):
+            model = build_model(settings)
+            sources, lengths = torch.empty(3, 2, 1000), torch.empty(3, dtype=torch.int64)
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
+            estimates = model(sources.sum(1), lengths)
+        assert pit_loss(estimates, sources, lengths)[0].device.type == "cuda"
+    assert [name for name in called if "tasnet" in name] == ["tasnet.normalised_of_padded", "tasnet.hidden_of_padded"]
+
+
+class Noted(TorchDispatchMode):
+    """Notes the operators that are called."""
+
+    def __init__(self, called: list[str]) -> None:
+        super().__init__()
+        self.called = called
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.called.append(str(func).removesuffix(".default"))
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

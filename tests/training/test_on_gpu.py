@@ -16,15 +16,17 @@ from pipeline.compute import devices
 from pipeline.compute.options import Options
 from pipeline.errors import TrainingError
 from pipeline.mixtures.shards import Shard, Signal, write_shard
-from pipeline.models import load_model
+from pipeline.models import build_model, load_model
 from pipeline.recipe.presets import PRESETS
 from pipeline.recipe.schema import Model, System, Train
 from pipeline.training import loop
 from pipeline.training.loop import TrainingSets, train
 from pipeline.training.losses import pit_loss
 from pipeline.training.segments import PackedMixtures, StaticSegments
+from pipeline.training.validation import batches_on, validation_sums
 from tests.training.trainings import SETS, TINY, Tones, system
 
+CPU = torch.device("cpu")
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
 
@@ -144,6 +146,18 @@ def test_resident_data_train_as_the_hosts_do(tmp_path: Path, gpu: torch.device, 
     assert placed[:4] == [False] * 4
     assert placed[4:] == [gpu.type == "cuda"] * 2
     assert_same_training(tmp_path / "host", tmp_path / "device")
+
+
+def test_validation_in_large_batches_is_that_of_a_cpu(gpu: torch.device) -> None:
+    """All in one, in bfloat16 as well."""
+    torch.manual_seed(0)
+    model, tones = build_model(TINY).eval(), Tones(13, silent=True)
+    expected = sum(validation_sums(model, each, torch.float32) for each in batches_on(CPU, model, tones, batch_size=2))
+    for precision, rel in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+        batches = list(batches_on(gpu, model.to(gpu), tones, batch_size=2))
+        assert gpu.type == "cpu" or [len(batch) for batch in batches] == [13]
+        found = sum(validation_sums(model, each, precision) for each in batches)
+        assert found.tolist() == pytest.approx(expected.tolist(), rel=rel)  # type: ignore[union-attr]
 
 
 def test_a_second_training_finds_the_memory_of_the_first_free(tmp_path: Path, gpu: torch.device) -> None:

@@ -44,6 +44,8 @@ _AVAILABLE: dict[str, Callable[[torch.device], bool]] = {
 
 _COMPILED = ("cuda",)
 """Types of device whose kernels a compiler keeps as they are, and makes what is around them; on a CPU it makes all."""
+_PADDED = ("cuda",)
+"""Types of device whose kernels take members of different lengths."""
 _TAPS, _MAX_CHANNELS = 3, 4096
 """What the CUDA kernels are written for: a convolution's taps, and whole rows in registers."""
 
@@ -72,22 +74,27 @@ def definition_only() -> Iterator[None]:
         _wanted.definition_only = before
 
 
-def hidden(block: Any, x: Tensor) -> Tensor | None:
+def hidden(block: Any, x: Tensor, num_frames: Tensor | None = None) -> Tensor | None:
     """A block's normalised hidden activations ``[batch, frames, H]``, ready for its last product.
 
     Args:
         block: a ``Block`` of ``conv_tasnet.py``.
         x: ``[batch, frames, B]``.
+        num_frames: ``[batch]`` frames that count, where members are padded; by default all.
 
     Returns:
         None where the definition has to compute them.
     """
-    ready = _expanded(block, x)
+    ready = _expanded(block, x) if _can_be_padded(x, num_frames) else None
     if ready is None:
         return None
     y, parameters, eps = ready
-    convolution = block.depthwise
-    activations: Tensor = ops.hidden(y, parameters, block.norm_1.kind, eps, convolution.dilation, convolution.padding[0])[0]
+    place = (block.norm_1.kind, eps, block.depthwise.dilation, block.depthwise.padding[0])
+    activations: Tensor
+    if num_frames is not None:
+        activations = ops.hidden_of_padded(y, parameters, *place, num_frames)
+    else:
+        activations = ops.hidden(y, parameters, *place)[0]
     return activations
 
 
@@ -116,14 +123,23 @@ def _expanded(block: Any, x: Tensor) -> tuple[Tensor, list[Tensor], list[float]]
     return functional.linear(x, expand.weight).contiguous(), parameters, [norm_1.eps, norm_2.eps]
 
 
-def normalised(norm: Any, x: Tensor) -> Tensor | None:
+def normalised(norm: Any, x: Tensor, num_frames: Tensor | None = None) -> Tensor | None:
     """What a norm of ``norms.py`` makes of ``[batch, frames, channels]``; None where the norm has to do it itself."""
-    if not _suits(x) or not _is_plain(norm, _NORM_TYPES):
+    if not _can_be_padded(x, num_frames) or not _suits(x) or not _is_plain(norm, _NORM_TYPES):
         return None
     if not _fit(x, [norm.weight, norm.bias], [x.shape[-1:], x.shape[-1:]]):
         return None
-    normal: Tensor = ops.normalised(x.contiguous(), norm.weight, norm.bias, norm.kind, norm.eps)[0]
+    normal: Tensor
+    if num_frames is not None:
+        normal = ops.normalised_of_padded(x.contiguous(), norm.weight, norm.bias, norm.kind, norm.eps, num_frames)
+    else:
+        normal = ops.normalised(x.contiguous(), norm.weight, norm.bias, norm.kind, norm.eps)[0]
     return normal
+
+
+def _can_be_padded(x: Tensor, num_frames: Tensor | None) -> bool:
+    """Whether kernels know where each member ends: those of CUDA cards do, and have no gradient then."""
+    return num_frames is None or (x.device.type in _PADDED and not torch.is_grad_enabled())
 
 
 def suits_streaming(weight: Tensor) -> bool:

@@ -46,13 +46,22 @@ SHAPES = {
 
 
 class Passes:
-    """The passes over one array of activations ``[batch, frames, channels]``."""
+    """The passes over one array of activations ``[batch, frames, channels]``.
 
-    def __init__(self, x: Tensor, *, rectified: bool = True, dilation: int = 1) -> None:
+    Args:
+        x: the activations.
+        rectified: whether a rectifier comes before the norm.
+        dilation: of the convolution.
+        num_frames: ``[batch]`` frames of each member that count; by default all.
+    """
+
+    def __init__(self, x: Tensor, *, rectified: bool = True, dilation: int = 1, num_frames: Tensor | None = None) -> None:
         self.batch, self.num_frames, self.channels = x.shape
         self.x = x
         self.rectified = {"RECTIFIED": rectified}
         self.dilation = dilation
+        self.padded = {"PADDED": num_frames is not None}
+        self.ends = x if num_frames is None else num_frames  # which is not read where nothing is padded
 
     @property
     def num_rows(self) -> int:
@@ -104,22 +113,28 @@ class Passes:
 
 
 def hidden(
-    y: Tensor, parameters: Sequence[Tensor], norm: str, eps: Sequence[float], dilation: int, before: int
+    y: Tensor,
+    parameters: Sequence[Tensor],
+    norm: str,
+    eps: Sequence[float],
+    dilation: int,
+    before: int,
+    num_frames: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Forward; see :func:`pipeline.models.kernels.ops.hidden`. A frame's numbers are mean, scale and shift of each norm."""
     bias_0, slope_1, weight_1, bias_1, taps, bias_2, slope_2, weight_2, bias_3 = parameters
-    on = Passes(y, dilation=dilation)
+    on = Passes(y, dilation=dilation, num_frames=num_frames)
     statistics, variance = on.per_row(6), on.per_row(1)
     mean_1, scale_1, shift_1, mean_2, scale_2, shift_2 = statistics
     d, m = torch.empty_like(y), torch.empty_like(y)
     on.run(passes.statistics, y, bias_0, slope_1, mean_1, variance, on.num_rows, **on.rectified)
-    on.merge(merges.merge, mean_1, variance, scale_1, shift_1, on.num_frames, eps[0], KIND=norm)
+    on.merge(merges.merge, mean_1, variance, scale_1, shift_1, on.ends, on.num_frames, eps[0], KIND=norm, **on.padded)
     on.run(
         passes.convolve,
         y, bias_0, slope_1, mean_1, scale_1, shift_1, weight_1, bias_1, taps, bias_2, slope_2, d, mean_2, variance,
-        on.batch, on.num_frames, dilation, before,
+        on.ends, on.batch, on.num_frames, dilation, before, **on.padded,
     )  # fmt: skip
-    on.merge(merges.merge, mean_2, variance, scale_2, shift_2, on.num_frames, eps[1], KIND=norm)
+    on.merge(merges.merge, mean_2, variance, scale_2, shift_2, on.ends, on.num_frames, eps[1], KIND=norm, **on.padded)
     on.run(passes.normalise, d, slope_2, mean_2, scale_2, shift_2, weight_2, bias_3, m, on.num_rows, **on.rectified)
     return m, d, statistics
 
@@ -169,13 +184,15 @@ def _merge_back(on: Passes, *given: Any) -> None:
     on.merge(merges.merge_back, *arrays, on.num_frames, NUM_CHANNELS=on.channels, KIND=norm)
 
 
-def normalised(x: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float) -> tuple[Tensor, Tensor]:
+def normalised(
+    x: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float, num_frames: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Forward; see :func:`pipeline.models.kernels.ops.normalised`. A frame's numbers are mean, scale and shift."""
-    on = Passes(x, rectified=False)
+    on = Passes(x, rectified=False, num_frames=num_frames)
     statistics, variance, m = on.per_row(3), on.per_row(1), torch.empty_like(x)
     mean, scale, shift = statistics
     on.run(passes.statistics, x, bias, bias, mean, variance, on.num_rows, **on.rectified)
-    on.merge(merges.merge, mean, variance, scale, shift, on.num_frames, eps, KIND=norm)
+    on.merge(merges.merge, mean, variance, scale, shift, on.ends, on.num_frames, eps, KIND=norm, **on.padded)
     on.run(passes.normalise, x, bias, mean, scale, shift, weight, bias, m, on.num_rows, **on.rectified)
     return m, statistics
 

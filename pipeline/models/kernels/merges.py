@@ -12,30 +12,36 @@ import triton.language as tl
 
 @triton.jit
 def merge(
-    mean, variance, scale, shift, num_frames, eps, KIND: tl.constexpr, BLOCK_FRAMES: tl.constexpr,
+    mean, variance, scale, shift, ends, num_frames, eps,
+    KIND: tl.constexpr, PADDED: tl.constexpr, BLOCK_FRAMES: tl.constexpr,
 ):  # fmt: skip
-    """From each frame's mean and variance, the scale and shift that normalise it; a program merges one batch member."""
+    """From each frame's mean and variance, the scale and shift that normalise it; a program merges one batch member.
+
+    Where members are PADDED, theirs end after so many frames as ``ends`` says, and what follows is normalised to zero.
+    """
     first_row = tl.program_id(0).to(tl.int64) * num_frames
+    num_real = num_frames
+    if PADDED:
+        num_real = tl.load(ends + tl.program_id(0)).to(tl.int32)
     # Means are taken relative to the first frame's: any constant gives the same result, a near one keeps the digits.
     first = tl.load(mean + first_row).to(tl.float64)
     sum_mean = tl.zeros((), tl.float64)
     sum_square = tl.zeros((), tl.float64)
     if KIND == "global":
         for begin in range(0, num_frames, BLOCK_FRAMES):
-            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_frames, BLOCK_FRAMES)
+            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_real, BLOCK_FRAMES)
             sum_mean += tl.sum(offset, axis=0)
-        middle = sum_mean / num_frames
+        middle = sum_mean / num_real
         for begin in range(0, num_frames, BLOCK_FRAMES):
-            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_frames, BLOCK_FRAMES)
+            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_real, BLOCK_FRAMES)
             sum_square += tl.sum(tl.where(there, v + (offset - middle) * (offset - middle), 0.0), axis=0)
-        root = 1.0 / tl.sqrt(sum_square / num_frames + eps)
+        root = 1.0 / tl.sqrt(sum_square / num_real + eps)
         for begin in range(0, num_frames, BLOCK_FRAMES):
-            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_frames, BLOCK_FRAMES)
-            tl.store(scale + rows, (tl.zeros_like(offset) + root).to(tl.float32), mask=there)
-            tl.store(shift + rows, ((offset - middle) * root).to(tl.float32), mask=there)
+            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_real, BLOCK_FRAMES)
+            _store(scale, shift, rows, frames, there, tl.zeros_like(offset) + root, (offset - middle) * root, num_frames, PADDED)
     else:
         for begin in range(0, num_frames, BLOCK_FRAMES):
-            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_frames, BLOCK_FRAMES)
+            rows, frames, there, offset, v = _frames(mean, variance, first_row, first, begin, num_real, BLOCK_FRAMES)
             if KIND == "cumulative":
                 count = (frames + 1).to(tl.float64)
                 so_far = sum_mean + tl.cumsum(offset, axis=0)
@@ -48,8 +54,18 @@ def merge(
             else:
                 centre = offset
             root = 1.0 / tl.sqrt(v + eps)
-            tl.store(scale + rows, root.to(tl.float32), mask=there)
-            tl.store(shift + rows, ((offset - centre) * root).to(tl.float32), mask=there)
+            _store(scale, shift, rows, frames, there, root, (offset - centre) * root, num_frames, PADDED)
+
+
+@triton.jit
+def _store(scale, shift, rows, frames, there, root, moved, num_frames, PADDED: tl.constexpr):
+    """Write some frames' scale and shift; zeros in padding."""
+    if PADDED:
+        root = tl.where(there, root, 0.0)
+        moved = tl.where(there, moved, 0.0)
+        there = frames < num_frames
+    tl.store(scale + rows, root.to(tl.float32), mask=there)
+    tl.store(shift + rows, moved.to(tl.float32), mask=there)
 
 
 @triton.jit

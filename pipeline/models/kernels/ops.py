@@ -107,6 +107,25 @@ def _(*arguments: Any) -> list[Tensor]:
     return gpu.normalised_backward(*arguments)
 
 
+# Batches of mixtures that are padded to a common length are separated, never learnt from: no gradient, no second result.
+@torch.library.custom_op("tasnet::hidden_of_padded", mutates_args=(), device_types="cuda")
+def hidden_of_padded(
+    y: Tensor, parameters: list[Tensor], norm: str, eps: list[float], dilation: int, before: int, num_frames: Tensor
+) -> Tensor:
+    """The activations of :func:`hidden` where only the first ``num_frames`` ``[batch]`` int64 of each member count."""
+    from pipeline.models.kernels import gpu
+
+    return gpu.hidden(y, parameters, norm, eps, dilation, before, num_frames)[0]
+
+
+@torch.library.custom_op("tasnet::normalised_of_padded", mutates_args=(), device_types="cuda")
+def normalised_of_padded(x: Tensor, weight: Tensor, bias: Tensor, norm: str, eps: float, num_frames: Tensor) -> Tensor:
+    """The values of :func:`normalised` where only the first ``num_frames`` ``[batch]`` int64 of each member count."""
+    from pipeline.models.kernels import gpu
+
+    return gpu.normalised(x, weight, bias, norm, eps, num_frames)[0]
+
+
 # ------------------------------------------------------------------------------------------------- shapes, for fake tensors
 NUMBERS_OF_NORM = {"cpu": 2, "cuda": 3}
 """Values of each frame that the backward pass needs for a norm."""
@@ -129,6 +148,12 @@ def _(grad_m: Tensor, y: Tensor, parameters: list[Tensor], *_: Any) -> list[Tens
 @normalised.register_fake
 def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), _per_frame(x, 1)
+
+
+@hidden_of_padded.register_fake
+@normalised_of_padded.register_fake
+def _(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
 
 
 @normalised_backward.register_fake

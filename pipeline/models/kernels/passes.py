@@ -113,12 +113,19 @@ def statistics(
 @triton.jit
 def convolve(
     y, bias_0, slope_1, mean_1, scale_1, shift_1, weight_1, bias_1, taps, bias_2, slope_2, d, mean_2, variance_2,
-    num_members, num_frames, dilation, before,
+    ends, num_members, num_frames, dilation, before,
     NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
+    PADDED: tl.constexpr,
 ):  # fmt: skip
-    """The first norm and the convolution; the second norm's statistics, of what was stored, as the backward pass will see it."""
+    """The first norm and the convolution; the second norm's statistics, of what was stored, as the backward pass will see it.
+
+    Where members are PADDED, the convolution sees zeros after so many frames of each as ``ends`` says.
+    """
     columns = tl.arange(0, BLOCK_CHANNELS)
     ok, first_row, first = _strands(num_members, num_frames, dilation, BLOCK_ROWS, NUM_TILES)
+    end = num_frames
+    if PADDED:
+        end = tl.load(ends + first_row // num_frames, mask=ok, other=0).to(tl.int32)
     bias_before, slope = _per_channel(bias_0, columns, NUM_CHANNELS), tl.load(slope_1)
     weight, bias = _per_channel(weight_1, columns, NUM_CHANNELS), _per_channel(bias_1, columns, NUM_CHANNELS)
     tap_0 = _per_channel(taps, columns, NUM_CHANNELS)
@@ -127,20 +134,20 @@ def convolve(
     bias_after, slope_after = _per_channel(bias_2, columns, NUM_CHANNELS), tl.load(slope_2)
     lead = 2 * dilation - before  # from a frame to that of the last tap
     n_0 = _normal_1(
-        y, bias_before, slope, mean_1, scale_1, shift_1, weight, bias, ok, first_row, first + lead - 2 * dilation, num_frames,
+        y, bias_before, slope, mean_1, scale_1, shift_1, weight, bias, ok, first_row, first + lead - 2 * dilation, end,
         columns, NUM_CHANNELS,
     )  # fmt: skip
     n_1 = _normal_1(
-        y, bias_before, slope, mean_1, scale_1, shift_1, weight, bias, ok, first_row, first + lead - dilation, num_frames,
+        y, bias_before, slope, mean_1, scale_1, shift_1, weight, bias, ok, first_row, first + lead - dilation, end,
         columns, NUM_CHANNELS,
     )  # fmt: skip
     stored_y, mean, scale, shift, inside = _frame_1(
-        y, mean_1, scale_1, shift_1, ok, first_row, first + lead, num_frames, columns, NUM_CHANNELS
+        y, mean_1, scale_1, shift_1, ok, first_row, first + lead, end, columns, NUM_CHANNELS
     )
     for tile in range(NUM_TILES):
         frames = first + tile * dilation
         next_y, next_mean, next_scale, next_shift, next_inside = _frame_1(
-            y, mean_1, scale_1, shift_1, ok & (tile + 1 < NUM_TILES), first_row, frames + dilation + lead, num_frames, columns,
+            y, mean_1, scale_1, shift_1, ok & (tile + 1 < NUM_TILES), first_row, frames + dilation + lead, end, columns,
             NUM_CHANNELS,
         )  # fmt: skip
         n_2 = _normal(stored_y, bias_before, slope, mean, scale, shift, weight, bias, inside)
