@@ -6,7 +6,7 @@ but gradients and sums goes over gloo, from host to host, so that nobody waits f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,6 +45,12 @@ class Group:
         if self.size > 1:
             distributed.all_reduce(values)
         return values
+
+    def copy_from_first(self, values: Iterable[Tensor]) -> None:
+        """Replace the values of all processes by those of process 0."""
+        if self.size > 1:
+            for value in values:
+                distributed.broadcast(value.detach(), src=0)
 
     def all_reduce_max(self, number: int) -> int:
         """The largest of all processes' numbers."""

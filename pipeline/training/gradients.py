@@ -1,14 +1,13 @@
-"""The gradients of a batch: its parts go through the network one after the other, and their gradients are added up."""
+"""The gradients of a batch: those of its parts, and of all processes that share it, are added up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.compute import devices
 from pipeline.compute.distributed import Group
@@ -23,7 +22,7 @@ class Loss:
     """A network's loss on a batch, as one function, so that a compiler sees the network and the loss together.
 
     Attributes:
-        network: the network; with several processes, the one that exchanges their gradients.
+        network: the network.
         precision: dtype of the matrix products.
         of_estimates: of estimates, sources and lengths; one of ``losses.LOSSES``.
     """
@@ -48,14 +47,12 @@ class Gradients:
         micro_batch: segments of this process that go through the network at once; by default all of them.
         parameters: the network's.
         group: the processes that share a batch.
-        shared: with several processes, the network that exchanges their gradients.
     """
 
     batch_size: int
     micro_batch: int | None
     parameters: tuple[nn.Parameter, ...]
     group: Group
-    shared: DistributedDataParallel | None
 
     def add(self, loss_of: Compiled, batch: Batch) -> Tensor:
         """Forward and back; returns this process's share of the batch's loss, dB, without waiting for the device.
@@ -70,10 +67,7 @@ class Gradients:
         aside = loss_of.graphs and size < len(batch)
         kept: list[Tensor] = []
         for first in range(0, len(batch), size):
-            # Only the gradients of the last part are exchanged between processes, with all that was added up before.
-            is_last = first + size >= len(batch)
-            with nullcontext() if is_last or self.shared is None else self.shared.no_sync():
-                loss += self._add_part(loss_of, batch[first : first + size])
+            loss += self._add_part(loss_of, batch[first : first + size])
             if aside:
                 kept = self._set_aside(kept)
         for parameter, gradient in zip(self.parameters, kept, strict=aside):
@@ -93,9 +87,23 @@ class Gradients:
     def _add_part(self, loss_of: Compiled, part: Batch) -> Tensor:
         mean: Tensor = loss_of(part.mixture, part.sources, part.num_samples)
         loss = mean * (len(part) / self.batch_size)
-        # Gradients are averaged over processes; the loss is a share of the whole batch's, so they are to be summed.
-        (loss * self.group.size).backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def exchange(self, loss: Tensor) -> Tensor:
+        """Give all processes the sums of their gradients; returns the sum of their losses, which is the whole batch's.
+
+        All of it is one array, exchanged once the backward pass is done. To exchange parts of it meanwhile, as torch's
+        DistributedDataParallel does, would need calls in the middle of that pass, which a recorded graph has no place for.
+        """
+        if self.group.size == 1:
+            return loss
+        learning = [each for each in self.parameters if each.grad is not None]
+        parts = [loss[None], *(each.grad.flatten() for each in learning if each.grad is not None)]
+        total, *sums = torch.split(self.group.total(torch.cat(parts)), [len(part) for part in parts])
+        for parameter, summed in zip(learning, sums, strict=True):
+            parameter.grad = summed.view_as(parameter)
+        return total[0]
 
     def part_size(self, batch: Batch) -> int:
         """Segments that go through the network at once."""

@@ -21,7 +21,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.compute import devices
 from pipeline.compute.distributed import Group, joined
@@ -128,6 +127,7 @@ class Training:
         self.precision = devices.choose_precision(self.settings.precision, self.device)
         self.steps_per_epoch = max(1, (self.settings.segments_per_epoch or len(sets.train)) // self.settings.batch_size)
         self.num_steps = self.steps_per_epoch * self.settings.epochs
+        group.copy_from_first(model.parameters())  # other processors may have rounded the first weights otherwise
         self.model = model
         self.average = copy.deepcopy(model).requires_grad_(False) if self.settings.ema_decay else None
         self.optimiser = Optimiser(model, self.settings)
@@ -139,8 +139,7 @@ class Training:
         self.on_device: ResidentSegments | None = None
         self.placed = not options.resident
         self.num_workers = devices.choose_loaders(options.num_loaders, self.device)
-        self.shared = DistributedDataParallel(model) if group.size > 1 else None
-        self.gradients = Gradients(self.settings.batch_size, options.micro_batch, tuple(model.parameters()), group, self.shared)
+        self.gradients = Gradients(self.settings.batch_size, options.micro_batch, tuple(model.parameters()), group)
         if (size := self.settings.batch_size) < group.size:
             raise ModelError(f"train.batch_size = {size} is less than the {group.size} processes that share it")
 
@@ -188,12 +187,11 @@ class Training:
                 self.interruptions.raise_if_stopped()
 
     def loss_function(self) -> compiling.Compiled:
-        """Network and loss as the steps call them: shared between processes, and compiled where that pays."""
+        """Network and loss as the steps call them, compiled where that pays."""
         enabled = compiling.choose_compile(self.options.compile, self.device, num_steps=self.num_steps)
-        # A graph's gradients are overwritten when it runs again, so processes cannot exchange them while it does.
-        graphs = self.device.type == "cuda" and self.group.size == 1
-        loss = Loss(self.shared or self.model, self.precision, LOSSES[self.settings.loss])
-        return compiling.Compiled(loss.compute, enabled, strict=self.options.compile == "on", graphs=graphs)
+        loss = Loss(self.model, self.precision, LOSSES[self.settings.loss])
+        strict, graphs = self.options.compile == "on", self.device.type == "cuda"
+        return compiling.Compiled(loss.compute, enabled, strict=strict, graphs=graphs)
 
     def _train_epoch(self, loss_of: compiling.Compiled, advance: Advance) -> None:
         """The steps of this epoch that are left."""
@@ -246,6 +244,7 @@ class Training:
         with self.gradients.explaining_memory(batch):
             # Drop the gradients of a failed attempt, so that the next one starts from none.
             loss = loss_of.with_fallback(lambda: self.gradients.add(loss_of, batch), undo=self.optimiser.zero_grad)
+            loss = self.gradients.exchange(loss)
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm or math.inf)
             self.optimiser.set_learning_rate(self._learning_rate(self.steps_done))
             skip = (~norm.isfinite()).float()
@@ -253,7 +252,7 @@ class Training:
         self.optimiser.zero_grad()
         self.progress.step += 1
         self._update_average()
-        figures = torch.stack([self.group.total(loss), norm, skip])
+        figures = torch.stack([loss, norm, skip])
         self.sums += torch.where(skip.bool(), torch.eye(3, device=self.device)[2], figures)
         self.skipped_in_a_row = (self.skipped_in_a_row + skip) * skip
 

@@ -5,9 +5,15 @@ Without a device these tests are skipped; ``TASNET_TEST_DEVICE=cpu`` runs them o
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,8 +31,10 @@ from pipeline.training.losses import pit_loss
 from pipeline.training.segments import PackedMixtures, StaticSegments
 from pipeline.training.validation import batches_on, validation_sums
 from tests.training.trainings import SETS, TINY, Tones, system
+from tests.waiting import PATIENCE_SECONDS, process
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
 
@@ -117,6 +125,38 @@ def test_a_batch_in_parts_has_the_same_gradients(compiled: bool, tmp_path: Path,
     ]
     for column in ("train_loss_db", "gradient_norm"):
         assert histories[1][column].to_numpy() == pytest.approx(histories[0][column].to_numpy(), rel=1e-3, abs=1e-3)
+
+
+TWO = """
+import sys
+from pathlib import Path
+from torch import distributed
+from pipeline.training.loop import train
+from pipeline.compute.options import Options
+from tests.training.trainings import SETS, system
+join = distributed.init_process_group
+distributed.init_process_group = lambda backend: join("gloo")  # NCCL wants a card for each
+device, compile_, folder = sys.argv[1:]
+train(system(batch_size=4), SETS, Path(folder), seed=0, options=Options(device=device, compile=compile_, num_loaders=0))
+"""
+
+
+def test_two_processes_with_graphs_train_as_one(tmp_path: Path, gpu: torch.device) -> None:
+    """On one card, so over gloo: graphs are recorded and replayed, and their gradients exchanged between two replays."""
+    given = options(gpu, compiled=True)
+    one = train(system(batch_size=4), SETS, tmp_path / "one", seed=0, options=given)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(listener.getsockname()[1]), "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    command = [sys.executable, "-c", TWO, str(gpu), given.compile, str(tmp_path / "two")]
+    environments = [os.environ | place | {"RANK": str(rank), "PYTHONPATH": str(ROOT)} for rank in range(2)]
+    with ExitStack() as running:
+        both = [running.enter_context(process(command, env=each, stderr=subprocess.PIPE)) for each in environments]
+        said = [each.communicate(timeout=PATIENCE_SECONDS)[1] for each in both]
+    assert [each.returncode for each in both] == [0, 0], said
+    two = pd.read_csv(tmp_path / "two" / "history.csv")
+    for column in ("train_loss_db", "valid_loss_db", "gradient_norm"):
+        assert two[column].to_numpy() == pytest.approx(one[column].to_numpy(), rel=1e-3, abs=1e-3)
 
 
 def packed(folder: Path) -> TrainingSets:
