@@ -29,7 +29,7 @@ from pipeline.cli import app
 from pipeline.mixtures import rendering
 # What trainings, scores and reports import when they need it.
 import torch._dynamo, tensorboard.compat.proto.event_pb2, tensorboard.summary.writer.record_writer
-import mir_eval.separation
+import mir_eval.separation, pyloudnorm, scipy.optimize, scipy.signal, scipy.ndimage
 import pipeline.reports.report_figures, matplotlib.figure, matplotlib.backends.backend_pdf, matplotlib.backends.backend_svg
 context.set_start_method("fork")
 for line in sys.stdin:

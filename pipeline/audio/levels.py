@@ -9,9 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyloudnorm
-from scipy.ndimage import maximum_filter1d
-from scipy.signal import lfilter, sosfilt, zpk2sos
+import scipy
 
 LevelRule = Literal["active", "loudness", "rms"]
 Signal = npt.NDArray[np.floating[Any]]
@@ -71,8 +69,8 @@ def active_level(samples: Signal, sample_rate: int) -> ActiveLevel:
 
 def _band_limited(samples: Signal, sample_rate: int) -> Vector:
     """High-pass at 200 Hz, and low-pass at 5.5 kHz where the sample rate leaves anything above."""
-    samples = sosfilt(_high_pass(sample_rate), samples)
-    return sosfilt(_low_pass(sample_rate), samples) if sample_rate >= 2.2 * _HIGH_EDGE_HZ else samples
+    samples = scipy.signal.sosfilt(_high_pass(sample_rate), samples)
+    return scipy.signal.sosfilt(_low_pass(sample_rate), samples) if sample_rate >= 2.2 * _HIGH_EDGE_HZ else samples
 
 
 @lru_cache
@@ -90,13 +88,13 @@ def _low_pass(sample_rate: int) -> Vector:
 def _sections(zeros: npt.NDArray[Any], poles: npt.NDArray[Any], *, unity_at: int) -> Vector:
     """Second-order sections with gain 1 at z = ``unity_at``."""
     gain = np.prod(unity_at - poles) / np.prod(unity_at - zeros)
-    return zpk2sos(zeros, poles, gain.real)
+    return scipy.signal.zpk2sos(zeros, poles, gain.real)
 
 
 def _envelope(speech: Vector, sample_rate: int) -> Vector:
     """Rectified signal through two equal one-pole smoothers."""
     g = exp(-1 / (_SMOOTHING_SECONDS * sample_rate))
-    return lfilter([(1 - g) ** 2], [1, -2 * g, g * g], np.abs(speech))
+    return scipy.signal.lfilter([(1 - g) ** 2], [1, -2 * g, g * g], np.abs(speech))
 
 
 def _threshold_counts(envelope: Vector, sample_rate: int) -> tuple[Vector, int]:
@@ -109,7 +107,7 @@ def _threshold_counts(envelope: Vector, sample_rate: int) -> tuple[Vector, int]:
     exponents[fraction == 0] = np.iinfo(np.int32).min // 2
     window = ceil(_HANGOVER_SECONDS * sample_rate) + 1
     # The filter is centred; the origin moves its window onto the past.
-    held = maximum_filter1d(exponents, window, mode="nearest", origin=(window - 1) // 2)
+    held = scipy.ndimage.maximum_filter1d(exponents, window, mode="nearest", origin=(window - 1) // 2)
     top = int(held.max()) + 1
     bins = np.minimum(top - held, _NUM_THRESHOLDS)
     return np.cumsum(np.bincount(bins, minlength=_NUM_THRESHOLDS + 1)[1:]).astype(np.float64), top
@@ -142,6 +140,8 @@ def loudness(samples: Signal, sample_rate: int) -> float:
 
 @lru_cache(maxsize=32)
 def _meter(sample_rate: int, block_seconds: float) -> Any:
+    import pyloudnorm  # only loudness needs the seconds that importing it takes
+
     return pyloudnorm.Meter(sample_rate, block_size=block_seconds)
 
 

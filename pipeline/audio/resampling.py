@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import firwin, kaiserord, resample_poly
+import scipy
 
 _HALF_TAPS = 10  # of resample_poly's filter on either side, in samples of the lower rate
 
@@ -31,7 +31,7 @@ def resample(samples: npt.NDArray[Any], old_rate: int, new_rate: int) -> npt.NDA
     divisor = gcd(old_rate, new_rate)
     up, down = new_rate // divisor, old_rate // divisor
     # The filter is resample_poly's own default, designed once instead of at every call.
-    resampled: npt.NDArray[Any] = resample_poly(samples, up, down, window=_filter(up, down, samples.dtype.name))
+    resampled: npt.NDArray[Any] = scipy.signal.resample_poly(samples, up, down, window=_filter(up, down, samples.dtype.name))
     return resampled
 
 
@@ -39,7 +39,7 @@ def resample(samples: npt.NDArray[Any], old_rate: int, new_rate: int) -> npt.NDA
 def _filter(up: int, down: int, dtype: str) -> Any:
     """The low-pass [tap] that ``resample_poly`` designs where none is given."""
     longer = max(up, down)
-    return firwin(2 * _HALF_TAPS * longer + 1, 1 / longer, window=("kaiser", 5.0)).astype(dtype)
+    return scipy.signal.firwin(2 * _HALF_TAPS * longer + 1, 1 / longer, window=("kaiser", 5.0)).astype(dtype)
 
 
 def resample_blocks(blocks: Iterable[npt.NDArray[Any]], old_rate: int, new_rate: int) -> Iterator[npt.NDArray[Any]]:
@@ -96,7 +96,7 @@ def at_speed(samples: npt.NDArray[Any], speed: float) -> npt.NDArray[Any]:
     """
     ratio = Fraction(speed).limit_denominator(100)
     up, down = ratio.denominator, ratio.numerator
-    slowed: npt.NDArray[Any] = resample_poly(samples, up, down, window=_steep_filter(up, down, samples.dtype.name))
+    slowed: npt.NDArray[Any] = scipy.signal.resample_poly(samples, up, down, window=_steep_filter(up, down, samples.dtype.name))
     return slowed[: length_at_speed(len(samples), speed)]
 
 
@@ -108,5 +108,5 @@ def length_at_speed(num_samples: int, speed: float) -> int:
 @lru_cache(maxsize=8)
 def _steep_filter(up: int, down: int, dtype: str) -> Any:
     longer = max(up, down)
-    num_taps, beta = kaiserord(_REJECTION_DB, (1 - _PASSBAND) / longer)
-    return firwin(num_taps | 1, (1 + _PASSBAND) / 2 / longer, window=("kaiser", beta)).astype(dtype)
+    num_taps, beta = scipy.signal.kaiserord(_REJECTION_DB, (1 - _PASSBAND) / longer)
+    return scipy.signal.firwin(num_taps | 1, (1 + _PASSBAND) / 2 / longer, window=("kaiser", beta)).astype(dtype)

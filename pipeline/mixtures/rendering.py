@@ -209,6 +209,8 @@ def _write_all(
     mixtures: Sequence[PlannedMixture], inputs: Inputs, dataset_dir: Path, journal: Journal, num_workers: int | None
 ) -> Iterable[list[Entry]]:
     """Render and write mixtures in parallel; yields their journal entries, in order."""
+    import scipy.signal  # noqa: F401  now, so that each of the forked workers need not
+
     session = uuid.uuid4().hex
     write = partial(_write_chunk, session, inputs, dataset_dir, journal.entry)
     try:

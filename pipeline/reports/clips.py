@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from pipeline.audio import files
 from pipeline.errors import AudioError
@@ -47,7 +47,7 @@ def _most_alike(references: Samples, estimates: Samples) -> list[int]:
     """For every reference the estimate assigned to it, so that the sum of squared correlations is largest."""
     norms = np.linalg.norm(references, axis=1)[:, None] * np.linalg.norm(estimates, axis=1)[None]
     correlations = np.square(references @ estimates.T / np.maximum(norms, 1e-12))
-    places, chosen = linear_sum_assignment(correlations, maximize=True)
+    places, chosen = scipy.optimize.linear_sum_assignment(correlations, maximize=True)
     found = dict(zip(places.tolist(), chosen.tolist(), strict=True))
     return [found.get(k, min(k, len(estimates) - 1)) for k in range(len(references))]
 

@@ -24,7 +24,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft, linalg, signal
+import scipy
+from scipy import fft, linalg
 
 Signals = npt.NDArray[np.float64]
 Spectra = npt.NDArray[np.complex128]
@@ -213,7 +214,7 @@ def project_plainly(references: Signals, estimate: Signals) -> Signals:
         taps = np.linalg.lstsq(gram, products, rcond=None)[0]
     projection = np.zeros(length)
     for filter_taps, reference in zip(taps.reshape(num_references, FILTER_LENGTH), padded, strict=True):
-        projection += signal.fftconvolve(filter_taps, reference)[:length]
+        projection += scipy.signal.fftconvolve(filter_taps, reference)[:length]
     return projection
 
 

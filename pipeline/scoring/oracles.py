@@ -10,8 +10,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import ShortTimeFFT
-from scipy.signal.windows import hann
+import scipy
 
 Mask = Literal["ratio", "binary", "wiener"]
 Signals = npt.NDArray[np.float64]
@@ -55,9 +54,9 @@ def oracle(mixture: Signals, references: Signals, *, sample_rate: int, mask: Mas
     return estimates
 
 
-def _transform(sample_rate: int) -> ShortTimeFFT:
-    window = hann(round(WINDOW_SECONDS * sample_rate), sym=False)
-    return ShortTimeFFT(window, hop=round(HOP_SECONDS * sample_rate), fs=sample_rate)
+def _transform(sample_rate: int) -> scipy.signal.ShortTimeFFT:
+    window = scipy.signal.windows.hann(round(WINDOW_SECONDS * sample_rate), sym=False)
+    return scipy.signal.ShortTimeFFT(window, hop=round(HOP_SECONDS * sample_rate), fs=sample_rate)
 
 
 def _masks(magnitudes: Signals, mask: Mask) -> Signals:

@@ -11,7 +11,7 @@ from itertools import permutations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 Permutation = npt.NDArray[np.int64]
 
@@ -56,5 +56,5 @@ def all_permutations(num_estimates: int, num_references: int) -> Permutation:
 
 
 def _hungarian(scores: npt.NDArray[np.float64]) -> Permutation:
-    references, estimates = linear_sum_assignment(scores.T, maximize=True)
+    references, estimates = scipy.optimize.linear_sum_assignment(scores.T, maximize=True)
     return np.asarray(estimates[np.argsort(references)], dtype=np.int64)

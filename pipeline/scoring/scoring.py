@@ -229,6 +229,8 @@ def _locked(out: Path) -> Iterator[None]:
 def _score_into(out: Path, tasks: Sequence[Task], num_workers: int | None, settings: Settings) -> pd.DataFrame:
     existing = read_existing(out)
     check_existing(existing, tasks[0].estimates, out)
+    import scipy.signal  # noqa: F401  now, so that each of the forked workers need not
+
     journal = resumed_journal(out, VERSION)
     known = known_rows(existing, journal)
     jobs = chunked([(task, known.get(task.mixture_id, {})) for task in tasks], _CHUNK)

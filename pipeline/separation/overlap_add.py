@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from pipeline.compute.scratch import Scratch
 from pipeline.models import Network
@@ -74,7 +74,7 @@ def best_order(before: Estimates, after: Estimates) -> npt.NDArray[np.int64]:
     first, second = before.astype(np.float64), after.astype(np.float64)
     norms = np.linalg.norm(first, axis=1)[:, None] * np.linalg.norm(second, axis=1)
     correlations = first @ second.T / np.maximum(norms, np.finfo(np.float64).tiny)
-    order: npt.NDArray[np.int64] = linear_sum_assignment(correlations, maximize=True)[1]
+    order: npt.NDArray[np.int64] = scipy.optimize.linear_sum_assignment(correlations, maximize=True)[1]
     return order
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import permutations
 
+import scipy
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from pipeline.errors import ModelError
@@ -154,7 +154,7 @@ def best_permutation(scores: Tensor) -> Tensor:
 
 
 def _assigned(scores: Tensor) -> Tensor:
-    rows = [linear_sum_assignment(matrix.T, maximize=True)[1] for matrix in scores.double().cpu().numpy()]
+    rows = [scipy.optimize.linear_sum_assignment(matrix.T, maximize=True)[1] for matrix in scores.double().cpu().numpy()]
     return torch.stack([torch.as_tensor(row) for row in rows]).to(scores.device)
 
 

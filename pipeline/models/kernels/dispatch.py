@@ -12,7 +12,7 @@ import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,19 @@ from pipeline.models.kernels import cpu, library, ops
 from pipeline.models.layers import DepthwiseConv, PReLU
 from pipeline.models.norms import NORMS
 
+Function = TypeVar("Function", bound=Callable[..., bool])
+
 AMPERE = (8, 0)
 """The first CUDA cards that multiply in bfloat16, for which the kernels are made."""
+
+
+def _asked_once(function: Function) -> Function:
+    """A compiler calls the function once a graph and takes what it returns for a constant.
+
+    This is ``torch.compiler.assume_constant_result``, which imports the compiler: seconds that most commands can do without.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 @functools.cache
@@ -58,7 +69,7 @@ _wanted = SimpleNamespace(definition_only=False)
 """An attribute of a plain object: one that every version of the compiler can look at."""
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@_asked_once
 def available(device: torch.device) -> bool:
     """Whether there are kernels for a device, and they run on this machine."""
     return device.type in _AVAILABLE and _AVAILABLE[device.type](device)
@@ -163,7 +174,7 @@ def _suits(x: Tensor) -> bool:
     return dtype in _DTYPES and x.dtype in _DTYPES
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@_asked_once
 def _is_exporting() -> bool:
     """Asked while a graph is made, not within it: torch 2.11's compiler takes the question itself to be true."""
     return torch.compiler.is_exporting()
