@@ -30,7 +30,9 @@ Dataset = Annotated[
     typer.Option("--dataset", metavar="DIR", parser=expand_user, help="Mixtures: a folder with mixtures.csv, as work/mix/…."),
 ]
 Split = Annotated[str, typer.Option("--split", help="Which of its mixtures.")]
-Mixtures = Annotated[int, typer.Option("--mixtures", min=2, help="So many are scored; the others are the history.")]
+Mixtures = Annotated[
+    int, typer.Option("--mixtures", min=2, max=1_000_000, help="So many are scored; the others are the history.")
+]
 ForgetList = Annotated[
     str | None,
     typer.Option(

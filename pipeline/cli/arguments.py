@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +41,8 @@ NamedCorpora = Annotated[
     typer.Option("--corpus", metavar="KIND=DIR", help="Folder of one corpus, e.g. --corpus folder=~/speech. Can be repeated."),
 ]
 Jobs = Annotated[
-    int | None, typer.Option("-j", "--jobs", min=1, help="Worker processes; by default one per core.", show_default=False)
+    int | None,
+    typer.Option("-j", "--jobs", min=1, max=4096, help="Worker processes; by default one per core.", show_default=False),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Compile = Annotated[str, typer.Option("--compile", help="Compile the network for training: auto, on or off.")]
@@ -49,6 +51,7 @@ MicroBatch = Annotated[
     typer.Option(
         "--micro-batch",
         min=1,
+        max=1_000_000,
         help="Segments to process at once, if a whole batch does not fit into memory. The result stays the same.",
         show_default=False,
     ),
@@ -68,6 +71,21 @@ Dataset = Annotated[
         help="A folder with a mixtures.csv, as printed by `tasnet run RECIPE mix`.", metavar="DATASET", parser=expand_user
     ),
 ]
+
+
+def number(lowest: float, highest: float) -> Callable[[str], float]:
+    """Reads an option's number, which must be in a range: unlike typer's own ranges, this one does not hold ``nan``."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not lowest <= value <= highest:
+            raise typer.BadParameter(f"{text} is no number from {lowest:g} to {highest:g}")
+        return value
+
+    return read
 
 
 def options(work: Path, corpora: Path | None, corpus: Sequence[str] | None, **runtime: Any) -> Options:

@@ -21,7 +21,11 @@ def export(
     hops: Annotated[
         int | None,
         typer.Option(
-            "--hops", min=1, help="Fix the chunk of a streaming step, in hops; by default any number of them.", show_default=False
+            "--hops",
+            min=1,
+            max=1_000_000,
+            help="Fix the chunk of a streaming step, in hops; by default any number of them.",
+            show_default=False,
         ),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Write a second copy of each ONNX file, with 8-bit matrices.")] = False,

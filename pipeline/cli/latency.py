@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.cli.arguments import number
 from pipeline.cli.terminal import print_figures
 from pipeline.errors import UsageError
 from pipeline.files import expand_user
@@ -35,13 +36,25 @@ def latency(
     sample_rate: Annotated[
         int | None,
         typer.Option(
-            "--sample-rate", min=1, help="Hz, of commands (by default 8000) and ONNX files that do not say.", show_default=False
+            "--sample-rate",
+            min=1,
+            max=10_000_000,
+            help="Hz, of commands (by default 8000) and ONNX files that do not say.",
+            show_default=False,
         ),
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.1, help="Length of the test signals: more than twice the look-ahead.")
+        float,
+        typer.Option(
+            "--seconds",
+            metavar="NUMBER",
+            parser=number(0.1, 3600),
+            help="Length of the test signals: more than twice the look-ahead.",
+        ),
     ] = 3.0,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds for one run of a command.")] = 600,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="NUMBER", parser=number(0.1, 1e6), help="Seconds for one run of a command.")
+    ] = 600,
     fail_if: Annotated[
         list[str] | None,
         typer.Option("--fail-if", metavar="CONDITION", help='Exit with 1 if so, e.g. "look_ahead_ms > 20". Can be repeated.'),

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cli.arguments import number
 from pipeline.errors import UsageError
 from pipeline.files import expand_user
 
@@ -23,13 +24,17 @@ def live(
         typer.Option(
             "--forget-seconds",
             metavar="SECONDS",
-            min=0,
+            parser=number(0, 1e6),
             help="Let cumulative statistics fade, to 1/e after so long; by default they never do, as in training.",
             show_default=False,
         ),
     ] = None,
-    max_connections: Annotated[int, typer.Option("--max-connections", min=1, help="Recordings to separate at a time.")] = 4,
-    max_minutes: Annotated[float, typer.Option("--max-minutes", min=0.01, help="Length of a recording.")] = 60,
+    max_connections: Annotated[
+        int, typer.Option("--max-connections", min=1, max=1000, help="Recordings to separate at a time.")
+    ] = 4,
+    max_minutes: Annotated[
+        float, typer.Option("--max-minutes", metavar="NUMBER", parser=number(0.01, 10_000), help="Length of a recording.")
+    ] = 60,
 ) -> None:
     """Separate a microphone or a file live, on a page in the browser.
 

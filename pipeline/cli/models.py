@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from pipeline.cli import ageing, streaming
-from pipeline.cli.arguments import Compile, Device, MicroBatch, Overrides, RecipeName
+from pipeline.cli.arguments import Compile, Device, MicroBatch, Overrides, RecipeName, number
 from pipeline.cli.terminal import print_figures
 from pipeline.errors import AudioError, RecipeError
 from pipeline.files import expand_user
@@ -37,7 +37,8 @@ Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", parser=expand_user, help="Folder for FILE_s1.wav, FILE_s2.wav …")
 ]
 Channel = Annotated[
-    int | None, typer.Option("--channel", min=0, help="Which channel of files with several, from 0.", show_default=False)
+    int | None,
+    typer.Option("--channel", min=0, max=1023, help="Which channel of files with several, from 0.", show_default=False),
 ]
 Resample = Annotated[
     bool, typer.Option("--resample", help="Convert files at other rates to the model's, and their estimates back.")
@@ -45,11 +46,15 @@ Resample = Annotated[
 MaxMemory = Annotated[
     float,
     typer.Option(
-        "--max-memory", metavar="GB", min=0, help="Memory for separating a file at once; longer files go through in pieces."
+        "--max-memory",
+        metavar="GB",
+        parser=number(0, 1e6),
+        help="Memory for separating a file at once; longer files go through in pieces.",
     ),
 ]
 MaxDisk = Annotated[
-    float, typer.Option("--max-disk", metavar="GB", min=0, help="Disk for the intermediate results of a long file.")
+    float,
+    typer.Option("--max-disk", metavar="GB", parser=number(0, 1e6), help="Disk for the intermediate results of a long file."),
 ]
 ScratchFolder = Annotated[
     Path | None,
@@ -60,16 +65,23 @@ Forget = Annotated[
     typer.Option(
         "--forget-seconds",
         metavar="SECONDS",
-        min=0,
+        parser=number(0, 1e6),
         help="Let a causal model's cumulative statistics fade, to 1/e after so long; by default they never do, as in training.",
         show_default=False,
     ),
 ]
 Stream = Annotated[bool, typer.Option("--stream", help="Separate live: raw audio from stdin to stdout, with a causal model.")]
-ChunkMs = Annotated[float, typer.Option("--chunk-ms", min=0.001, help="With --stream: audio to wait for before each step.")]
+ChunkMs = Annotated[
+    float,
+    typer.Option(
+        "--chunk-ms", metavar="NUMBER", parser=number(0.001, 1e6), help="With --stream: audio to wait for before each step."
+    ),
+]
 Source = Annotated[
     int | None,
-    typer.Option("--source", min=1, help="With --stream: only this source; by default all, as channels.", show_default=False),
+    typer.Option(
+        "--source", min=1, max=1000, help="With --stream: only this source; by default all, as channels.", show_default=False
+    ),
 ]
 
 
@@ -180,8 +192,10 @@ def import_model(
 def bench_train(
     recipe: RecipeName,
     system: SystemName = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="By default the recipe's.", show_default=False)] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps to time after the first.")] = 20,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="By default the recipe's.", show_default=False)
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, max=1_000_000, help="Steps to time after the first.")] = 20,
     overrides: Overrides = None,
     device: Device = "auto",
     compile_: Compile = "auto",
@@ -203,8 +217,8 @@ def bench_train(
 def bench_infer(
     recipe: RecipeName,
     system: SystemName = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Length of the mixture.")] = 4.0,
-    steps: Annotated[int, typer.Option(min=1, help="Mixtures to time after the first.")] = 10,
+    seconds: Annotated[float, typer.Option(metavar="NUMBER", parser=number(0.1, 3600), help="Length of the mixture.")] = 4.0,
+    steps: Annotated[int, typer.Option(min=1, max=1_000_000, help="Mixtures to time after the first.")] = 10,
     overrides: Overrides = None,
     device: Device = "auto",
     as_json: Json = False,

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from pipeline.scoring.tasks import Matched, Task
 
 Verify = Annotated[
-    int, typer.Option("--verify", metavar="N", min=0, help="Recompute N random rows with mir_eval and print the difference.")
+    int,
+    typer.Option(
+        "--verify", metavar="N", min=0, max=1_000_000_000, help="Recompute N random rows with mir_eval and print the difference."
+    ),
 ]
 Also = Annotated[
     list[str] | None,
@@ -54,7 +57,7 @@ OracleTable = Annotated[
 ]
 Channel = Annotated[
     int | None,
-    typer.Option("--channel", metavar="N", min=0, help="Score this channel of files with several; 0 is the first."),
+    typer.Option("--channel", metavar="N", min=0, max=1023, help="Score this channel of files with several; 0 is the first."),
 ]
 
 # What ``report`` takes for its players.

@@ -21,6 +21,7 @@ from pipeline.cli.arguments import (
     Overrides,
     RecipeName,
     Work,
+    number,
     options,
 )
 from pipeline.compute.torchrun import rank
@@ -35,9 +36,12 @@ Stages = Annotated[
     list[str] | None,
     typer.Argument(help="Run only these stages and the ones they need: mix, train, train:causal …", metavar="[STAGE]…"),
 ]
-CheckpointMinutes = Annotated[float, typer.Option(min=0, help="Minutes between saved training states.")]
+CheckpointMinutes = Annotated[
+    float, typer.Option(metavar="NUMBER", parser=number(0, 1e6), help="Minutes between saved training states.")
+]
 CheckpointSteps = Annotated[
-    int | None, typer.Option(min=1, help="Also save the training state after this many steps.", show_default=False)
+    int | None,
+    typer.Option(min=1, max=1_000_000_000, help="Also save the training state after this many steps.", show_default=False),
 ]
 Force = Annotated[
     list[str] | None,

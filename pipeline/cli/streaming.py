@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.arguments import Overrides
+from pipeline.cli.arguments import Overrides, number
 from pipeline.errors import RecipeError, UsageError
 from pipeline.files import expand_user
 
@@ -52,9 +52,11 @@ def bench_stream(
     ] = None,
     chunk_ms: Annotated[str, typer.Option("--chunk-ms", metavar="MS,…", help="Lengths of the chunks.")] = "1,2,5,10,20,100",
     threads: Annotated[str, typer.Option("--threads", metavar="N,…", help="Numbers of threads.")] = "1,2",
-    seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="Time to measure each row.")] = 2.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="NUMBER", parser=number(0, 86400), help="Time to measure each row.")
+    ] = 2.0,
     streams: Annotated[
-        int | None, typer.Option("--streams", min=1, help="So many signals at once, in step.", show_default=False)
+        int | None, typer.Option("--streams", min=1, max=10_000, help="So many signals at once, in step.", show_default=False)
     ] = None,
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

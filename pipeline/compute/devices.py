@@ -35,7 +35,7 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "cpu":
         return torch.device("cpu")
     kind, _, number = name.partition(":")
-    if kind != "cuda" or not (number or "0").isdecimal():
+    if kind != "cuda" or not (number or "0").isdecimal() or len(number) > 4:
         raise ModelError(f"--device {name}: no such device; choose auto, cpu or cuda")
     index = int(number) if number else local_rank()
     if index >= torch.cuda.device_count():

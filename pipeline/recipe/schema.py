@@ -19,12 +19,15 @@ SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 SystemName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(@[0-9]+)?$", max_length=64)]
 """Where a system is trained with several seeds, each run is called ``NAME@SEED``."""
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=10**9)]
+Mixtures = Annotated[int, Field(gt=0, le=10**7)]
+Width = Annotated[int, Field(gt=0, le=8192)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 SampleRate = Annotated[int, Field(ge=1000, le=192000)]
 """Hz."""
 NumSources = Annotated[int, Field(ge=2, le=10)]
-MinSeconds = Annotated[float, Field(ge=0.4)]
+MinSeconds = Annotated[float, Field(ge=0.4, le=86400)]
+Hours = Annotated[float, Field(gt=0, le=10**6)]
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -73,7 +76,7 @@ class Subsets(_Table):
 
 
 class _Corpus(_Table):
-    channel: Annotated[int, Field(ge=0)] | None = None
+    channel: Annotated[int, Field(ge=0, le=1023)] | None = None
     """The channel to use of multi-channel files, counted from 0; by default such files are an error."""
     skip: Literal["silent"] | Annotated[list[str], AfterValidator(_distinct)] = []
     """Files to leave out: ``"silent"`` (those nowhere louder than -70 LUFS), or a list of utterance ids and paths."""
@@ -83,9 +86,9 @@ class SyntheticCorpus(_Corpus):
     """eSpeak NG voices reading generated sentences: a corpus for machines that have no speech."""
 
     kind: Literal["synthetic"]
-    num_speakers: dict[Split, Positive] = {"train": 40, "valid": 4, "test": 8}
+    num_speakers: dict[Split, Annotated[int, Field(gt=0, le=10**5)]] = {"train": 40, "valid": 4, "test": 8}
     """Speakers per split; a speaker is a voice, a variant, a pitch and a speaking rate."""
-    utterances_per_speaker: Positive = 30
+    utterances_per_speaker: Annotated[int, Field(gt=0, le=10**5)] = 30
     """Sentences that each speaker reads."""
 
 
@@ -158,7 +161,7 @@ class RandomPlan(_DrawnPlan):
 
     kind: Literal["random"]
     num_sources: NumSources = 2
-    num_mixtures: dict[Split, Positive] = {"train": 20000, "valid": 5000, "test": 3000}
+    num_mixtures: dict[Split, Mixtures] = {"train": 20000, "valid": 5000, "test": 3000}
     level: Literal["active", "loudness", "rms"] = "active"
     """How source levels are set: ``active`` (ITU-T P.56 active speech level, relative level U(0, 5) dB split symmetrically, as in
     WSJ0-2mix), ``loudness`` (U(-33, -25) LUFS per source, as in LibriMix), ``rms`` (like ``active``, but by plain RMS)."""
@@ -187,7 +190,7 @@ class _ListedPlan(_DrawnPlan):
     """The splits to make."""
     limit: Positive | None = None
     """Use only this many mixtures of each split, from the top of its list."""
-    limit_hours: Annotated[float, Field(gt=0)] | None = None
+    limit_hours: Hours | None = None
     """Use only this many hours of each split, from the top of its list."""
 
     @model_validator(mode="after")
@@ -202,7 +205,7 @@ class Wsj0MixPlan(_ListedPlan):
 
     level: ClassVar[Literal["active"]] = "active"
     kind: Literal["wsj0mix"]
-    num_mixtures: dict[Split, Positive] = {"train": 20000, "valid": 5000, "test": 3000}
+    num_mixtures: dict[Split, Mixtures] = {"train": 20000, "valid": 5000, "test": 3000}
     """Mixtures to draw per split, if ``lists = "drawn"``."""
     min_seconds: MinSeconds = 0.4
     """Shorter utterances are left out of drawn mixtures."""
@@ -218,7 +221,7 @@ class LibriMixPlan(_ListedPlan):
 
     level: ClassVar[Literal["loudness"]] = "loudness"
     kind: Literal["librimix"]
-    num_mixtures: dict[Split, Positive] = {"train": 13900, "valid": 3000, "test": 3000}
+    num_mixtures: dict[Split, Mixtures] = {"train": 13900, "valid": 3000, "test": 3000}
     """Mixtures to draw per split, if ``lists = "drawn"``."""
     min_seconds: MinSeconds = 3.0
     """Shorter utterances are left out of drawn mixtures."""
@@ -235,7 +238,7 @@ class WhamPlan(_DrawnPlan):
     level: ClassVar[Literal["active"]] = "active"
     kind: Literal["wham"]
     num_sources: NumSources = 2
-    num_mixtures: dict[Split, Positive] = {"train": 20000, "valid": 5000, "test": 3000}
+    num_mixtures: dict[Split, Mixtures] = {"train": 20000, "valid": 5000, "test": 3000}
     min_seconds: MinSeconds = 0.4
     """Shorter utterances are left out of drawn mixtures."""
     lists: Literal["drawn"] = "drawn"
@@ -271,7 +274,7 @@ class FinishedPlan(_Table):
     """The splits to use."""
     limit: Positive | None = None
     """Use only this many mixtures of each split, the first by name or in the list."""
-    limit_hours: Annotated[float, Field(gt=0)] | None = None
+    limit_hours: Hours | None = None
     """Use only this many hours of each split, the same way."""
     is_partial: ClassVar[bool] = False
 
@@ -340,21 +343,21 @@ class Model(_Table):
     """``true``: causal convolutions and cumulative layer norm. ``false``: centred convolutions and global layer norm."""
     norm: Literal["global", "cumulative", "frame"] | None = None
     """For ablations only; by default ``causal`` decides. ``global`` [gLN], ``cumulative`` [cLN] or ``frame`` (frame by frame)."""
-    num_filters: Positive = 512
+    num_filters: Width = 512
     """[N] encoder filters."""
-    filter_length: Annotated[int, Field(ge=2, multiple_of=2)] = 16
+    filter_length: Annotated[int, Field(ge=2, le=8192, multiple_of=2)] = 16
     """[L] samples per filter; the stride is half of that."""
-    bottleneck_channels: Positive = 128
+    bottleneck_channels: Width = 128
     """[B] channels between the blocks."""
-    skip_channels: Positive = 128
+    skip_channels: Width = 128
     """[Sc] channels of the skip connections."""
-    hidden_channels: Positive = 512
+    hidden_channels: Width = 512
     """[H] channels inside the blocks."""
-    kernel_size: Annotated[int, Field(ge=1)] = 3
+    kernel_size: Annotated[int, Field(ge=1, le=1023)] = 3
     """[P] taps of the depthwise convolutions; odd unless ``causal``."""
-    blocks_per_repeat: Positive = 8
+    blocks_per_repeat: Annotated[int, Field(gt=0, le=16)] = 8
     """[X] blocks per repeat, with dilations 1, 2, 4, …, 2^(X-1)."""
-    num_repeats: Positive = 3
+    num_repeats: Annotated[int, Field(gt=0, le=100)] = 3
     """[R] repeats."""
     mask: Literal["sigmoid", "relu", "softmax"] = "sigmoid"
     """Non-linearity of the masks; ``softmax`` is taken over the sources."""
@@ -388,25 +391,25 @@ class Train(_Table):
 
     init: str | None = None
     """A model file to start from instead of random weights: ours, or an imported one. What does not fit is named."""
-    segment_seconds: Annotated[float, Field(gt=0)] = 4.0
-    batch_size: Positive = 8
+    segment_seconds: Annotated[float, Field(gt=0, le=3600)] = 4.0
+    batch_size: Annotated[int, Field(gt=0, le=10**6)] = 8
     epochs: Positive = 100
     segments_per_epoch: Positive | None = None
     """Segments per epoch; by default one from each training mixture."""
     optimiser: Literal["adam", "muon"] = "adam"
     """``muon`` trains the separator's matrices by orthogonalised steps of ten times ``learning_rate``, and the rest by Adam."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 0.0
     loss: Literal["si_snr", "sa_sdr"] = "si_snr"
     """``si_snr`` is the negative SI-SNR of each source, silent ones left out; ``sa_sdr`` is the negative ratio of all sources'
     energy to that of all errors (von Neumann et al., 2022), for which an output must be silent where its source is."""
-    clip_norm: Annotated[float, Field(ge=0)] = 5.0
+    clip_norm: Annotated[float, Field(ge=0, le=10**9)] = 5.0
     """Gradients are clipped to this L2 norm; 0 turns clipping off."""
     schedule: Literal["plateau", "cosine", "constant"] = "plateau"
     """``plateau`` halves the learning rate after ``plateau_epochs`` epochs without a better validation loss; ``cosine`` lowers it
     to zero over all epochs."""
     plateau_epochs: Positive = 3
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = 0
     """Optimiser steps over which the learning rate rises from zero at the start."""
     stop_epochs: Positive | None = None
     """Stop early after this many epochs without a better validation loss."""
@@ -440,7 +443,7 @@ class Score(_Table):
     """The metric that assigns estimates to references; all metrics of a mixture use that assignment."""
     also: list[Literal["sir", "sar", "sa_sdr", "stoi", "estoi", "pesq"]] = []
     """Metrics besides SI-SNR and SDR; STOI, ESTOI and PESQ need the extra ``perceptual``."""
-    verify: Annotated[int, Field(ge=0)] = 10
+    verify: Annotated[int, Field(ge=0, le=10**9)] = 10
     """Random rows per system to recompute with mir_eval; the report prints the largest difference."""
 
 

@@ -17,7 +17,7 @@ from pipeline.errors import TableError
 from pipeline.reports.matching import check_mixtures
 from pipeline.reports.means import METRICS, WHOLE_MIXTURE
 from pipeline.reports.other_formats import read_other
-from pipeline.tables import SCORES, read_cells, read_table
+from pipeline.tables import SCORE_METRICS, SCORES, read_cells, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ _NAMES = {
     "input_si_snr_db": ("input_si_snr", "input_si_sdr"),
     "input_sdr_db": ("input_sdr",),
 }
+MOST_DB = 1000
+"""No ratio of energies that floating-point samples have is larger."""
 _IMPROVEMENTS = (("si_snri_db", "si_snr_db", "input_si_snr_db"), ("sdri_db", "sdr_db", "input_sdr_db"))
 _AVERAGES = ("avg", "average", "mean")
 _GENERIC_NAMES = ("scores", "all_metrics", "test_results", "results", "metrics", "scoring")
@@ -56,6 +58,8 @@ def read_scores(paths: Sequence[Path], *, repeats: bool = False) -> pd.DataFrame
             shares no mixture with the other files.
     """
     tables = [_read_one(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        _check_ranges(table, path)
     check_mixtures({str(path): table for path, table in zip(paths, tables, strict=True)})
     if repeats:
         tables = _numbered(tables)
@@ -135,6 +139,22 @@ def _numbers(table: pd.DataFrame, name: str, path: Path) -> pd.Series:
         raise TableError(f"{path}: column {name} has a value that is not a number: {error}") from error
 
 
+def _check_ranges(table: pd.DataFrame, path: Path) -> None:
+    """Raise a TableError for values far beyond a metric's range, which would make every mean of them meaningless."""
+    for metric in SCORE_METRICS:
+        if metric.column in table:
+            slack = (metric.highest - metric.lowest) / 2
+            lowest, highest = (-MOST_DB, MOST_DB) if metric.unit else (metric.lowest - slack, metric.highest + slack)
+            beyond = np.isfinite(table[metric.column]) & ~table[metric.column].between(lowest, highest)
+            if beyond.any():
+                row = table[beyond].iloc[0]
+                limits = f"{metric.lowest:g} to {metric.highest:g}" if not metric.unit else f"up to {MOST_DB:g} dB"
+                raise TableError(
+                    f"{path}: {metric.column} of {row['mixture_id']} is {row[metric.column]:g}, and {metric.label} is {limits}; "
+                    "correct the value or its unit"
+                )
+
+
 def _stem(mixture: str) -> str:
     """A mixture's id from a path; other names stay as they are, since they may contain dots."""
     return Path(mixture).stem if "/" in mixture or mixture.endswith((".wav", ".flac")) else mixture
@@ -142,7 +162,7 @@ def _stem(mixture: str) -> str:
 
 def _sources(names: pd.Series) -> pd.Series:
     """``s1`` for 1, or for 0 in a table that counts from 0; other names stay as they are."""
-    if not names.str.fullmatch(r"\d+").all():
+    if not names.str.fullmatch(r"\d{1,1000}").all():
         return names
     numbers = [int(name) for name in names]
     first = int(0 in numbers)

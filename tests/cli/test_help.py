@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 import typer
+from typer.models import OptionInfo
 
 from pipeline.cli.app import app
 
@@ -77,3 +79,34 @@ def test_the_version_is_printed_with_and_without_installation(tmp_path: Path) ->
     hidden = "import importlib.metadata as m\ndef missing(name): raise m.PackageNotFoundError(name)\nm.version = missing\n"
     bare = python(hidden + "import pipeline; print(pipeline.__version__)", cwd=tmp_path)
     assert bare.stdout == "0+unknown\n"
+
+
+def numeric_options() -> list[tuple[str, OptionInfo]]:
+    """Every option that takes a number, under its command and name."""
+    apps = [app, *(group.typer_instance for group in app.registered_groups)]
+    found = []
+    for command in (command for each in apps if each is not None for command in each.registered_commands):
+        assert command.callback is not None
+        for name, annotation in get_type_hints(command.callback, include_extras=True).items():
+            kind, *facts = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+            is_number = {int, float} & {kind, *get_args(kind)}
+            found += [
+                (f"{command.callback.__name__}-{name}", fact) for fact in facts if is_number and isinstance(fact, OptionInfo)
+            ]
+    return found
+
+
+@pytest.mark.parametrize("option", [pytest.param(option, id=name) for name, option in numeric_options()])
+def test_no_option_takes_a_number_beyond_all_use(option: OptionInfo) -> None:
+    if option.parser is None:
+        assert option.max is not None
+        assert option.max <= 10**9
+        return
+    for text in ("99999999999999999999", "nan", "inf", "-1e300", "x"):
+        with pytest.raises(typer.BadParameter, match=r"is no number from \S+ to \S+"):
+            option.parser(text)
+
+
+def test_the_options_that_are_numbers_are_found() -> None:
+    names = {name for name, _ in numeric_options()}
+    assert {"run-jobs", "latency-seconds", "separate-chunk_ms", "bench_train-steps", "live-max_minutes"} < names

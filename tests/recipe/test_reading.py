@@ -124,3 +124,13 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
 def test_settings_are_toml_or_text() -> None:
     settings = parse_settings(["mask=relu", "sample_rate = 16000", 'a.b=["x", "y"]', "a.c=x = y"])
     assert settings == {"mask": "relu", "sample_rate": 16000, "a": {"b": ["x", "y"], "c": "x = y"}}
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 5000], ids=["digits", "brackets"])
+def test_numbers_of_thousands_of_digits_and_deep_nesting_are_mistakes_like_others(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(f"seed = {text}\n")
+    with pytest.raises(RecipeError, match=r"r\.toml: not valid TOML"):
+        load_recipe(path)
+    with pytest.raises(RecipeError, match="seed: Input should be a valid integer"):
+        parse_recipe(small(**parse_settings([f"seed={text}"])))

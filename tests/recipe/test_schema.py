@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import RecipeError
+from pipeline.recipe import schema
 from pipeline.recipe.reading import parse_recipe
 from pipeline.recipe.schema import Model
 from tests.recipe.recipes import small
@@ -103,3 +105,32 @@ def test_a_plan_by_published_rules_is_drawn_by_the_same_rules_on_the_fly() -> No
     plan = {"kind": "librimix", "lists": "drawn", "num_sources": 3, "splits": ["train"], "num_mixtures": {"train": 5, "test": 2}}
     drawing = parse_recipe(small(plan=plan)).plan.drawing
     assert (drawing.level, drawing.num_sources, drawing.num_mixtures) == ("loudness", 3, {"train": 5})
+
+
+NOT_BOUNDED = {"si_snri_db", "sdri_db"}
+"""Published results: printed, and used for nothing."""
+
+
+def number_fields() -> list[tuple[type[BaseModel], str]]:
+    """Every setting that is a number, or a collection of numbers."""
+    found = []
+    for table in vars(schema).values():
+        if isinstance(table, type) and issubclass(table, BaseModel) and not table.__name__.startswith("_"):
+            for name, field in table.model_fields.items():
+                text = re.sub(r"Literal\[[^]]*\]", "", str(field.annotation))
+                if re.search(r"\b(int|float)\b", text) and name not in NOT_BOUNDED:
+                    found.append((table, name))
+    return found
+
+
+@pytest.mark.parametrize(("table", "name"), number_fields(), ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize("number", [99999999999999999999, 1e300])
+def test_no_setting_takes_a_number_beyond_all_use(table: type[BaseModel], name: str, number: float) -> None:
+    for value in (number, [number], {"train": number}):
+        with pytest.raises(ValidationError) as caught:
+            table.model_validate({name: value})
+        assert any(error["loc"][0] == name for error in caught.value.errors())
+
+
+def test_the_fields_that_are_numbers_are_found() -> None:
+    assert {(schema.Train, "epochs"), (schema.RandomPlan, "num_mixtures"), (schema.Recipe, "seed")} < set(number_fields())

@@ -57,9 +57,11 @@ def test_asteroids_table(tmp_path: Path) -> None:
 
 def test_numbers_too_long_for_a_computer_are_names_or_a_line(tmp_path: Path) -> None:
     long = "9" * 20
-    read = reports.read_scores([written(tmp_path / "a.csv", f"mixture_id,source,si_snri_db\nm1,{long},{long}\n")])
+    read = reports.read_scores([written(tmp_path / "a.csv", f"mixture_id,source,si_snri_db\nm1,{long},1\n")])
     assert read["source"].tolist() == [f"s{long}"]
-    assert read["si_snri_db"].tolist() == [1e20]
+    longer = "9" * 5000
+    read = reports.read_scores([written(tmp_path / "b.csv", f"mixture_id,source,si_snri_db\nm1,{longer},1\n")])
+    assert read["source"].tolist() == [longer]
     write_table(make_scores(num_mixtures=1), tmp_path / "scores.csv", SCORES)
     table = pd.read_csv(tmp_path / "scores.csv", dtype=str, keep_default_na=False).assign(num_samples=long)
     table.to_csv(tmp_path / "scores.csv", index=False)
@@ -125,6 +127,8 @@ def test_ours_and_theirs_side_by_side(tmp_path: Path) -> None:
         ("a,b\n1,2\n", "no column names the mixture"),
         ("mixture_id,loss\nx,2\n", "no column holds a score; it needs at least one of si_snri_db"),
         ("mixture_id,si_snri_db\nx,good\n", "column si_snri_db has a value that is not a number"),
+        (f"mixture_id,si_snri_db\nx,{'9' * 20}\n", "si_snri_db of x is 1e.20, and SI-SNRi is up to 1000 dB; correct the value"),
+        ("mixture_id,si_snri_db,stoi\nx,1,95.0\n", "stoi of x is 95, and STOI is -1 to 1; correct the value or its unit"),
         ("mixture_id,si_snri_db\nx,1\nx,2\n", "'t' scores x twice; give the rows a column source"),
         ("", "not a readable CSV file"),
     ],

@@ -32,6 +32,8 @@ from pipeline.recipe.schema import LibriMixPlan
 from pipeline.tables import PLAN
 
 RULE = "gain"
+MOST_GAIN = 1e6
+"""Published gains are below 1000, for the faintest of recordings."""
 LONG_NAMES = 10
 """With this many sources or more, a mixture's file is named by the MD5 of its id, as the id is too long for a file name."""
 
@@ -100,7 +102,7 @@ def _parts(mixture: Mapping[str, str], num_sources: int, origin: str) -> list[tu
         (
             name,
             check_listed_path(mixture[f"{column}_path"], origin),
-            read_number(mixture[f"{column}_gain"], f"{column}_gain", origin),
+            read_number(mixture[f"{column}_gain"], f"{column}_gain", origin, largest=MOST_GAIN),
         )
         for name, column in columns
     ]

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from math import inf, isfinite
+from math import nan
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -94,18 +94,19 @@ def read_rows(path: Path, needed: Sequence[str], *, limit: int | None = None) ->
     return rows
 
 
-def read_number(text: str, what: str, origin: str) -> float:
+def read_number(text: str, what: str, origin: str, *, largest: float) -> float:
     """A gain or level of a list.
 
     Raises:
-        PlanError: it is not a finite number; ``what`` and ``origin`` name it.
+        PlanError: it is not a number, or its size is above ``largest``; ``what`` and ``origin`` name it.
     """
     try:
         value = float(text)
     except ValueError:
-        value = inf
-    if not isfinite(value):
-        raise PlanError(f"{origin}: {what} is {text!r}, not a number")
+        value = nan
+    if not abs(value) <= largest:
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
+        raise PlanError(f"{origin}: {what} is {shown!r}, not a number up to {largest:,g}")
     return value
 
 

@@ -45,6 +45,8 @@ TOP = "wsj0/"
 """What every path of the lists begins with; a corpus root is that folder."""
 TOLERANCE_DB = 0.3
 """Versions of the published level meter differ by up to 0.12 dB; the far-field microphone by 1 to 4.5 dB."""
+MOST_DB = 200
+"""No list relates speech of levels that are further apart."""
 _CHUNK = 32
 
 
@@ -126,7 +128,7 @@ def parse_row(line: str, num_sources: int, origin: str) -> tuple[list[PurePosixP
     words = line.split()
     if len(words) != 2 * num_sources:
         raise PlanError(f"{origin}: expected {num_sources} pairs of a path and a level in dB, found {line.strip()!r}")
-    levels = [read_number(word, "a level in dB", origin) for word in words[1::2]]
+    levels = [read_number(word, "a level in dB", origin, largest=MOST_DB) for word in words[1::2]]
     return [PurePosixPath(check_listed_path(word.removeprefix(TOP), origin)) for word in words[0::2]], levels
 
 
@@ -203,7 +205,7 @@ def read_levels(folder: Path) -> dict[str, float]:
         for number, line in enumerate(read_lines(file), start=1):
             name, _, power = line.strip().partition(" ")
             if name:
-                levels[name] = read_number(power, "an active level", f"{file}, line {number}")
+                levels[name] = read_number(power, "an active level", f"{file}, line {number}", largest=1e12)
     return levels
 
 

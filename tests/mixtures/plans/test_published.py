@@ -57,6 +57,7 @@ def test_broken_lists_are_named_with_the_row(tmp_path: Path, content: bytes, mes
     [
         ("1.flac,1,", "1.flac,loud,", "line 2: source_1_gain is 'loud', not a number"),
         ("1.flac,1,", "1.flac,inf,", "line 2: source_1_gain is 'inf', not a number"),
+        ("1.flac,1,", f"1.flac,{'9' * 5000},", f"line 2: source_1_gain is '{'9' * 37}...', not a number up to 1e.06"),
         ("source_2_gain\n", "noise_path\n", "the columns source_2_gain are missing"),
     ],
 )

@@ -76,6 +76,7 @@ def test_a_list_is_read(lists: Path) -> None:
         (LINES + "wsj0/a/b/c.wav 1.0 \n", "mix_2_spk_tr.txt, line 3: expected 2 pairs"),
         (LINES.replace("0.44692", "loud"), "line 2: a level in dB is 'loud', not a number"),
         (LINES.replace("0.44692", "nan"), "line 2: a level in dB is 'nan', not a number"),
+        (LINES.replace("0.44692", "9" * 20), "line 2: a level in dB is '99999999999999999999', not a number up to 200"),
         (LINES + LINES, r"line 3: mixture 40na010x_\S+ is listed twice, first in \S+mix_2_spk_tr.txt, line 1"),
         (LINES.replace("wsj0/si_tr_s/020", "../../020"), "line 2: '../../020/020c0211.wav' is no file within the corpus"),
     ],
