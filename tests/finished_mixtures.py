@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -57,3 +58,14 @@ def write_lists(root: Path, columns: Mapping[str, str], *, top: str = "", id_col
         header = [*([id_column] if id_column else []), *columns]
         (root / f"{split}.csv").write_text("\n".join(",".join(row) for row in [header, *rows]) + "\n", encoding="utf-8")
     return {split: f"{split}.csv" for split in SIZES}
+
+
+def write_json_lists(root: Path, names: Sequence[str] = ("mix", "s1", "s2"), *, top: str = "") -> dict[str, str]:
+    """Asteroid's lists of a tree: ``root/lists/SPLIT/NAME.json`` for every name. Returns those of the mixtures."""
+    for split in SIZES:
+        for name in names:
+            files = sorted(path.name for path in (root / split / name).iterdir())
+            path = root / "lists" / split / f"{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps([[f"{top}{split}/{name}/{file}", 4800] for file in files]), encoding="utf-8")
+    return {split: f"lists/{split}/{names[0]}.json" for split in SIZES}

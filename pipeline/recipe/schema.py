@@ -126,8 +126,9 @@ class MixturesCorpus(_Corpus):
     """The folder of each split; by default the one called ``train``, ``valid`` or ``test``, or by a usual name for it (``tr``,
     ``cv``, ``dev``, ``tt``, ``train-100``)."""
     lists: dict[Split, Place] = {}
-    """Instead of folders, a CSV file for each split with the columns of Asteroid or SpeechBrain. Paths in it are absolute, or
-    start from the corpus, as do ``$data_root`` and ``{data_root}``."""
+    """Instead of folders, a list for each split, in CSV or JSON as Asteroid and SpeechBrain write it; beside Asteroid's
+    ``mix_both.json`` lie ``s1.json``, ``s2.json``. Paths are absolute, or start from the corpus, as do ``$data_root`` and
+    ``{data_root}``."""
     mixture: Place | None = None
     """Where the mixtures are: a folder of each split (``"noisy"``), a pattern (``"noisy/*_{id}.wav"``; from the corpus on where
     it says ``{split}``), or a column of the lists. By default ``mix``, ``mix_clean``, ``mix_both``, …, whichever is there."""

@@ -227,7 +227,8 @@ def paired_scatter(means: pd.DataFrame, system: str, baseline: str, label: str, 
         axes.plot([low, high], [low, high], color=SOFT, linewidth=1)
         k = list(means.columns).index(system)
         one, other = short_labels([baseline, system])
-        axes.plot(x, y, "o", color=colour_of(k), markersize=3.4, alpha=0.45, markeredgewidth=0, rasterized=len(x) > _MANY_POINTS)
+        look: dict[str, Any] = {"color": colour_of(k), "markersize": 3.4, "alpha": 0.45, "markeredgewidth": 0}
+        axes.plot(x, y, marker_of(k), rasterized=len(x) > _MANY_POINTS, **look)
         furthest = np.argsort(-np.abs(y - x), kind="stable")[:num_marked]
         for number, point in enumerate(furthest, 1):
             _mark_point(axes, x[point], y[point], str(number))
@@ -254,7 +255,7 @@ def differences(
     edges = _bin_edges(values.to_numpy(np.float64))
     with canvas(name, *_OF_PAIRS) as (axes, finished):
         shares = np.histogram(values.dropna(), edges)[0] / max(values.count(), 1) * 100
-        axes.stairs(shares, edges, color=colour_of(index), fill=True, alpha=0.35)
+        axes.stairs(shares, edges, fill=True, alpha=0.35, **area_style(index))
         axes.stairs(shares, edges, color=colour_of(index), linewidth=1.2)
         axes.axvline(0, color=SOFT, linewidth=1)
         top = shares.max() * 1.1 if len(shares) and shares.max() > 0 else 1.0

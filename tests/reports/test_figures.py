@@ -125,6 +125,15 @@ def test_areas_of_many_systems_are_hatched() -> None:
         assert "<pattern" not in draw(few, "dB").svg
 
 
+def test_the_ninth_systems_pair_of_figures_differs_from_the_firsts() -> None:
+    differences = pd.Series([0.0, 1.0, 2.0])
+    drawn = [figures.differences(differences, (1, 0, 2), "difference, dB", name="x", index=k).svg for k in (0, 8)]
+    assert ["<pattern" in svg for svg in drawn] == [False, True]
+    means = pd.DataFrame({f"s{k}": [1.0, 2.0] for k in range(10)})
+    first, ninth = (figures.paired_scatter(means, f"s{k}", "s9", "dB", name="x").svg for k in (0, 8))
+    assert first.replace("s0", "s8") != ninth
+
+
 def test_a_long_legend_leaves_the_axes_their_height() -> None:
     def size(num_systems: int) -> float:
         names = {f"a system with a long name {k}": 5.0 for k in range(num_systems)}

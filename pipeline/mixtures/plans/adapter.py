@@ -98,7 +98,7 @@ class Adapter(Generic[Settings]):
         """Whether the plan is read from the dataset's own lists or folders: :meth:`read_lists` instead of drawing."""
         return False
 
-    def list_names(self, plan: Settings, recipe: Recipe) -> Iterable[str]:
+    def list_names(self, plan: Settings, recipe: Recipe, folder: Path) -> Iterable[str]:
         """The file names of the published lists that the recipe reads."""
         return ()
 

@@ -177,7 +177,7 @@ def lists_digest(recipe: Recipe, folder: Path) -> dict[str, str]:
         PlanError: one line for each that is missing.
     """
     digests, findings = {}, []
-    for name in sorted(_adapter(recipe).list_names(recipe.plan, recipe)):
+    for name in sorted(_adapter(recipe).list_names(recipe.plan, recipe, folder)):
         try:
             digests[name] = hashlib.sha256(find_list(folder, name).read_bytes()).hexdigest()
         except PlanError as error:

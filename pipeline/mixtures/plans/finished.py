@@ -15,7 +15,7 @@ from pipeline.corpora.skipping import without_named, without_silent
 from pipeline.errors import AudioError
 from pipeline.mixtures.plans.adapter import Adapter, Listed, Roots, Tables
 from pipeline.mixtures.plans.finished_folders import FinishedMixture, FoundMixtures, find_in_folders
-from pipeline.mixtures.plans.finished_lists import find_in_lists
+from pipeline.mixtures.plans.finished_lists import find_in_lists, list_names
 from pipeline.mixtures.plans.planned import MIXTURE
 from pipeline.mixtures.plans.published import listed_manifest, unique_rows, with_ids, without_utterances
 from pipeline.mixtures.renderers.finished import FinishedRenderer
@@ -38,9 +38,9 @@ class FinishedDataset(Adapter[FinishedPlan]):
         """Always: there is nothing to draw."""
         return True
 
-    def list_names(self, plan: FinishedPlan, recipe: Recipe) -> Iterable[str]:
+    def list_names(self, plan: FinishedPlan, recipe: Recipe, folder: Path) -> Iterable[str]:
         """The corpus's own lists, if it has any."""
-        return [recipe.corpus.lists[split] for split in plan.splits if split in _corpus(recipe).lists]  # type: ignore[union-attr]
+        return list_names(_corpus(recipe), plan, folder)
 
     def read_lists(self, plan: FinishedPlan, recipe: Recipe, roots: Roots) -> tuple[pd.DataFrame, Listed]:
         """Find the mixtures, complete or not."""

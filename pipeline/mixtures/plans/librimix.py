@@ -44,7 +44,7 @@ class LibriMixDataset(Adapter[LibriMixPlan]):
         """Whether the published metadata are read."""
         return plan.lists == "published"
 
-    def list_names(self, plan: LibriMixPlan, recipe: Recipe) -> Iterable[str]:
+    def list_names(self, plan: LibriMixPlan, recipe: Recipe, folder: Path) -> Iterable[str]:
         """One list for every subset of every split."""
         subsets = [subset for split in plan.splits for subset in _librispeech(recipe).subsets.of(split)]
         return [librimix_lists.list_name(plan.num_sources, subset) for subset in subsets]

@@ -64,7 +64,7 @@ class Wsj0MixDataset(Adapter[Wsj0MixPlan]):
         """Whether MERL's own lists are read."""
         return plan.lists == "published"
 
-    def list_names(self, plan: Wsj0MixPlan, recipe: Recipe) -> Iterable[str]:
+    def list_names(self, plan: Wsj0MixPlan, recipe: Recipe, folder: Path) -> Iterable[str]:
         """One list for every split."""
         return [list_name(plan.num_sources, split) for split in plan.splits]
 

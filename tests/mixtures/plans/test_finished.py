@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pipeline.mixtures.plans import build
 from pipeline.mixtures.plans.adapter import Roots
 from pipeline.recipe.reading import parse_recipe
 from pipeline.recipe.schema import Recipe
-from tests.finished_mixtures import RATE, SIZES, write_lists, write_mixtures
+from tests.finished_mixtures import RATE, SIZES, write_json_lists, write_lists, write_mixtures
 
 ASTEROID = {"mixture_path": "mix", "source_1_path": "s1", "source_2_path": "s2"}
 SPEECHBRAIN = {"mix_wav": "mix", "s1_wav": "s1", "s2_wav": "s2"}
@@ -240,6 +241,81 @@ def test_a_further_source_in_a_list_is_said(tmp_path: Path, caplog: pytest.LogCa
     write_mixtures(tmp_path)
     read(tmp_path, recipe(lists=write_lists(tmp_path, ASTEROID), sources=["s1"]))
     assert "source_2_path is not used; if it is a source to separate, add it to corpus.sources" in "\n".join(caplog.messages)
+
+
+@pytest.mark.parametrize("top", ["", "ABSOLUTE"])
+@pytest.mark.parametrize("names", [("mix", "s1", "s2"), ("mix_both", "s1", "s2"), ("noisy", "clean")])
+def test_asteroids_lists_in_json(tmp_path: Path, names: tuple[str, ...], top: str) -> None:
+    write_mixtures(tmp_path, names)
+    lists = write_json_lists(tmp_path, names, top=f"{tmp_path}/" if top else "")
+    assert_found(tmp_path, recipe(lists=lists, sources=list(names[1:])), expected(names=names))
+
+
+def test_files_of_a_source_belong_to_the_mixtures_of_their_names(tmp_path: Path) -> None:
+    lists = write_json_lists(write_mixtures(tmp_path))
+    path = tmp_path / "lists/train/s2.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+    assert_found(tmp_path, recipe(lists=lists), expected())
+
+
+def test_files_of_other_names_belong_to_the_mixtures_in_their_order(tmp_path: Path) -> None:
+    lists = write_json_lists(write_mixtures(tmp_path))
+    for path in sorted((tmp_path / "train/s2").iterdir()):
+        path.rename(path.with_name(f"source-of-{path.name}"))
+    path = tmp_path / "lists/train/s2.json"
+    path.write_text(path.read_text().replace("s2/m", "s2/source-of-m"))
+    found = read(tmp_path, recipe(lists=lists))
+    assert all(row.s2.endswith(f"{row.mixture_id}.wav") for row in found.itertuples())
+
+
+def test_speechbrains_table_in_json(tmp_path: Path) -> None:
+    write_mixtures(tmp_path)
+    for split in SIZES:
+        names = sorted(path.stem for path in (tmp_path / split / "mix").iterdir())
+        table = {
+            name: {"duration": 0.6, **{f"{part}_wav": f"{{data_root}}/{split}/{part}/{name}.wav" for part in ("mix", "s1", "s2")}}
+            for name in names
+        }
+        (tmp_path / f"{split}.json").write_text(json.dumps(table))
+    assert_found(tmp_path, recipe(lists={split: f"{split}.json" for split in SIZES}), expected())
+
+
+def test_every_list_of_a_split_decides_the_identity(tmp_path: Path) -> None:
+    given = recipe(lists=write_json_lists(write_mixtures(tmp_path)))
+    before = build.lists_digest(given, tmp_path)
+    assert len(before) == 9
+    path = tmp_path / "lists/test/s2.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[::-1]))
+    assert [name for name, digest in build.lists_digest(given, tmp_path).items() if digest != before[name]] == [
+        "lists/test/s2.json"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"test\.json: is empty"),
+        ("[", r"test\.json: is not valid JSON"),
+        ("[[" * 50000, "is not valid JSON .nested too deeply"),
+        ("[]", "lists nothing; it should hold"),
+        ("{}", "lists nothing"),
+        ("7", "lists nothing"),
+        ('{"a": 1}', "a has no columns, as in"),
+        ('{"a": {"mix_wav": "m.wav", "s1_wav": "s.wav"}}', "has no column for source 2 .*name it in corpus.sources"),
+        ('{"a": {"mix_wav": "m.wav", "s1_wav": "s.wav", "s2_wav": 7}}', "test.json, a, s2_wav: '' is no file within the corpus"),
+        ('{"../a": {"mix_wav": "m.wav", "s1_wav": "s.wav", "s2_wav": "t.wav"}}', "'../a' has a slash"),
+        ('["a.wav"]', "entry 1: is no path with a number of samples"),
+        ('[["a.wav", 7], [8, 9]]', "entry 2: is no path with a number of samples"),
+        (f'[["a.wav", {"9" * 5000}]]', "is not valid JSON"),
+        ('[["a.wav", 7]]', "has no s2.json beside it, which should list the files of that source"),
+        ('[["a.wav", 7], ["b.wav", 8]]', "s1.json: lists 1 files, and test.json lists 2 mixtures"),
+    ],
+)
+def test_broken_lists_in_json_are_refused_by_entry(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "test.json").write_text(content, encoding="utf-8")
+    (tmp_path / "s1.json").write_text('[["s1/a.wav", 7]]', encoding="utf-8")
+    with pytest.raises(PlanError, match=message):
+        read(tmp_path, recipe({"splits": ["test"]}, lists={"test": "test.json"}))
 
 
 # ------------------------------------------------------------------------------------------------------ nothing converted
