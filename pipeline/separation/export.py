@@ -1,4 +1,4 @@
-"""A trained model as files that run without this package: ONNX, or programs of ``torch.export``.
+"""A trained model as files that run without this package: ONNX, programs of ``torch.export``, or a page for a browser.
 
 There are two kinds. ``offline`` takes whole mixtures, any number and length of them. ``step`` is for live use of a causal model:
 it takes the next hops of a signal with the state that the step before has returned, and remembers nothing itself. What a stranger
@@ -27,7 +27,7 @@ from pipeline.models import ConvTasNet, load_model
 from pipeline.models.streaming import State, StreamingCopy
 
 FORMAT = "tasnet-pipeline export 1"
-FORMATS = ("onnx", "torch")
+FORMATS = ("onnx", "torch", "web")
 METADATA_FILE = "tasnet-pipeline.json"
 """In a torch program, beside its graph."""
 _IN_FULL = ("encoder.filters.weight", "decoder.basis.weight")
@@ -48,26 +48,34 @@ _STEP = (
 
 
 def export_model(
-    checkpoint: Path, out: Path, *, to: str = "onnx", num_hops: int | None = None, int8: bool = False
+    checkpoint: Path,
+    out: Path,
+    *,
+    to: str = "onnx",
+    num_hops: int | None = None,
+    int8: bool = False,
+    runtime: Path | None = None,
 ) -> Iterator[Path]:
-    """Write a model as ``out/offline.onnx`` and, if it is causal, ``out/step.onnx``; or as ``.pt2`` for torch.
+    """Write a model as ``out/offline.onnx`` and, if it is causal, ``out/step.onnx``; or as ``.pt2`` for torch, or as a page.
 
     Args:
         checkpoint: a model of :func:`pipeline.save_model`.
         out: the folder.
-        to: ``onnx`` or ``torch``.
+        to: ``onnx``, ``torch`` or ``web``.
         num_hops: the length of a step's input, in hops; by default every call may bring another number of whole hops.
         int8: also write ``offline.int8.onnx`` and ``step.int8.onnx``, whose inner matrices have 8 bits.
+        runtime: of a page, onnxruntime-web; see :func:`pipeline.separation.live.web.runtime_files`.
 
     Yields:
         Every file, once it is whole.
 
     Raises:
         CheckpointError: there is no model in the file.
+        ModelError: the page of a model that is not causal.
         UsageError: there is no such format or package, or the model has no step to fix the length of.
         WorkError: the folder cannot be written.
     """
-    _check(to, int8=int8)
+    _check(to, num_hops=num_hops, int8=int8, runtime=runtime)
     network = load_model(checkpoint).requires_grad_(False)
     if num_hops is not None and not network.causal:
         raise UsageError("--hops fixes the length of a streaming step, and only causal models have one; leave it out")
@@ -75,6 +83,9 @@ def export_model(
         facts = _facts(network, hashlib.file_digest(file, "sha256").hexdigest())
     if to == "torch":
         yield from _torch_programs(network, out, facts, num_hops)
+        return
+    if to == "web":
+        yield from _page(network, checkpoint, out, facts, runtime)
         return
     for name, content in _onnx_files(network, facts, num_hops):
         with written_whole(out / f"{name}.onnx") as temporary:
@@ -84,12 +95,16 @@ def export_model(
             yield _quantised(out / f"{name}.onnx", out / f"{name}.int8.onnx")
 
 
-def _check(to: str, *, int8: bool) -> None:
+def _check(to: str, *, num_hops: int | None, int8: bool, runtime: Path | None) -> None:
     if to not in FORMATS:
-        raise UsageError(f"--format {to}: choose {' or '.join(FORMATS)}")
-    if to == "torch" and int8:
+        raise UsageError(f"--format {to}: choose onnx, torch or web")
+    if to != "onnx" and int8:
         raise UsageError("--int8 is for --format onnx only")
-    for package in ["onnx", *(["onnxruntime"] if int8 else [])] if to == "onnx" else []:
+    if to == "web" and num_hops is not None:
+        raise UsageError("--hops is for --format onnx and torch; the page takes chunks of any length")
+    if to != "web" and runtime is not None:
+        raise UsageError("--runtime is for --format web only")
+    for package in ["onnx", *(["onnxruntime"] if int8 else [])] if to != "torch" else []:
         if importlib.util.find_spec(package) is None:
             raise UsageError(f"the export needs the package {package}: pip install 'tasnet-pipeline[export]'")
 
@@ -154,6 +169,14 @@ def _step_file(network: ConvTasNet, facts: Mapping[str, str], num_hops: int | No
 
     step_facts = _step_facts(network, facts, StreamingCopy(network).states(), num_hops)
     return onnx_graph.graph_file(network, step_facts, step=True, num_hops=num_hops)
+
+
+def _page(network: ConvTasNet, checkpoint: Path, out: Path, facts: Mapping[str, str], runtime: Path | None) -> Iterator[Path]:
+    from pipeline.separation.live import web
+
+    step_facts = _step_facts(network, facts, StreamingCopy(network).states(), None)
+    step = _step_file(network, facts, None)
+    return web.write_page(network, checkpoint, out, step=step, step_facts=step_facts, runtime=runtime)
 
 
 def _quantised(source: Path, target: Path) -> Path:

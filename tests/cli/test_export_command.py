@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_it_prints_the_files(folder: Path) -> None:
     ("arguments", "message"),
     [
         (["none.safetensors"], "none.safetensors: no such file"),
-        (["best.safetensors", "--format", "tflite"], "--format tflite: choose onnx or torch"),
+        (["best.safetensors", "--format", "tflite"], "--format tflite: choose onnx, torch or web"),
         (["best.safetensors", "-o", "best.safetensors"], "cannot be written"),
     ],
 )
@@ -45,6 +46,13 @@ def test_mistakes_are_one_line(folder: Path, arguments: list[str], message: str)
     result = tasnet("export", *arguments, cwd=folder)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert message in result.stderr
+
+
+def test_the_page_lacks_its_runtime_until_it_is_given(folder: Path) -> None:
+    made = tasnet("export", "best.safetensors", "--format", "web", "-o", "page", cwd=folder, check=True)
+    assert {"page/index.html", "page/step.onnx", "page/facts.json"} < set(made.stdout.splitlines())
+    assert "npm pack onnxruntime-web" in made.stderr
+    assert json.loads((folder / "page" / "facts.json").read_text())["engine"] == "onnx"
 
 
 @pytest.mark.parametrize("options", [[], ["--hops", "3"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tarfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ import pytest
 import torch
 
 import pipeline
-from pipeline.errors import UsageError, WorkError
+from pipeline.errors import ModelError, UsageError, WorkError
 from pipeline.models import ConvTasNet, save_model
 from pipeline.separation.export import METADATA_FILE, export_model
+from pipeline.separation.live.web import RUNTIME_FILES
 from tests.networks import unlike_new
 from tests.separation.networks import network
 
@@ -207,10 +209,37 @@ def test_the_torch_program_takes_any_length(tmp_path: Path, kind: str) -> None:
 
 # ------------------------------------------------------------------------------------------------------------------ refusals
 def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path: Path) -> None:
-    for options, message in (({"to": "tflite"}, "choose onnx or torch"), ({"to": "torch", "int8": True}, "--format onnx only")):
+    for options, message in (
+        ({"to": "tflite"}, "choose onnx, torch or web"),
+        ({"to": "torch", "int8": True}, "--format onnx only"),
+        ({"to": "web", "int8": True}, "--format onnx only"),
+        ({"to": "web", "num_hops": 3}, "--hops is for --format onnx and torch"),
+        ({"runtime": Path()}, "--runtime is for --format web only"),
+        ({"to": "web", "runtime": tmp_path}, "not in it; get the package by: npm pack onnxruntime-web"),
+        ({"to": "web", "runtime": tmp_path / "none"}, "not in it"),
+        ({"to": "web", "runtime": tmp_path / "best.safetensors"}, "cannot be read"),
+    ):
         with pytest.raises(UsageError, match=message):
             exported(tmp_path, **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_page_of_a_model_that_is_not_causal_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot stream: its convolutions look"):
+        exported(tmp_path, "global", to="web")
+
+
+def test_the_runtime_is_taken_from_the_npm_package_however_it_lies(tmp_path: Path) -> None:
+    dist = tmp_path / "package" / "dist"
+    dist.mkdir(parents=True)
+    for name in ("other.js", *RUNTIME_FILES):
+        (dist / name).write_text(name)
+    with tarfile.open(tmp_path / "onnxruntime-web-1.0.0.tgz", "w:gz") as archive:
+        archive.add(tmp_path / "package", "package")
+    for runtime in (dist, dist.parent, tmp_path / "onnxruntime-web-1.0.0.tgz"):
+        exported(tmp_path, to="web", runtime=runtime)
+        found = {path.name: path.read_text() for path in (tmp_path / "out" / "runtime").iterdir()}
+        assert found == {name: name for name in RUNTIME_FILES}
 
 
 @pytest.mark.parametrize(("missing", "options"), [("onnx", {}), ("onnxruntime", {"int8": True})])

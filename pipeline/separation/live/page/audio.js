@@ -1,5 +1,8 @@
 // Sound in and out: a live source with its two audio threads, a file's samples, and the playing of what has been recorded.
 
+import { concatenate } from "./level.js";
+import { Resampler } from "./resampler.js";
+
 const FADE_SECONDS = 0.01;
 const MAX_FILE_BYTES = 1e9;
 
@@ -48,24 +51,21 @@ export class LiveAudio {
     this.ports = { capture: capture.port2, player: player.port2 };
   }
 
-  // Some browsers do not connect a microphone to a context of another rate; the worker then converts.
+  // Some browsers connect no microphone to a context of another rate than its own; the worker then converts.
   connectAtModelRate(samples) {
-    for (const options of [{ sampleRate: this.facts.sample_rate }, {}]) {
-      try {
-        const context = new AudioContext({ latencyHint: "interactive", ...options });
-        try {
-          return [context, this.makeSource(context, samples)];
-        } catch (error) { context.close(); if (!options.sampleRate) throw error; }
-      } catch (error) { if (!options.sampleRate) throw error; }
+    const context = openContext(this.facts.sample_rate);
+    try {
+      return [context, this.makeSource(context, samples)];
+    } catch {
+      context.close();
+      const native = openContext();
+      return [native, this.makeSource(native, samples)];
     }
-    throw new Error("unreachable");
   }
 
   makeSource(context, samples) {
     if (!samples) return new MediaStreamAudioSourceNode(context, { mediaStream: this.stream });
-    const buffer = new AudioBuffer({ length: samples.length, sampleRate: this.facts.sample_rate });
-    buffer.copyToChannel(samples, 0);
-    const source = new AudioBufferSourceNode(context, { buffer });
+    const source = new AudioBufferSourceNode(context, { buffer: bufferFor(context, samples, this.facts.sample_rate) });
     source.addEventListener("ended", () => this.stop());
     return source;
   }
@@ -93,6 +93,25 @@ export class LiveAudio {
   }
 }
 
+// At a rate, where the browser allows; by default at that of the loudspeakers.
+function openContext(sampleRate) {
+  try {
+    return new AudioContext(sampleRate ? { sampleRate } : {});
+  } catch (error) {
+    if (!sampleRate) throw error;
+    return new AudioContext();
+  }
+}
+
+// Browsers play a buffer of another rate than the context's with linear interpolation, which is audible at low rates.
+function bufferFor(context, samples, sampleRate) {
+  const resampler = new Resampler(sampleRate, context.sampleRate);
+  const played = context.sampleRate === sampleRate ? samples : concatenate([resampler.push(samples), resampler.finish()]);
+  const buffer = new AudioBuffer({ length: played.length, sampleRate: context.sampleRate });
+  buffer.copyToChannel(played, 0);
+  return buffer;
+}
+
 async function openMicrophone() {
   if (!navigator.mediaDevices) throw Object.assign(new Error("no secure page"), { name: "SecureError" });
   // What browsers do to calls would be another signal than the model knows.
@@ -111,7 +130,7 @@ export async function fileSamples(file, facts) {
     throw new Error(`${file.name} cannot be decoded as audio by this browser. Wav, FLAC, MP3 and AAC files can.`);
   }
   if (facts.max_minutes && buffer.duration > 60 * facts.max_minutes) {
-    throw new Error(`${file.name} is ${(buffer.duration / 60).toFixed(1)} minutes long, and the limit is ${facts.max_minutes} (--max-minutes).`);
+    throw new Error(`${file.name} is ${duration(buffer.duration)} long, and the limit is ${duration(60 * facts.max_minutes)} (--max-minutes).`);
   }
   const samples = buffer.getChannelData(0).slice();
   for (let channel = 1; channel < buffer.numberOfChannels; channel++) {
@@ -120,19 +139,18 @@ export async function fileSamples(file, facts) {
   return samples.map((sample) => sample / buffer.numberOfChannels);
 }
 
+function duration(seconds) {
+  return seconds < 100 ? `${seconds.toFixed(1)} s` : `${(seconds / 60).toFixed(1)} minutes`;
+}
+
 // All tracks of a recording at once on one clock: switching between them never loses the position.
 export class Playback {
   constructor(recording, levels) {
     this.seconds = recording.seconds;
     this.levels = levels;
-    this.context = new AudioContext();
+    this.context = openContext(recording.sampleRate);
     this.mixer = new Mixer(this.context, recording.tracks.length);
-    this.buffers = recording.tracks.map((_, track) => {
-      const samples = recording.levelled(track);
-      const buffer = new AudioBuffer({ length: samples.length, sampleRate: recording.sampleRate });
-      buffer.copyToChannel(samples, 0);
-      return buffer;
-    });
+    this.buffers = recording.tracks.map((_, track) => bufferFor(this.context, recording.levelled(track), recording.sampleRate));
     this.position = 0;
     this.running = false;
   }

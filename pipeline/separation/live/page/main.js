@@ -5,6 +5,7 @@ import { Recording, wavFile } from "./recording.js";
 import { Spectrogram, fit } from "./spectrogram.js";
 
 const SHOWN_SECONDS = 10;
+const FILE_CHUNK_SECONDS = 0.5;
 const QUIET_DB = -55; // the brightest colour is never for less
 const $ = (id) => document.getElementById(id);
 const facts = await (await fetch("facts.json")).json();
@@ -49,7 +50,7 @@ function milliseconds(seconds) {
 }
 
 function showChunk() {
-  $("chunk-figure").textContent = session && !session.audio ? "500 ms" : `${$("chunk").value} ms`;
+  $("chunk-figure").textContent = `${session ? session.chunk : $("chunk").value} ms`;
 }
 
 function say(text) { $("status").textContent = text; }
@@ -109,12 +110,13 @@ function openWorker(onReady) {
     else if (data.type === "done") end();
     else end(data.message);
   };
-  worker.onerror = ({ message }) => end(message ?? "The page's own code has failed to load; reload the page.");
+  worker.onerror = ({ message }) => end(message ?? "This page does not find its own files. Is the server still running?");
   return worker;
 }
 
 function end(problem = "") {
   if (!session) return;
+  showFigures();
   const { worker, audio, isMicrophone, numSamples } = session;
   worker.terminate();
   audio?.close();
@@ -122,8 +124,7 @@ function end(problem = "") {
   if (numSamples) recording.cut(numSamples);
   recording.complete = true;
   document.body.classList.remove("recording");
-  $("microphone").textContent = "Open the microphone";
-  showFigures();
+  $("microphone").textContent = "Open microphone";
   complain(problem);
   if (recording.seconds) offer(isMicrophone);
   else say("Nothing has been recorded.");
@@ -152,10 +153,11 @@ function offer(isMicrophone) {
 async function recordLive(name, open, { isMicrophone, numSamples, audible: isAudible }) {
   begin(name);
   const audio = new LiveAudio(facts, Number($("chunk").value) / 1000);
-  const worker = openWorker(() => { audio.start(); say(isMicrophone ? "Recording. Speak." : `${name} is separated in real time.`); });
-  session = { worker, audio, isMicrophone, numSamples, audible: isAudible, stop: () => (audio.started ? audio.stop() : end()) };
+  const worker = openWorker(() => { audio.start(); say(isMicrophone ? "Recording." : `${name} is separated in real time.`); });
+  session = { worker, audio, chunk: Number($("chunk").value), isMicrophone, numSamples, audible: isAudible, stop: () => (audio.started ? audio.stop() : end()) };
   document.body.classList.add("recording");
   $("microphone").textContent = "Stop";
+  showChunk();
   say("Opening …");
   try {
     await audio.open(open, (found) => { stats = found; });
@@ -194,8 +196,8 @@ async function separateFile(file) {
   }
   if ($("pace").value === "live") { recordLive(file.name, samples, { numSamples: samples.length, audible: () => 1 }); return; }
   begin(file.name);
-  const worker = openWorker(() => worker.postMessage({ type: "file", samples }, [samples.buffer]));
-  session = { worker, audio: null, stop: () => end() };
+  const worker = openWorker(() => worker.postMessage({ type: "file", samples, chunkSeconds: FILE_CHUNK_SECONDS }, [samples.buffer]));
+  session = { worker, audio: null, chunk: 1000 * FILE_CHUNK_SECONDS, stop: () => end() };
   document.body.classList.add("recording");
   $("microphone").textContent = "Stop";
   say(`Separating ${file.name}, ${(samples.length / facts.sample_rate).toFixed(1)} s …`);
@@ -272,7 +274,6 @@ function showFigures() {
   const factor = recording.realTimeFactor;
   $("factor").textContent = factor === null ? "–" : factor.toFixed(factor < 0.1 ? 3 : 2);
   $("factor").classList.toggle("bad", factor > 0.9);
-  showChunk();
   if (!stats) return;
   $("underruns").textContent = stats.underruns;
   $("underruns").classList.toggle("bad", stats.underruns > 0);
@@ -283,7 +284,7 @@ function showFigures() {
 function showDelay() {
   const recent = recording.roundTrips.slice(-50).sort((a, b) => a - b);
   const parts = {
-    chunk: Number($("chunk").value) / 1000,
+    chunk: session.chunk / 1000,
     model: facts.latency_samples / facts.sample_rate,
     computing: recent[recent.length >> 1] ?? 0,
     buffer: stats.buffered,
@@ -299,7 +300,11 @@ $("chunk").addEventListener("change", showChunk);
 $("listen").addEventListener("change", () => mix());
 $("play").addEventListener("click", togglePlay);
 $("position").addEventListener("input", () => seek(Number($("position").value)));
-$("file").addEventListener("change", () => { if ($("file").files[0]) separateFile($("file").files[0]); $("file").value = ""; });
+$("file").addEventListener("change", () => {
+  if ($("file").files[0]) separateFile($("file").files[0]);
+  $("file").value = "";
+  $("file").blur(); // so that Space plays, and does not ask for another file
+});
 document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
 document.addEventListener("dragleave", () => document.body.classList.remove("dropping"));
 document.addEventListener("drop", (event) => {
@@ -308,7 +313,7 @@ document.addEventListener("drop", (event) => {
   if (event.dataTransfer.files[0]) separateFile(event.dataTransfer.files[0]);
 });
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select, input:not([type=range])")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select")) return;
   if (event.key === " " && !event.target.matches("button, a, input")) { event.preventDefault(); togglePlay(); }
   else if (event.key === "m") toggleMicrophone();
   else if (event.key === "f") $("file").click();

@@ -9,8 +9,6 @@ export class Engine {
     this.facts = facts;
     this.delay = facts.delay_samples; // of the step's estimates
     this.hop = facts.hop_samples;
-    this.pending = new Float32Array(0);
-    [this.numIn, this.numRun] = [0, 0];
   }
 
   async open() {
@@ -22,6 +20,14 @@ export class Engine {
     this.ort.env.wasm.numThreads = 1; // more need headers that few static hosts send
     this.ort.env.wasm.wasmPaths = new URL("runtime/", self.location.href).href;
     this.session = await this.ort.InferenceSession.create(new URL(this.facts.step, self.location.href).href, { executionProviders: ["wasm"] });
+    this.reset();
+    await this.run(new Float32Array(this.hop)); // the first call takes far longer than those after it
+    this.reset();
+  }
+
+  reset() {
+    this.pending = new Float32Array(0);
+    [this.numIn, this.numRun] = [0, 0];
     this.state = Object.fromEntries(this.facts.state.map(({ input, dtype, shape }) => {
       const sizes = shape.map((size) => (size === "batch" ? 1 : size));
       return [input, new this.ort.Tensor(dtype, new TYPES[dtype](sizes.reduce((a, b) => a * b, 1)), sizes)];

@@ -4,7 +4,6 @@
 import { RunningLevel, applyRamp, concatenate } from "./level.js";
 import { Resampler } from "./resampler.js";
 
-const FILE_CHUNK_SECONDS = 0.5;
 const LONGEST_CHUNK_SECONDS = 1; // what has piled up is separated at once, which takes less time than in pieces
 const TOO_LATE_SECONDS = 5;
 
@@ -13,7 +12,7 @@ let engine, level, facts, player, toModel, queue, ready, busy, ending;
 self.onmessage = async ({ data }) => {
   try {
     if (data.type === "open") await open(data);
-    else await separateFile(data.samples);
+    else await separateFile(data.samples, Math.round(data.chunkSeconds * facts.sample_rate));
   } catch (error) { fail(error); }
 };
 
@@ -37,8 +36,7 @@ function take(chunk) {
   else queue.push(toModel ? toModel.push(chunk) : chunk);
 }
 
-async function separateFile(samples) {
-  const size = Math.round(FILE_CHUNK_SECONDS * facts.sample_rate);
+async function separateFile(samples, size) {
   for (let start = 0; start < samples.length; start += size) await separate(samples.slice(start, start + size));
   await finish();
 }
