@@ -135,5 +135,9 @@ def write_quickly(path: Path, content: bytes) -> None:
         raise WorkError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+_MACHINE = int.from_bytes(os.urandom(4), "big")
+"""Tells apart processes of one number on several machines, or in several containers, that write to one disk."""
+
+
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return path.with_name(f".{path.name}.{os.getpid()}{_MACHINE:010d}.tmp")

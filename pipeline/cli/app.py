@@ -28,6 +28,9 @@ class _InOrder(TyperGroup):
         return [name for panel in _PANELS.values() for name in panel]
 
 
+_INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
 app = typer.Typer(
     name="tasnet",
     cls=_InOrder,
@@ -91,9 +94,11 @@ def main() -> None:
         for line in str(error).splitlines():
             sys.stderr.write(f"tasnet: {line}\n")
         _exit_at_once(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:  # typer turns an interrupt into an exit
+        if isinstance(end, SystemExit) and end.code != _INTERRUPTED:
+            raise
         sys.stderr.write("tasnet: stopped; the same command continues\n")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
 
 
 def _exit_at_once(code: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,15 @@ NamedCorpora = Annotated[
 Jobs = Annotated[
     int | None,
     typer.Option("-j", "--jobs", min=1, max=4096, help="Worker processes; by default one per core.", show_default=False),
+]
+ClusterName = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="WHERE",
+        help="Work on a dask cluster: tcp://HOST:PORT of a scheduler, local[:WORKERS], or slurm[:JOBS]; see docs/cluster.md.",
+        show_default=False,
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Compile = Annotated[str, typer.Option("--compile", help="Compile the network for training: auto, on or off.")]
@@ -94,7 +104,26 @@ def options(work: Path, corpora: Path | None, corpus: Sequence[str] | None, **ru
 
     if (choice := runtime.get("compile", "auto")) not in ("auto", "on", "off"):
         raise UsageError(f"--compile {choice}: choose auto, on or off")
+    _check_cluster(runtime.get("cluster"), runtime.get("num_workers"))
     return Options(work=work, corpora_dir=corpora, named_corpora=named_folders("--corpus", corpus, "KIND=DIR"), **runtime)
+
+
+@contextmanager
+def working_on(cluster: str | None, jobs: int | None) -> Iterator[None]:
+    """Let a command work on the cluster that ``--cluster`` names, if any."""
+    _check_cluster(cluster, jobs)
+    if cluster is None:
+        yield
+        return
+    from pipeline.compute.cluster import on_cluster
+
+    with on_cluster(cluster):
+        yield
+
+
+def _check_cluster(cluster: str | None, jobs: int | None) -> None:
+    if cluster is not None and jobs is not None:
+        raise UsageError("-j is for this machine's processes, and --cluster works on others'; leave out one of them")
 
 
 def named_folders(option: str, texts: Sequence[str] | None, form: str) -> dict[str, Path]:

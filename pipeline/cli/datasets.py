@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.arguments import Corpora, Dataset, Jobs, NamedCorpora, Overrides, Work, options
+from pipeline.cli.arguments import ClusterName, Corpora, Dataset, Jobs, NamedCorpora, Overrides, Work, options, working_on
 from pipeline.errors import CorpusError, DatasetError
 from pipeline.files import expand_user, written_whole
 
@@ -80,19 +80,25 @@ def verify(
     corpora: Corpora = None,
     corpus: NamedCorpora = None,
     jobs: Jobs = None,
+    cluster: ClusterName = None,
 ) -> None:
     """Compare every file of a dataset with its journal; exits with 1 if any is missing, damaged or foreign."""
+    with working_on(cluster, jobs):
+        _verify(dataset, repair, overrides or [], options(work, corpora, corpus, num_workers=jobs))
+
+
+def _verify(dataset: Path, recipe: str | None, overrides: Sequence[str], given: Options) -> None:
     from pipeline.mixtures import verification
 
-    findings = verification.verify(dataset, num_workers=jobs)
+    findings = verification.verify(dataset, num_workers=given.num_workers)
     for finding in findings:
         typer.echo(str(finding))
     if not findings:
         typer.echo("all files are intact")
-    elif repair is None:
+    elif recipe is None:
         raise typer.Exit(1)
     else:
-        make = _stage_that_made(dataset, repair, overrides or [], options(work, corpora, corpus, num_workers=jobs))
+        make = _stage_that_made(dataset, recipe, overrides, given)
         foreign = verification.repair(dataset, findings, lambda: make.run(dataset))
         typer.echo(f"repaired {sum(not finding.is_foreign for finding in findings)} findings")
         if foreign:
@@ -106,6 +112,7 @@ def stats(
         Path, typer.Option("--out", "-o", metavar="DIR", parser=expand_user, help="Folder for the tables (CSV) and the figure.")
     ] = Path("statistics"),
     jobs: Jobs = None,
+    cluster: ClusterName = None,
 ) -> None:
     """Summarise a dataset: hours, speakers, sexes, lengths, levels, and how often utterances are reused."""
     from dataclasses import fields
@@ -113,7 +120,8 @@ def stats(
     from pipeline.mixtures import statistics
     from pipeline.reports import dataset_figure
 
-    found = statistics.dataset_statistics(_mixtures(dataset), dataset, num_workers=jobs)
+    with working_on(cluster, jobs):
+        found = statistics.dataset_statistics(_mixtures(dataset), dataset, num_workers=jobs)
     for field in fields(found):
         table = getattr(found, field.name)
         with written_whole(out / f"{field.name}.csv") as temporary:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.arguments import Jobs, NoLock, named_folders
+from pipeline.cli.arguments import ClusterName, Jobs, NoLock, named_folders, working_on
 from pipeline.errors import DatasetError, ScoreError
 from pipeline.files import expand_user
 
@@ -105,6 +105,7 @@ def score(
         typer.Option("--out", "-o", metavar="FILE", parser=expand_user, help="The table; it keeps the rows of other systems."),
     ] = Path("scores.csv"),
     jobs: Jobs = None,
+    cluster: ClusterName = None,
     no_lock: NoLock = False,
 ) -> None:
     """Score estimates: SI-SNR, SI-SNRi, SDR and SDRi of every source; an interrupted run continues.
@@ -116,7 +117,7 @@ def score(
     tasks, left_out = _match(_system_folders(estimates), references, mixtures, patterns or [])
     metrics = [metric for text in also or [] for metric in text.replace(",", " ").split()]
     how = {"also": metrics, "permutation": permutation, "channel": channel, "resample": resample, "align": align}
-    with without_locks() if no_lock else nullcontext():
+    with without_locks() if no_lock else nullcontext(), working_on(cluster, jobs):
         _score(tasks, out, oracles, verify, how | {"num_workers": jobs})
     for line in left_out:
         typer.echo(line)

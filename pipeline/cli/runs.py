@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.arguments import (
+    ClusterName,
     Compile,
     Corpora,
     Device,
@@ -69,6 +70,7 @@ def run(
     corpora: Corpora = None,
     corpus: NamedCorpora = None,
     jobs: Jobs = None,
+    cluster: ClusterName = None,
     device: Device = "auto",
     compile_: Compile = "auto",
     micro_batch: MicroBatch = None,
@@ -89,7 +91,7 @@ def run(
 
     training: dict[str, Any] = {"device": device, "compile": compile_, "micro_batch": micro_batch, "resident": not no_resident}
     saving = {"checkpoint_minutes": checkpoint_minutes, "checkpoint_steps": checkpoint_steps}
-    given = options(work, corpora, corpus, num_workers=jobs, lock=not no_lock, **training, **saving)
+    given = options(work, corpora, corpus, num_workers=jobs, cluster=cluster, lock=not no_lock, **training, **saving)
     loaded, names = load_recipe(recipe, overrides or []), stages or []
     if dry_run:
         _print_plan(loaded, names, force or [], given)

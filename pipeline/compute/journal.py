@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,10 @@ class Journal:
     def __contains__(self, key: Key) -> bool:
         return key in self._offsets
 
-    def entry(self, record: Record) -> Entry:
-        """A record as it is appended; a worker calls this, so that only text is sent back."""
-        return self._key(record), _line(record)
+    @property
+    def entry(self) -> Callable[[Record], Entry]:
+        """Gives a record as it is appended; a worker calls it, so that only text is sent back, and no journal is sent there."""
+        return partial(_entry, self._key_fields)
 
     def is_foreign(self) -> bool:
         """Whether the journal that lies here belongs to other work."""
@@ -123,7 +125,15 @@ class Journal:
         self._end += len(line)
 
     def _key(self, record: Record) -> Key:
-        return tuple(record[name] for name in self._key_fields)
+        return _key(self._key_fields, record)
+
+
+def _entry(key_fields: Key, record: Record) -> Entry:
+    return _key(key_fields, record), _line(record)
+
+
+def _key(key_fields: Key, record: Record) -> Key:
+    return tuple(record[name] for name in key_fields)
 
 
 def read_records(path: Path) -> Iterator[Record]:

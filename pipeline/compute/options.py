@@ -19,6 +19,7 @@ class Options:
         corpora_dir: folder that holds corpora under their usual names.
         named_corpora: ``{"folder": Path("/my/speech")}``; looked at before ``corpora_dir``.
         num_workers: processes for scanning, mixing and scoring; one per core by default.
+        cluster: whose workers do that instead, as in :func:`pipeline.compute.cluster.on_cluster`; none by default.
         num_loaders: threads that prepare batches while the network trains, 0 for none; by default as many as the device can use.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         compile: ``auto``, ``on`` or ``off``: whether the network is compiled for training.
@@ -34,6 +35,7 @@ class Options:
     corpora_dir: Path | None = None
     named_corpora: Mapping[str, Path] = field(default_factory=dict)
     num_workers: int | None = None
+    cluster: str | None = None
     num_loaders: int | None = None
     device: str = "auto"
     compile: Compile = "auto"

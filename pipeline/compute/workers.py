@@ -1,4 +1,4 @@
-"""Work spread over processes: one per core, each with one BLAS thread, results in order.
+"""Work spread over processes, of this machine or of a cluster, each with one BLAS thread; results come in order.
 
 :func:`map_parallel` is the one door to it; who calls it need not know which kind of process does the work.
 """
@@ -13,12 +13,15 @@ from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 import joblib
+import numpy as np
 from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 
+from pipeline.compute.cluster import connected_cluster, from_cluster
 from pipeline.compute.forks import KILLED, can_fork, end_with, forked
 from pipeline.compute.locks import WorkersLock, held_by_worker, workers_lock
 from pipeline.compute.progress import progress_bar
@@ -56,8 +59,9 @@ def map_parallel(
         function: defined at module level (or a functools.partial of such).
         arguments: one per call; keep them coarse enough, 10 ms or more each.
         num_workers: processes; by default one per core. With 1 everything runs in this process. They are forks of it where that
-            is sound, and start at once; otherwise joblib's loky starts fresh ones, which import everything again.
-        description: names the progress bar on stderr; empty for none.
+            is sound, and start at once; otherwise joblib's loky starts fresh ones, which import everything again. In a block of
+            :func:`~pipeline.compute.cluster.on_cluster` the cluster's workers do everything, however many they are.
+        description: names the progress bar on stderr, empty for none, and the tasks on a cluster's dashboard.
         size: steps of the progress bar that an argument is worth; ``len`` for the pieces of :func:`chunked`.
 
     Raises:
@@ -65,22 +69,39 @@ def map_parallel(
     """
     num_workers = min(num_workers or cpu_count(), max(len(arguments), 1))
     # The bar runs in a thread, which must not be there yet when this process forks.
-    with _results(function, arguments, num_workers) as results, progress_bar(description, sum(map(size, arguments))) as advance:
+    with (
+        _results(function, arguments, num_workers, description) as results,
+        progress_bar(description, sum(map(size, arguments))) as advance,
+    ):
         for argument, result in zip(arguments, results, strict=True):
             yield result
             advance(size(argument))
 
 
-def chunked(arguments: Sequence[Argument], size: int) -> list[Sequence[Argument]]:
-    """The arguments in pieces of ``size``, the last one shorter: coarse enough to be worth sending to another process."""
-    return [arguments[start : start + size] for start in range(0, len(arguments), size)]
+def chunked(
+    arguments: Sequence[Argument], size: int, seconds: Callable[[Argument], float] | None = None
+) -> list[Sequence[Argument]]:
+    """The arguments in pieces of ``size``, the last one shorter: coarse enough to be worth sending to another process.
+
+    With the ``seconds`` of audio of each, a piece is about as long as ``size`` arguments of mean length: none takes much longer.
+    """
+    if seconds is None or not arguments:
+        return [arguments[start : start + size] for start in range(0, len(arguments), size)]
+    lengths = np.fromiter(map(seconds, arguments), float, len(arguments))
+    middles = np.cumsum(lengths) - lengths / 2
+    pieces = np.floor(middles / max(size * lengths.mean(), 1e-9))
+    bounds = [0, *(np.flatnonzero(np.diff(pieces)) + 1).tolist(), len(arguments)]
+    return [arguments[start:stop] for start, stop in pairwise(bounds)]
 
 
 @contextmanager
 def _results(
-    function: Callable[[Argument], Result], arguments: Sequence[Argument], num_workers: int
+    function: Callable[[Argument], Result], arguments: Sequence[Argument], num_workers: int, description: str
 ) -> Iterator[Iterator[Result]]:
-    if num_workers == 1:
+    if cluster := connected_cluster():
+        with closing(from_cluster(cluster, function, arguments, description)) as results:
+            yield results
+    elif num_workers == 1:
         with threadpool_limits(1):
             yield map(function, arguments)
     elif can_fork():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def pack_planned(
     mixtures = planned_mixtures(here, manifest, with_noise=inputs.mix.with_noise)
     chunks = map_parallel(
         partial(_render_planned, inputs),
-        chunked(mixtures, _CHUNK),
+        chunked(mixtures, _CHUNK, seconds=attrgetter("seconds")),
         num_workers=num_workers,
         description=f"pack {split}",
         size=len,

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -214,7 +215,8 @@ def _write_all(
     session = uuid.uuid4().hex
     write = partial(_write_chunk, session, inputs, dataset_dir, journal.entry)
     try:
-        yield from map_parallel(write, chunked(mixtures, _CHUNK), num_workers=num_workers, description="mix", size=len)
+        chunks = chunked(mixtures, _CHUNK, seconds=attrgetter("seconds"))
+        yield from map_parallel(write, chunks, num_workers=num_workers, description="mix", size=len)
     finally:
         _renderers.pop(session, None)
 

@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.audio.files import read_audio, write_audio
 from pipeline.compute import devices
+from pipeline.compute.cluster import connected_cluster
 from pipeline.compute.progress import progress_bar
+from pipeline.compute.workers import chunked, map_parallel
 from pipeline.errors import AudioError
 from pipeline.models import Network
+from pipeline.models.checkpoints import load_model
 from pipeline.tables import Column, Schema, read_table, write_table
 
 Estimates = npt.NDArray[np.float32]
@@ -40,6 +44,8 @@ TIMING = Schema(
 )
 TIMING_FILE = "timing.csv"
 SAVED_EVERY_SECONDS = 10.0
+_CHUNK = 4
+"""Mixtures that a cluster's worker separates at once."""
 
 
 def separate(model: Network, mixture: npt.NDArray[Any] | Tensor, *, sample_rate: int) -> Estimates:
@@ -113,6 +119,7 @@ def separate_dataset(
     *,
     split: str = "test",
     description: str = "separate",
+    model_file: Path | None = None,
 ) -> pd.DataFrame:
     """Separate every mixture of a split into ``out_dir/s1/MIXTURE_ID.wav``, ``out_dir/s2/…`` (32-bit float wav).
 
@@ -127,6 +134,7 @@ def separate_dataset(
         out_dir: a folder of its own.
         split: which mixtures.
         description: names the progress bar; empty for none.
+        model_file: the same network on disk; on a cluster, workers load it there and separate, instead of this process.
 
     Returns:
         The TIMING table, a row per mixture, also written to ``out_dir/timing.csv``.
@@ -137,16 +145,13 @@ def separate_dataset(
     chosen = mixtures[mixtures["split"] == split]
     rows = _finished_rows(model, chosen, out_dir)
     saved = time.monotonic()
-    with progress_bar(description, len(chosen)) as advance:
-        advance(len(rows))
-        paths = zip(chosen["mixture_id"], chosen["mixture_path"], strict=True)
-        wanted = [(mixture_id, dataset_dir / path) for mixture_id, path in paths if mixture_id not in rows]
-        for batch in _batches(model, wanted):
-            rows |= _separate_batch(model, batch, out_dir)
-            if time.monotonic() - saved > SAVED_EVERY_SECONDS:
-                write_table(pd.DataFrame(rows.values()), out_dir / TIMING_FILE, TIMING)
-                saved = time.monotonic()
-            advance(len(batch))
+    paths = zip(chosen["mixture_id"], chosen["mixture_path"], strict=True)
+    wanted = [(mixture_id, dataset_dir / path) for mixture_id, path in paths if mixture_id not in rows]
+    for batch in _separate_all(model, model_file, wanted, out_dir, description, num_done=len(rows)):
+        rows |= batch
+        if time.monotonic() - saved > SAVED_EVERY_SECONDS:
+            write_table(pd.DataFrame(rows.values()), out_dir / TIMING_FILE, TIMING)
+            saved = time.monotonic()
     timing = pd.DataFrame([rows[each] for each in chosen["mixture_id"]], columns=[column.name for column in TIMING.columns])
     write_table(timing, out_dir / TIMING_FILE, TIMING)
     return timing
@@ -189,6 +194,39 @@ def _finished_rows(model: Network, mixtures: pd.DataFrame, out_dir: Path) -> dic
 
 def _targets(model: Network, mixture_id: str, out_dir: Path) -> list[Path]:
     return [out_dir / f"s{k}" / f"{mixture_id}.wav" for k in range(1, model.num_sources + 1)]
+
+
+_Rows = dict[str, dict[str, Any]]
+"""Of the timing table, by mixture."""
+
+
+def _separate_all(
+    model: Network, model_file: Path | None, wanted: Sequence[tuple[str, Path]], out_dir: Path, description: str, *, num_done: int
+) -> Iterator[_Rows]:
+    """Separate mixtures, here or on a cluster; yields the rows of some at a time."""
+    if model_file is not None and connected_cluster() is not None:
+        work = partial(_separate_chunk, model_file, out_dir)
+        yield from map_parallel(work, chunked(wanted, _CHUNK), description=description, size=len)
+        return
+    with progress_bar(description, num_done + len(wanted), done=num_done) as advance:
+        for batch in _batches(model, wanted):
+            yield _separate_batch(model, batch, out_dir)
+            advance(len(batch))
+
+
+def _separate_chunk(model_file: Path, out_dir: Path, wanted: Sequence[tuple[str, Path]]) -> _Rows:
+    """On a cluster's worker."""
+    model = _loaded(model_file, model_file.stat().st_mtime_ns)
+    rows: _Rows = {}
+    for batch in _batches(model, wanted):
+        rows |= _separate_batch(model, batch, out_dir)
+    return rows
+
+
+@lru_cache(maxsize=1)
+def _loaded(model_file: Path, _modified: int) -> Network:
+    torch.set_num_threads(1)
+    return load_model(model_file)
 
 
 @dataclass(frozen=True)

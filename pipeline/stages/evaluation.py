@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import reports, separation, training
+from pipeline.compute.cluster import connected_cluster
 from pipeline.corpora.manifests import some_of
 from pipeline.errors import DatasetError, first_line
 from pipeline.files import parse_json, written_whole
@@ -56,16 +57,21 @@ def _separate(context: Context, mix: Stage, train: Stage, folder: Path) -> dict[
 
     device = devices.choose_device(context.options.device)
     devices.prepare(device)
-    model = checkpoints.load_model(context.folder(train) / training.BEST, device=device)
-    timing = offline.separate_dataset(model, context.table(mix, MIXTURES), dataset_folder(context, mix), folder)
+    path = context.folder(train) / training.BEST
+    model = checkpoints.load_model(path, device=device)
+    on_workers = device.type == "cpu" and connected_cluster() is not None
+    mixtures, dataset = context.table(mix, MIXTURES), dataset_folder(context, mix)
+    timing = offline.separate_dataset(model, mixtures, dataset, folder, model_file=path if on_workers else None)
+    # The facts name this machine's processor, so it is timed if others have done the work.
+    here = offline.timed_on_cpu(model) if on_workers else None
     seen = models.causality(model)
     return {
         **models.describe_model(model),
         "look_ahead_samples": seen.look_ahead_samples,
         "causality_deviation": seen.largest_deviation,
-        "cpu_real_time_factor": offline.cpu_real_time_factor(model, timing),
+        "cpu_real_time_factor": here or offline.cpu_real_time_factor(model, timing),
         "cpu": devices.cpu_name(),
-        "real_time_factor": offline.real_time_factor(timing),
+        "real_time_factor": here or offline.real_time_factor(timing),
         "device": devices.device_name(device),
     }
 

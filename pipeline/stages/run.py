@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from pipeline import training
+from pipeline.compute.cluster import on_cluster
 from pipeline.compute.locks import without_locks
 from pipeline.compute.options import Options
-from pipeline.compute.torchrun import world_size
+from pipeline.compute.torchrun import rank, world_size
 from pipeline.errors import RecipeError
 from pipeline.recipe.schema import Recipe
 from pipeline.stages import runner
@@ -99,6 +100,11 @@ def run(
         ModelError: the device is not there, or what compiling needs.
         TasnetError: whatever a stage finds wrong.
     """
+    with on_cluster(options.cluster if rank() == 0 else None):
+        return _run(recipe, stages, options, force, announce)
+
+
+def _run(recipe: Recipe, stages: Sequence[str], options: Options, force: Sequence[str], announce: Announce) -> Run:
     all_stages = build_stages(recipe, options)
     chosen = runner.ordered(named(all_stages, stages)) if stages else all_stages
     forced = dependents(all_stages, named(all_stages, force))
