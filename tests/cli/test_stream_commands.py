@@ -25,26 +25,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_raw_audio_goes_through(folder: Path) -> None:
-    samples = (3000 * np.random.default_rng(0).standard_normal(803)).astype("<i2").tobytes()
+def test_raw_audio_goes_through_and_forgetting_is_named_and_changes_what_comes_out(folder: Path) -> None:
+    samples = (3000 * np.random.default_rng(0).standard_normal(4003)).astype("<i2").tobytes()
     command = [sys.executable, "-P", "-m", "pipeline", "separate", "causal.safetensors", "-", "--stream", "--device", "cpu"]
-    done = subprocess.run(command, cwd=folder, input=samples, capture_output=True, check=True, timeout=PATIENCE_SECONDS)
-    assert len(done.stdout) == 2 * len(samples)
-    assert done.stderr == b""
-
-
-def test_forgetting_is_named_and_changes_what_comes_out(folder: Path) -> None:
-    samples = (3000 * np.random.default_rng(0).standard_normal(4000)).astype("<i2").tobytes()
-    command = [sys.executable, "-P", "-m", "pipeline", "separate", "causal.safetensors", "-", "--stream", "--device", "cpu"]
-    found = []
-    for options in ([], ["--forget-seconds", "0.05"]):
-        done = subprocess.run(
-            [*command, *options], cwd=folder, input=samples, capture_output=True, check=True, timeout=PATIENCE_SECONDS
-        )
-        found.append(done.stdout)
-    assert b"fall to 1/e after 0.05 s" in done.stderr
-    assert len(found[0]) == len(found[1])
-    assert found[0] != found[1]
+    whole, forgetful = (
+        subprocess.run([*command, *more], cwd=folder, input=samples, capture_output=True, check=True, timeout=PATIENCE_SECONDS)
+        for more in ([], ["--forget-seconds", "0.05"])
+    )
+    assert whole.stderr == b""
+    assert b"fall to 1/e after 0.05 s" in forgetful.stderr
+    assert len(whole.stdout) == len(forgetful.stdout) == 2 * len(samples)
+    assert whole.stdout != forgetful.stdout
 
 
 @pytest.mark.parametrize(("model", "method"), [("causal", "streamed instead"), ("noncausal", "done layer by layer instead")])
