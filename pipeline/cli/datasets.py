@@ -135,12 +135,14 @@ def stats(
 
 def lists(
     dataset: Dataset,
-    to: Annotated[str, typer.Option("--to", help="asteroid-json, asteroid-csv, speechbrain, kaldi, lhotse or librimix.")],
+    to: Annotated[
+        str, typer.Option("--to", help="asteroid-json, asteroid-csv, speechbrain, kaldi, lhotse, librimix or webdataset.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", parser=expand_user, help="Folder for the lists.")] = Path(
         "lists"
     ),
 ) -> None:
-    """Write a dataset's file lists in the format of another toolkit."""
+    """Write a dataset's file lists in the format of another toolkit; webdataset's are tar shards with the audio itself."""
     from pipeline.mixtures import interchange
 
     for path in interchange.export_dataset(_mixtures(dataset), dataset, out, to=to):

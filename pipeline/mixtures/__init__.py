@@ -2,7 +2,8 @@
 
 ``footprint`` counts what a plan will take, ``rendering`` writes its audio and tables, resumable at any point, and
 ``verification`` finds and repairs damage. ``packing`` puts what training reads into ``shards``, and ``dynamic`` is what mixing on
-the fly needs to know. ``statistics`` counts a dataset, and ``interchange`` lists it for other toolkits. Nothing here needs torch.
+the fly needs to know. ``statistics`` counts a dataset, and ``interchange`` lists it for other toolkits, or puts
+it into ``tar_shards``. Nothing here needs torch.
 """
 
 from pipeline.mixtures.dynamic import NoiseRule as NoiseRule

@@ -5,6 +5,7 @@ asteroid-csv    {train,valid,test}/mixture_SPLIT_mix_clean.csv (or mix_both, mix
 speechbrain     {train,valid,test}.csv: ``ID, duration, mix_wav, …``; paths begin with ``$data_root``
 kaldi           {train,valid,test}/{wav.scp,spk1.scp,…,utt2spk,spk2utt}: for Kaldi and ESPnet
 lhotse          {mix,s1,…}_recordings_SPLIT.jsonl and mix_supervisions_SPLIT.jsonl
+webdataset      {train,valid,test}-000000.tar, …: not lists, but the audio itself, see ``tar_shards``
 librimix        of a LibriMix tree its own tables, mixture_*.csv and metrics_*.csv, with absolute paths as its script writes them
 
 Noise, where the mixtures have it, is listed like a source: ``noise.json``, ``noise_path``, ``noise_wav``, ``noise1.scp``, ….
@@ -25,6 +26,7 @@ import pandas as pd
 from pipeline.corpora.wsj0 import MERL_SPLITS
 from pipeline.errors import DatasetError
 from pipeline.files import written_whole
+from pipeline.mixtures.tar_shards import write_tar_shards
 from pipeline.recipe.schema import SPLITS
 from pipeline.tables import read_cells
 
@@ -77,23 +79,27 @@ def export_dataset(mixtures: pd.DataFrame, dataset_dir: Path, out: Path, *, to: 
         mixtures: a table of ``tables.MIXTURES``.
         dataset_dir: where the dataset is, or will be: absolute paths begin with it.
         out: folder for the lists.
-        to: a key of ``EXPORTERS``, or ``librimix``.
+        to: a key of ``EXPORTERS``, ``webdataset`` or ``librimix``.
 
     Returns:
         The files written.
 
     Raises:
+        AudioError: a file cannot be read that a shard needs.
         DatasetError: no such format, mixtures of different numbers of sources, or names the format cannot hold.
         WorkError: the folder cannot be written.
     """
     if to == "librimix":
         return librimix_tables(dataset_dir, out)
-    if to not in EXPORTERS:
-        raise DatasetError(f"{to}: no such format; choose from {', '.join(EXPORTERS)} and librimix")
+    if to not in (*EXPORTERS, "webdataset"):
+        raise DatasetError(f"{to}: no such format; choose from {', '.join(EXPORTERS)}, webdataset and librimix")
     listed = list_mixtures(mixtures, dataset_dir)
     written = []
     for split in SPLITS:
         here = sorted((mixture for mixture in listed if mixture.split == split), key=lambda mixture: mixture.mixture_id)
+        if to == "webdataset":
+            written += write_tar_shards(split, here, out)
+            continue
         for name, content in EXPORTERS[to](split, here) if here else ():
             with written_whole(out / name) as temporary:
                 temporary.write_text(content, encoding="utf-8", newline="")

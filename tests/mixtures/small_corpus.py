@@ -6,9 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import soundfile
 
+from pipeline.audio.files import write_audio
 from pipeline.mixtures.renderers.base import Inputs
 from pipeline.recipe.schema import SPLITS, Mix, RandomPlan
 from tests.voices import voice
@@ -45,6 +47,25 @@ def plan_settings(num_mixtures: int = 8, **settings: Any) -> RandomPlan:
 def inputs_of(kind: str, root: Path, mix: Mix | None = None, *, noise_root: Path | None = None) -> Inputs:
     """Inputs of a rendering, by default of the recipe's default mix."""
     return Inputs(kind, root, noise_root, None, mix or Mix())
+
+
+def write_mixtures(folder: Path, *, utterance: str = "011") -> pd.DataFrame:
+    """Six mixtures of two sources, noise for voices: their table; the files are below the folder."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for number, split in enumerate(["train", "train", "train", "valid", "test", "test"]):
+        mixture_id, num_samples = f"{'cba'[number % 3]}-{utterance}_NA-{number}", 800 + number
+        sources = draw.normal(0, 0.05, (2, num_samples))
+        paths = [f"2speakers/wav8k/min/{split}/{part}/{mixture_id}.wav" for part in ("mix", "s1", "s2")]
+        for path, samples in zip(paths, [sources.sum(0), *sources], strict=True):
+            write_audio(folder / path, samples, 8000, "float32")
+        row = {"mixture_id": mixture_id, "split": split, "sample_rate": 8000, "mode": "min", "num_samples": num_samples}
+        row |= {"num_sources": 2, "scale": 1.0, "mixture_path": paths[0]}
+        for k, sex in ((1, "F"), (2, "")):
+            row |= {f"source_{k}_path": paths[k], f"source_{k}_utterance_id": f"u{number}{k}", f"source_{k}_gain": 1.0}
+            row |= {f"source_{k}_speaker_id": f"0{k}", f"source_{k}_sex": sex}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.audio.files import read_audio, write_audio
+from pipeline.audio.files import read_audio
 from pipeline.errors import DatasetError
 from pipeline.mixtures.interchange import EXPORTERS, export_dataset
+from tests.mixtures.small_corpus import write_mixtures
 
 Dataset = tuple[pd.DataFrame, Path]
 """Its table of mixtures, and its folder."""
@@ -26,21 +27,7 @@ Exported = Callable[[str], tuple[list[Path], Path]]
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Six mixtures of two sources: the table and the folder."""
     folder = tmp_path_factory.mktemp("data, with a comma")
-    draw = np.random.default_rng(0)
-    rows = []
-    for number, split in enumerate(["train", "train", "train", "valid", "test", "test"]):
-        mixture_id, num_samples = f"{'cba'[number % 3]}-011_NA-{number}", 800 + number
-        sources = draw.normal(0, 0.05, (2, num_samples))
-        paths = [f"2speakers/wav8k/min/{split}/{part}/{mixture_id}.wav" for part in ("mix", "s1", "s2")]
-        for path, samples in zip(paths, [sources.sum(0), *sources], strict=True):
-            write_audio(folder / path, samples, 8000, "float32")
-        row = {"mixture_id": mixture_id, "split": split, "sample_rate": 8000, "mode": "min", "num_samples": num_samples}
-        row |= {"num_sources": 2, "scale": 1.0, "mixture_path": paths[0]}
-        for k, sex in ((1, "F"), (2, "")):
-            row |= {f"source_{k}_path": paths[k], f"source_{k}_utterance_id": f"u{number}{k}", f"source_{k}_gain": 1.0}
-            row |= {f"source_{k}_speaker_id": f"0{k}", f"source_{k}_sex": sex}
-        rows.append(row)
-    return pd.DataFrame(rows), folder
+    return write_mixtures(folder), folder
 
 
 @pytest.fixture
