@@ -42,6 +42,23 @@ def _filter(up: int, down: int, dtype: str) -> Any:
     return scipy.signal.firwin(2 * _HALF_TAPS * longer + 1, 1 / longer, window=("kaiser", 5.0)).astype(dtype)
 
 
+def polyphase(old_rate: int, new_rate: int) -> tuple[int, int, int, npt.NDArray[np.float32]]:
+    """What :func:`resample` computes, in numbers, for whoever computes it elsewhere: ``up``, ``down``, ``half``, ``taps``.
+
+    With ``newest, phase = divmod(time * down + half, up)``, result number ``time`` is the sum over k of
+    ``taps[phase, k] * samples[newest - k]``, where there are such samples.
+
+    Returns:
+        Three numbers, and ``taps`` [phase, tap]; equal rates have one tap of 1.
+    """
+    divisor = gcd(old_rate, new_rate)
+    up, down = new_rate // divisor, old_rate // divisor
+    if up == down:
+        return 1, 1, 0, np.ones((1, 1), np.float32)
+    taps = up * _filter(up, down, "float32")
+    return up, down, (len(taps) - 1) // 2, np.pad(taps, (0, -len(taps) % up)).reshape(-1, up).T
+
+
 def resample_blocks(blocks: Iterable[npt.NDArray[Any]], old_rate: int, new_rate: int) -> Iterator[npt.NDArray[Any]]:
     """What :func:`resample` makes of a signal that comes in blocks ``[time]``, block by block."""
     if old_rate == new_rate:

@@ -73,7 +73,11 @@ NoLock = Annotated[
     ),
 ]
 NoResident = Annotated[
-    bool, typer.Option("--no-resident", help="Never keep the training mixtures in the GPU's memory, even where there is room.")
+    bool,
+    typer.Option(
+        "--no-resident",
+        help="Keep neither training mixtures nor what is mixed on the fly in the GPU's memory.",
+    ),
 ]
 Dataset = Annotated[
     Path,

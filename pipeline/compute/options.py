@@ -28,7 +28,7 @@ class Options:
         micro_batch: segments that go through the network at once, per process; the gradients of a batch are accumulated. All of
             the process's segments by default.
         lock: whether stages lock their folders; not every file system can.
-        resident: keep packed mixtures in a CUDA device's memory where there is room.
+        resident: keep packed mixtures, or utterances to be mixed on the fly, in a CUDA device's memory where there is room.
     """
 
     work: Path = Path("work")

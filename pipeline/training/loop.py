@@ -31,14 +31,14 @@ from pipeline.models import Network, build_model, save_model
 from pipeline.recipe.schema import System
 from pipeline.tables import HISTORY, write_table
 from pipeline.training import BEST, LAST, compiling
-from pipeline.training.batches import Batch, epoch_batches
+from pipeline.training.batches import Batch, Batches, epoch_batches
 from pipeline.training.divergence import MAX_SKIPPED_IN_A_ROW, diverged
 from pipeline.training.events import event_file
 from pipeline.training.gradients import Gradients, Loss
 from pipeline.training.interruptions import Interruptions, noted_interruptions
 from pipeline.training.losses import LOSSES
 from pipeline.training.optimisers import Optimiser
-from pipeline.training.resident import ResidentSegments, resident
+from pipeline.training.resident import placed_at_once, resident
 from pipeline.training.schedules import learning_rate
 from pipeline.training.segments import Mixtures, Segments
 from pipeline.training.starting import adopt, initialise
@@ -136,7 +136,7 @@ class Training:
         self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         self.skipped_in_a_row = torch.zeros((), dtype=torch.float64, device=self.device)
         self.warm = False
-        self.on_device: ResidentSegments | None = None
+        self.on_device: Batches | None = None
         self.placed = not options.resident
         self.num_workers = devices.choose_loaders(options.num_loaders, self.device)
         self.gradients = Gradients(self.settings.batch_size, options.micro_batch, tuple(model.parameters()), group)
@@ -196,8 +196,8 @@ class Training:
     def _train_epoch(self, loss_of: compiling.Compiled, advance: Advance) -> None:
         """The steps of this epoch that are left."""
         # Once an epoch's steps have shown what they need of a device's memory, the segments are kept in the rest of it.
-        if self.warm and not self.placed:
-            self.on_device, self.placed = resident(self.sets.train, self.device), True
+        if not self.placed and (self.warm or placed_at_once(self.sets.train)):
+            self.on_device, self.placed = resident(self.sets.train, self.device, compiled=loss_of.enabled), True
         timer = Timer(self.options.checkpoint_minutes * 60)
         save_steps = self.options.checkpoint_steps or self.num_steps + 1
         for batch in self._batches():

@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 
 from pipeline.mixtures.shards import Shard
-from pipeline.training.batches import Batch
-from pipeline.training.segments import StaticSegments
+from pipeline.training.batches import Batch, Batches
+from pipeline.training.device_mixing import DeviceMixing
+from pipeline.training.segments import DynamicSegments, StaticSegments
 
 PIECE = 2**26
 """Samples that are copied at once."""
 SPARE_SHARE = 0.25
 """Of a device's memory, to be left for the longer mixtures of a validation and for other programs."""
+BANK_SHARE = 0.25
+"""Of a device's memory, which utterances to be mixed there may take."""
 
 
 class ResidentSegments:
@@ -33,7 +36,7 @@ class ResidentSegments:
         self._segments = segments
         self._device = device
         self._shard = segments.shard
-        self._samples = _copied(self._shard, device)
+        self._samples = copied(self._shard, device)
         self._time = torch.arange(segments.num_samples, device=device)
 
     def gather(self, epoch: int, indices: Sequence[int]) -> Batch:
@@ -60,7 +63,7 @@ class ResidentSegments:
         return values.to(self._device, non_blocking=True)
 
 
-def _copied(shard: Shard, device: torch.device) -> Tensor:
+def copied(shard: Shard, device: torch.device) -> Tensor:
     """All samples of a file on a device, in pieces: the file may be larger than the host's memory."""
     dtype = torch.int16 if shard.samples.dtype.kind == "i" else torch.float32
     samples = torch.empty(shard.samples.size, dtype=dtype, device=device)
@@ -70,12 +73,25 @@ def _copied(shard: Shard, device: torch.device) -> Tensor:
     return samples
 
 
-def resident(segments: object, device: torch.device) -> ResidentSegments | None:
-    """The segments on a CUDA device, if they are cuts of one packed file and there is room for it; else None.
+def placed_at_once(segments: object) -> bool:
+    """Whether :func:`resident` is to be called before the first step.
 
-    It is to be called after some training steps: what they need is then held by the allocator and is not counted as free.
+    What a device mixes rounds otherwise than what the host mixes, so all steps are to be mixed in one place, in whatever process.
     """
-    if device.type != "cuda" or not isinstance(segments, StaticSegments):
+    return isinstance(segments, DynamicSegments)
+
+
+def resident(segments: object, device: torch.device, *, compiled: bool) -> Batches | None:
+    """The segments on a CUDA device, if they are made of one packed file and there is room for it; else None.
+
+    Cuts of mixtures take what some training steps have left, which are then held by the allocator and not counted as free.
+    Utterances to be mixed must fit into a fixed share of all the memory; ``compiled`` says whether a compiler makes the mixing.
+    """
+    if device.type != "cuda":
         return None
     free, total = torch.cuda.mem_get_info(device)
-    return ResidentSegments(segments, device) if segments.shard.samples.nbytes <= free - SPARE_SHARE * total else None
+    if isinstance(segments, StaticSegments) and segments.shard.samples.nbytes <= free - SPARE_SHARE * total:
+        return ResidentSegments(segments, device)
+    if isinstance(segments, DynamicSegments) and segments.noise is None and segments.bank.samples.nbytes <= BANK_SHARE * total:
+        return DeviceMixing(segments, copied(segments.bank, device), compiled=compiled)
+    return None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.audio.files import dequantise
 from pipeline.audio.mixing import Mode, Utterance, mix_at_levels
-from pipeline.audio.resampling import resample
+from pipeline.audio.resampling import resample, resampled_length
 from pipeline.errors import DatasetError
 from pipeline.mixtures.dynamic import NoiseRule, SpeechCuts
 from pipeline.mixtures.plans.drawn import Draw, MixtureSampler
@@ -112,6 +112,30 @@ class StaticSegments:
         return padded(mixture, sources, self.num_samples)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Which part of an utterance is heard, and how fast."""
+
+    place: int
+    """Of the utterance in its bank."""
+    start: int
+    stop: int
+    """First sample, and that after the last."""
+    speed_percent: int
+    num_samples: int
+    """Of what is heard, at that speed."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """All that is drawn of a mixture; no sample of it has been read yet."""
+
+    draw: Draw
+    cuts: Sequence[Cut]
+    starts: Sequence[int]
+    """Samples of silence before each source."""
+
+
 class DynamicSegments:
     """New mixtures by the plan's rules, each mixed when it is asked for from a random cut of every utterance.
 
@@ -148,16 +172,17 @@ class DynamicSegments:
         noise_rule: NoiseRule | None = None,
         first_only: bool = False,
     ) -> None:
-        self._bank = bank
-        self._sampler = sampler
-        self._mode = mode
-        self._num_samples = num_samples
+        self.bank = bank
+        self.sampler = sampler
+        self.mode = mode
+        self.num_samples = num_samples
         self._num_segments = num_segments
-        self._speed_percent = speed_percent
-        self._noise = noise
+        self.speed_percent = speed_percent
+        self.noise = noise
         self._noise_rule = noise_rule
         self._first_only = first_only
         self._places = bank.index_of()
+        self._lengths: list[int] = bank.num_samples.tolist()
         missing = [name for utterances in sampler.utterances for name in utterances if name not in self._places]
         if missing:
             raise DatasetError(
@@ -169,49 +194,55 @@ class DynamicSegments:
 
     def segment(self, epoch: int, index: int) -> Segment:
         """Draw, cut, level and mix."""
-        draw = self._sampler.draw(epoch, index)
-        keyed = self._sampler.keyed(epoch, index, "cut")
-        # Neighbours of equal lengths that overlap by a ratio r take up 1 + (n - 1) (1 - r) of these lengths.
-        longest = ceil(self._num_samples / (1 + (len(draw.utterance_ids) - 1) * (1 - draw.overlap)))
-        cuts = [self._cut(self._places[name], longest, keyed) for name in draw.utterance_ids]
-        starts = self._starts(cuts, draw)
-        if self._noise is None:
-            mixed = mix_at_levels(cuts, draw.levels_db, rule=self._sampler.rule, mode=self._mode, starts=starts)
+        placed = self.place(epoch, index)
+        draw, starts, cuts = placed.draw, placed.starts, [self._read(cut) for cut in placed.cuts]
+        if self.noise is None:
+            mixed = mix_at_levels(cuts, draw.levels_db, rule=self.sampler.rule, mode=self.mode, starts=starts)
             return self._segment(mixed.mixture, mixed.sources)
-        random = self._sampler.keyed(epoch, index, "noise")
+        random = self.sampler.keyed(epoch, index, "noise")
         length = max(start + len(cut.samples) for start, cut in zip(starts, cuts, strict=True))
-        sources, noise = self._over_noise(draw, cuts, starts, _noise_cut(self._noise, length, random), random)
+        sources, noise = self._over_noise(draw, cuts, starts, _noise_cut(self.noise, length, random), random)
         heard = sources[:1] if self._first_only else sources
         return self._segment(heard.sum(axis=0) + noise, heard)
+
+    def place(self, epoch: int, index: int) -> Placed:
+        """Draw a mixture, and what is heard of its utterances."""
+        draw = self.sampler.draw(epoch, index)
+        keyed = self.sampler.keyed(epoch, index, "cut")
+        # Neighbours of equal lengths that overlap by a ratio r take up 1 + (n - 1) (1 - r) of these lengths.
+        longest = ceil(self.num_samples / (1 + (len(draw.utterance_ids) - 1) * (1 - draw.overlap)))
+        cuts = [self._cut(self._places[name], longest, keyed) for name in draw.utterance_ids]
+        seconds = [cut.num_samples / self.bank.sample_rate for cut in cuts]
+        starts = [round(begin * self.bank.sample_rate) for begin in begin_times(seconds, draw.overlap, draw.order)]
+        return Placed(draw, cuts, starts)
 
     def _over_noise(
         self, draw: Draw, cuts: Sequence[Utterance], starts: Sequence[int], noise: Utterance, keyed: Random
     ) -> tuple[Samples, Samples]:
         """The sources, and the noise to lie under them, at their levels and by one common scale."""
         assert self._noise_rule is not None, "noise comes with its rule"
-        first = self._bank.facts[self._places[draw.utterance_ids[0]]]
+        first = self.bank.facts[self._places[draw.utterance_ids[0]]]
         first_lufs = first["lufs"] + draw.levels_db[0] - first["level_db"]
-        speech = SpeechCuts(cuts, draw.levels_db, starts, first_lufs, self._sampler.rule, self._mode)
+        speech = SpeechCuts(cuts, draw.levels_db, starts, first_lufs, self.sampler.rule, self.mode)
         return self._noise_rule(speech, noise, keyed)
 
     def _segment(self, mixture: Samples, sources: Samples) -> Segment:
-        return padded(mixture[: self._num_samples], sources[:, : self._num_samples], self._num_samples)
+        return padded(mixture[: self.num_samples], sources[:, : self.num_samples], self.num_samples)
 
-    def _starts(self, cuts: Sequence[Utterance], draw: Draw) -> list[int]:
-        """Samples of silence before each source."""
-        seconds = [len(cut.samples) / self._bank.sample_rate for cut in cuts]
-        return [round(begin * self._bank.sample_rate) for begin in begin_times(seconds, draw.overlap, draw.order)]
-
-    def _cut(self, place: int, num_samples: int, keyed: Random) -> Utterance:
+    def _cut(self, place: int, num_samples: int, keyed: Random) -> Cut:
         """Up to ``num_samples`` samples of an utterance, from a random place and at a random speed."""
-        speed = 100 + (keyed.randint(-self._speed_percent, self._speed_percent) if self._speed_percent else 0)
+        speed = 100 + (keyed.randint(-self.speed_percent, self.speed_percent) if self.speed_percent else 0)
         wanted = -(-num_samples * speed // 100)
-        length = int(self._bank.num_samples[place])
+        length = self._lengths[place]
         start = int(keyed.random() * (max(length - wanted, 0) + 1))
-        samples: Samples = self._bank.read(place, start, start + wanted)[0]
+        stop = min(start + wanted, length)
+        return Cut(place, start, stop, speed, min(resampled_length(stop - start, speed, 100), num_samples))
+
+    def _read(self, cut: Cut) -> Utterance:
+        samples: Samples = self.bank.read(cut.place, cut.start, cut.stop)[0]
         # Speech at 105 % is speech recorded at a rate of 105 and played at 100.
-        samples = resample(samples, speed, 100)[:num_samples]
-        facts = self._bank.facts[place]
+        samples = resample(samples, cut.speed_percent, 100)[: cut.num_samples]
+        facts = self.bank.facts[cut.place]
         return Utterance(samples, facts["level_db"], facts["peak"])
 
 

@@ -13,6 +13,7 @@ from pipeline.audio.resampling import (
     at_speed,
     deciding_length,
     length_at_speed,
+    polyphase,
     resample,
     resample_blocks,
     resampled_length,
@@ -90,3 +91,14 @@ def test_blocks_are_given_out_before_the_end() -> None:
     first = next(resample_blocks(blocks, 16000, 8000))
     assert 0 < len(first) < 500
     assert len(list(blocks)) == 99
+
+
+@pytest.mark.parametrize(("old", "new"), [(105, 100), (95, 100), (101, 100), (100, 100), (16000, 8000), (8000, 44100)])
+def test_the_numbers_of_a_resampling_give_its_samples(old: int, new: int) -> None:
+    samples = np.random.default_rng(0).standard_normal(200).astype(np.float32)
+    up, down, half, taps = polyphase(old, new)
+    newest, phase = np.divmod(np.arange(resampled_length(200, old, new)) * down + half, up)
+    places = newest[:, None] - np.arange(taps.shape[1])
+    inside = (places >= 0) & (places < 200)
+    found = (taps[phase] * np.where(inside, samples[np.where(inside, places, 0)], 0)).sum(1)
+    np.testing.assert_allclose(found, resample(samples, old, new), atol=2e-6)

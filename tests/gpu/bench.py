@@ -49,7 +49,7 @@ TOY_CONTENDERS = (
 )
 PROFILED = ("ours-graphs", "ours-eager")
 MEASURES_THE_REST = ("ours-graphs-gLN-8", "ours-graphs-gLN-2")
-"""Which contender measures what is not a training step: whole mixtures."""
+"""Which contender measures what surrounds a step: validation, separation, mixing on the fly."""
 
 
 # ------------------------------------------------------------------------------------------------------- one contender's steps
@@ -63,7 +63,7 @@ def ours(name: str, causal: bool, batch_size: int, device: torch.device, small: 
     from pipeline.models.kernels import dispatch
     from pipeline.recipe.schema import Model, System, Train
     from pipeline.training.benchmark import Noise, training_on_noise
-    from tests.gpu.whole import whole_mixtures
+    from tests.gpu.around import around_steps
 
     system = System(model=Model(causal=causal, **(TOY if small else {})), train=Train(batch_size=batch_size))
     compiled = name != "ours-eager" and device.type == "cuda"
@@ -77,7 +77,7 @@ def ours(name: str, causal: bool, batch_size: int, device: torch.device, small: 
         with dispatch.definition_only() if name.endswith("-torch") else nullcontext():
             training.step(loss_of, batch)
 
-    return step, lambda: whole_mixtures(training, small)
+    return step, lambda: around_steps(training, small)
 
 
 def theirs(name: str, causal: bool, batch_size: int, device: torch.device, small: bool) -> Ready:
@@ -194,6 +194,7 @@ class Contender:
                 text=True,
             )
         self.said: list[dict[str, Any]] = []
+        self.asked_for_rest = False
         self.died = False
         """Whether it ended by itself."""
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -233,16 +234,19 @@ class Contender:
 
     @property
     def rest(self) -> list[dict[str, Any]]:
-        """What it has measured beside training steps."""
-        return [row for said in self.said for row in said.get("rest", [])]
+        """What it has measured beside training steps; its last words where it was asked and has not answered."""
+        rows = [row for said in self.said for row in said.get("rest", [])]
+        return rows if rows or not self.asked_for_rest else [{"failed": "around", "said": self._last_words()}]
+
+    def _last_words(self) -> str:
+        words = self.log.read_text(encoding="utf-8").strip().splitlines()
+        return words[-1][:300] if words and self.died else "not ready in time"
 
     def result(self) -> dict[str, Any]:
         """Medians over its turns; without any, its last words."""
         turns = sorted((said for said in self.said if "ms" in said), key=lambda turn: turn["ms"])
         if not turns:
-            words = self.log.read_text(encoding="utf-8").strip().splitlines()
-            said = words[-1][:300] if words and self.died else "not ready in time"
-            return {**self.facts, "failed": "bench", "said": said}
+            return {**self.facts, "failed": "bench", "said": self._last_words()}
         median = turns[len(turns) // 2]
         rate = 1e3 * float(self.facts["batch"]) / median["ms"]
         spread = turns[-1]["ms"] / turns[0]["ms"] - 1
@@ -261,6 +265,7 @@ def take_turns(contenders: list[Contender], seconds: float, deadline: float, out
             contender.ask(f"profile {out / contender.name}.profile.txt", min(deadline, time.monotonic() + 30))
     for contender in ready:
         if contender.name.startswith(MEASURES_THE_REST):
+            contender.asked_for_rest = True
             contender.ask("rest", min(deadline, time.monotonic() + 100))
 
 

@@ -109,7 +109,7 @@ def test_dynamic_segments_have_the_levels_that_were_drawn(dynamic: DynamicSegmen
         segment = dynamic.segment(1, index)
         powers = 10 * np.log10(np.mean(segment.sources.astype(float) ** 2, axis=1))
         found.append(powers[0] - powers[1])
-        levels_db = dynamic._sampler.draw(1, index).levels_db
+        levels_db = dynamic.sampler.draw(1, index).levels_db
         expected.append(levels_db[0] - levels_db[1])
         assert np.abs(segment.mixture).max() <= 0.9 + 1e-6
     assert np.ptp(expected) > 2, "the draws differ by more than the tolerance"
@@ -121,7 +121,7 @@ def test_speed_changes_pitch_and_stays_within_its_range(dynamic: DynamicSegments
     signals = [Signal(f"u{k}", tone[None], {"level_db": -23.0, "peak": 0.1}) for k in range(8)]
     write_shard(tmp_path / "tones.shard", signals, sample_rate=RATE, dtype="float32")
     shard = Shard(tmp_path / "tones.shard")
-    segments = DynamicSegments(shard, dynamic._sampler, mode="min", num_samples=4000, num_segments=1, speed_percent=10)
+    segments = DynamicSegments(shard, dynamic.sampler, mode="min", num_samples=4000, num_segments=1, speed_percent=10)
     frequencies = set()
     for index in range(40):
         segment = segments.segment(1, index)
@@ -136,7 +136,7 @@ def test_speed_changes_pitch_and_stays_within_its_range(dynamic: DynamicSegments
 def test_a_bank_with_missing_utterances_is_refused(dynamic: DynamicSegments, tmp_path: Path) -> None:
     write_shard(tmp_path / "empty.shard", [], sample_rate=RATE, dtype="float32")
     with pytest.raises(DatasetError, match=r"empty\.shard: 8 utterances of the plan are missing"):
-        DynamicSegments(Shard(tmp_path / "empty.shard"), dynamic._sampler, mode="min", num_samples=10, num_segments=1)
+        DynamicSegments(Shard(tmp_path / "empty.shard"), dynamic.sampler, mode="min", num_samples=10, num_segments=1)
 
 
 def test_validation_batches_hold_every_mixture_once_cut_to_the_shortest_of_its_batch(mixtures: PackedMixtures) -> None:

@@ -173,13 +173,13 @@ def packed(folder: Path) -> TrainingSets:
 
 def test_resident_data_train_as_the_hosts_do(tmp_path: Path, gpu: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     sets, placed = packed(tmp_path), []
-    place = loop.Training._place_segments
+    epoch = loop.Training._train_epoch
 
-    def place_and_note(self: loop.Training) -> None:
-        place(self)
+    def note_and_train(self: loop.Training, *given: object) -> None:
+        epoch(self, *given)  # type: ignore[arg-type]
         placed.append(self.on_device is not None)
 
-    monkeypatch.setattr(loop.Training, "_place_segments", place_and_note)
+    monkeypatch.setattr(loop.Training, "_train_epoch", note_and_train)
     for name in ("host", "device"):
         given = replace(options(gpu), resident=name == "device")
         train(system(), sets, tmp_path / name, seed=0, options=given)

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pipeline.mixtures.shards import Shard, Signal, write_shard
 from pipeline.training import resident as module
 from pipeline.training.batches import epoch_batches
-from pipeline.training.resident import ResidentSegments, resident
+from pipeline.training.resident import ResidentSegments, placed_at_once, resident
 from pipeline.training.segments import PackedMixtures, StaticSegments
 from tests.training.trainings import Noisy, drawn, equal
 
@@ -39,18 +39,27 @@ def test_batches_are_those_of_the_host(tmp_path: Path, monkeypatch: pytest.Monke
     assert equal(drawn(host, steps=range(2, 5), share=half), drawn(device, steps=range(2, 5), share=half))
 
 
-def test_only_packed_mixtures_on_a_gpu_with_room_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host, gpu = segments(tmp_path, "int16"), torch.device("cuda")
-    assert resident(host, CPU) is None
-    assert resident(Noisy(tmp_path, "rms").segments(), gpu) is None
-    num_bytes = 2 * 3 * (50 + 30 + 90 + 20 + 40 + 60 + 70)
-    copied: list[torch.device] = []
-    monkeypatch.setattr(module, "ResidentSegments", lambda _, device: copied.append(device))
-    total = 4 * num_bytes  # a quarter is left to others
-    for free in (2 * num_bytes - 1, 2 * num_bytes):
-        monkeypatch.setattr("torch.cuda.mem_get_info", lambda _, free=free: (free, total))
-        resident(host, gpu)
-    assert copied == [gpu]
+def test_only_what_has_room_on_a_gpu_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cuts of mixtures take what is free but for a quarter; utterances a quarter of everything, whatever is free."""
+    host, noisy, gpu = segments(tmp_path, "int16"), Noisy(tmp_path, "rms"), torch.device("cuda")
+    mixing, noise = noisy.segments(), noisy.segments(noise=noisy.shard("noise", [("n", 0.1, 9000)], "rms"))
+    mixtures, utterances = host.shard.samples.nbytes, mixing.bank.samples.nbytes
+    monkeypatch.setattr(module, "ResidentSegments", lambda *_: "mixtures")
+    monkeypatch.setattr(module, "DeviceMixing", lambda *_, compiled: f"utterances {compiled}")
+    monkeypatch.setattr(module, "copied", lambda *_: None)
+
+    def found(given: object, free: int, total: int) -> object:
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (free, total))
+        return resident(given, gpu, compiled=True)
+
+    assert resident(host, CPU, compiled=True) is None
+    assert found(host, 2 * mixtures - 1, 4 * mixtures) is None
+    assert found(host, 2 * mixtures, 4 * mixtures) == "mixtures"
+    assert found(mixing, 0, 4 * utterances - 1) is None
+    assert found(mixing, 0, 4 * utterances) == "utterances True"
+    assert found(noise, 10**12, 10**12) is None
+    assert found(object(), 10**12, 10**12) is None
+    assert [placed_at_once(each) for each in (mixing, noise, host)] == [True, True, False]
 
 
 def test_gathering_stays_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

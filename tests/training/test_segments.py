@@ -72,7 +72,7 @@ def test_a_cut_of_an_utterance(ramps: DynamicSegments, num_samples: int, starts:
     """Anywhere in it, never past its end, and sample for sample where the speed is not changed."""
     found = set()
     for seed in range(40):
-        cut = ramps._cut(0, num_samples, Random(seed))
+        cut = ramps._read(ramps._cut(0, num_samples, Random(seed)))
         start = int(cut.samples[0]) - 1
         np.testing.assert_array_equal(cut.samples, np.arange(start, min(start + num_samples, 12)) + 1)
         found.add(start)
@@ -81,7 +81,7 @@ def test_a_cut_of_an_utterance(ramps: DynamicSegments, num_samples: int, starts:
 
 def test_a_cut_of_noise(ramps: DynamicSegments) -> None:
     """Anywhere in the clip; a clip that is too short is repeated from its beginning."""
-    bank = ramps._bank
+    bank = ramps.bank
     cuts = [_noise_cut(bank, 10, Random(seed)).samples for seed in range(40)]
     assert {tuple(cut) for cut in cuts} == {tuple(np.arange(start, start + 10) + 1.0) for start in range(3)}
     np.testing.assert_array_equal(_noise_cut(bank, 26, Random(0)).samples, [*range(1, 13), *range(1, 13), 1, 2])

@@ -20,7 +20,7 @@ from pipeline.corpora.manifests import is_noise
 from pipeline.errors import PlanError
 from pipeline.mixtures.dynamic import uniform
 from pipeline.mixtures.plans.adapter import Adapter
-from pipeline.mixtures.plans.overlap import with_overlap
+from pipeline.mixtures.plans.overlap import FULL, with_overlap
 from pipeline.mixtures.renderers.drawn import DrawnRenderer
 from pipeline.recipe.schema import SPLITS, RandomPlan, Recipe
 from pipeline.tables import PLAN
@@ -44,7 +44,7 @@ class Draw:
     overlap: float = 1.0
     """Of neighbours, as a share of the shorter."""
     order: tuple[int, ...] = ()
-    """The sources' places in the order in which they begin."""
+    """The sources' places in the order in which they begin; nothing where all begin at once."""
 
 
 class RandomDataset(Adapter[RandomPlan]):
@@ -240,6 +240,8 @@ class MixtureSampler:
         chosen = [self.utterances[k] for k in _distinct(len(self.utterances), self.num_sources, keyed)]
         utterances = tuple(ids[int(keyed.random() * len(ids))] for ids in chosen)
         levels = _levels(self.rule, self.num_sources, self.single_speaker_share, index, keyed)
+        if list(self.overlap) == [FULL]:
+            return Draw(utterances, levels)
         apart = self.keyed(epoch, index, "overlap")
         return Draw(
             utterances, levels, apart.choice(self.overlap), tuple(apart.sample(range(self.num_sources), self.num_sources))

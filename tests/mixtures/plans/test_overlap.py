@@ -245,4 +245,4 @@ def test_training_segments_follow_the_plan(audio: Audio, tmp_path: Path) -> None
     assert {first for ratio, first in found if ratio == 0.2} == {0, 1}
     alike = RandomPlan(kind="random", num_sources=2, min_seconds=0.4, num_mixtures={"test": 1})
     sampler = MixtureSampler(manifest, alike, split="test", seed=0)
-    assert sampler.draw(1, 0).levels_db == segments([0.0])._sampler.draw(1, 0).levels_db
+    assert sampler.draw(1, 0).levels_db == segments([0.0]).sampler.draw(1, 0).levels_db
