@@ -94,18 +94,25 @@ def resampled_length(num_samples: int, old_rate: int, new_rate: int) -> int:
 
 
 # ---------------------------------------------------------------------------------------------------------------- speed
-_REJECTION_DB = 125.0
-_PASSBAND = 0.95  # of the band that the slower of both signals has
+# SoX 14.4.2 answers impulses, at 0.8 and 1.2 times the speed, with the product of two low-passes in Kaiser windows, up to the
+# rounding to 32 bits: one that doubles the rate and cuts below the band's end, and a wide one from there to the new rate. The
+# numbers are measured from its output. Cut-offs are relative to half the sample rate, the first to that of the narrower band; the
+# windows end a little beyond the last tap.
+_SHARP_HALF, _SHARP_BEYOND, _SHARP_CUT, _SHARP_BETA = 204.1, 0.5, 0.9568138637, 13.7112545
+_WIDE_BEYOND, _WIDE_BETA = 0.75, 14.05867
+_WIDE_SLOWER, _WIDE_FASTER = (16, 0.911308931), (14, 0.910493019)  # taps a phase, cut-off
+_SETTLING = 16  # samples after the end that the second filter still reaches
+_SOX_STEP = 2.0**-24  # of the floating-point samples that it writes
 
 
 def at_speed(samples: npt.NDArray[Any], speed: float) -> npt.NDArray[Any]:
     """A recording played faster (``speed`` above 1) or slower, which moves its pitch along, as SoX's effect ``speed`` does.
 
-    SoX resamples with a linear-phase filter of 95 % bandwidth and 125 dB rejection (``rate -h``); so does this. Its filter has
-    other coefficients, so samples agree within that specification, not bit by bit.
+    At 0.8 and 1.2 times the speed, after rounding to 16 bits as LibriMix's script does, more than 99.9 % of the samples are SoX's
+    own, and no other is more than one step off.
 
     Args:
-        samples: [time], float32 or float64; the result has the same type.
+        samples: [time], float32 or float64, within full scale; the result has the same type.
         speed: a ratio of small numbers, such as 0.8 or 1.2.
 
     Returns:
@@ -113,8 +120,13 @@ def at_speed(samples: npt.NDArray[Any], speed: float) -> npt.NDArray[Any]:
     """
     ratio = Fraction(speed).limit_denominator(100)
     up, down = ratio.denominator, ratio.numerator
-    slowed: npt.NDArray[Any] = scipy.signal.resample_poly(samples, up, down, window=_steep_filter(up, down, samples.dtype.name))
-    return slowed[: length_at_speed(len(samples), speed)]
+    sharp, wide = _speed_filters(up, down)
+    padded = np.pad(np.asarray(samples, np.float64), (0, _SETTLING))
+    doubled = scipy.signal.resample_poly(padded, 2, 1, window=sharp)
+    played = scipy.signal.resample_poly(doubled, up, 2 * down, window=wide)[: length_at_speed(len(samples), speed)]
+    rounded = np.clip(np.floor(played / _SOX_STEP + 0.5) * _SOX_STEP, -1, 1 - _SOX_STEP)
+    result: npt.NDArray[Any] = rounded.astype(samples.dtype)
+    return result
 
 
 def length_at_speed(num_samples: int, speed: float) -> int:
@@ -123,7 +135,17 @@ def length_at_speed(num_samples: int, speed: float) -> int:
 
 
 @lru_cache(maxsize=8)
-def _steep_filter(up: int, down: int, dtype: str) -> Any:
-    longer = max(up, down)
-    num_taps, beta = scipy.signal.kaiserord(_REJECTION_DB, (1 - _PASSBAND) / longer)
-    return scipy.signal.firwin(num_taps | 1, (1 + _PASSBAND) / 2 / longer, window=("kaiser", beta)).astype(dtype)
+def _speed_filters(up: int, down: int) -> tuple[Any, Any]:
+    """The low-passes [tap] to the doubled rate, and from there to the new one, as ``resample_poly`` takes them."""
+    shortened = max(1.0, down / up)
+    taps, cut = _WIDE_SLOWER if down < up else _WIDE_FASTER
+    sharp = _low_pass(int(_SHARP_HALF * shortened), _SHARP_BEYOND, _SHARP_CUT / shortened / 2, _SHARP_BETA)
+    return sharp, _low_pass(up * taps // 2 - 1, _WIDE_BEYOND, cut / up, _WIDE_BETA)
+
+
+def _low_pass(half: int, beyond: float, cut: float, beta: float) -> npt.NDArray[np.float64]:
+    """A sinc of ``2 * half + 1`` taps in a Kaiser window that ends ``beyond`` the last one, with a relative cut-off frequency."""
+    taps = np.arange(-half, half + 1)
+    window = np.i0(beta * np.sqrt(1 - (taps / (half + beyond)) ** 2)) / np.i0(beta)
+    low_pass: npt.NDArray[np.float64] = cut * np.sinc(cut * taps) * window
+    return low_pass

@@ -33,7 +33,7 @@ from pipeline.mixtures.renderers.base import MIXTURES_FILE, AudioFile, Inputs, R
 from pipeline.recipe.schema import Mix
 from pipeline.tables import MIXTURES, Column, Schema, read_table, table_writer
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same plan would give other samples or tables."""
 
 FILES = Schema(
