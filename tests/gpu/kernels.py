@@ -22,7 +22,7 @@ from tests.gpu.common import arguments, say, seconds_each
 BATCH, FRAMES, CHANNELS, DILATION = 16, 3999, 512, 16
 TRAFFIC = {
     "statistics": 1, "convolve": 2, "normalise": 2, "normalise_back_sums": 2, "normalise_back": 3, "convolve_back_sums": 2,
-    "convolve_back": 3, "merge": 0, "merge_back": 0, "both ways": 15,
+    "convolve_back": 3, "merge": 0, "merge_back": 0, "add_up": 0, "both ways": 15,
 }  # fmt: skip
 """Arrays that a pass reads and writes at least."""
 REPEATS = 8
@@ -103,15 +103,15 @@ def recorded(gpu: Any, work: Callable[[], None]) -> list[tuple[str, Callable[[],
     def note(launch: Callable[..., None]) -> Callable[..., None]:
         def noted(self: Any, *given: Any, **constants: Any) -> None:
             launch(self, *given, **constants)
-            name = next(each.fn.__name__ for each in given[:2] if hasattr(each, "fn"))
+            name = next((each.fn.__name__ for each in given[:2] if hasattr(each, "fn")), "add_up")
             calls.append((name, lambda: launch(self, *given, **constants)))
 
         return noted
 
-    kept = gpu.Passes.run, gpu.Passes.merge
-    gpu.Passes.run, gpu.Passes.merge = map(note, kept)
+    kept = gpu.Passes.run, gpu.Passes.merge, gpu.Passes.add_up
+    gpu.Passes.run, gpu.Passes.merge, gpu.Passes.add_up = map(note, kept)
     work()
-    gpu.Passes.run, gpu.Passes.merge = kept
+    gpu.Passes.run, gpu.Passes.merge, gpu.Passes.add_up = kept
     return calls
 
 

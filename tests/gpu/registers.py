@@ -13,21 +13,23 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from pipeline.models.kernels import gpu, merges, passes
+from pipeline.models.kernels import gpu, merges, passes, sums
 from pipeline.models.norms import NORMS
 
 STORED = ("y", "d", "m", "grad_m", "grad_d", "grad_y")
-NUMBERS = ("num_rows", "num_members", "num_frames", "dilation", "before")
+NUMBERS = ("num_rows", "num_members", "num_frames", "dilation", "before", "num_0", "num_1", "num_2", "num_3")
 CONSTANTS: dict[str, Any] = {
     "NUM_CHANNELS": 512, "BLOCK_CHANNELS": 512, "NUM_TILES": 16, "RECTIFIED": True, "NUM_COLUMNS": 7,
     "BLOCK_FRAMES": 2048, "PADDED": False,
 }  # fmt: skip
 """Of the paper's network."""
+OTHERS = ("merge", "merge_back", "add_up")
+"""Kernels that are no passes over all rows."""
 
 
 def compiled(name: str, card: int, num_warps: int, **constants: Any) -> str:
     """Registers, stack and shared memory of a pass, bfloat16 being stored."""
-    kernel = getattr(merges if "merge" in name else passes, name)
+    kernel = next(getattr(module, name) for module in (passes, merges, sums) if hasattr(module, name))
     given = {p.name: (CONSTANTS | constants)[p.name] for p in kernel.params if p.is_constexpr}
     source = ASTSource(kernel, {p.name: kind_of(p) for p in kernel.params}, given)
     made = triton.compile(source, target=GPUTarget("cuda", card, 32), options={"num_warps": num_warps})
@@ -57,11 +59,12 @@ def kind_of(parameter: Any) -> str:
 def main() -> None:
     """Print a line for every pass, and for every norm's merges."""
     card, *names = sys.argv[1:]
-    for name in names or (*gpu.SHAPES, "merge", "merge_back"):
+    for name in names or (*gpu.SHAPES, *OTHERS):
         shape = gpu.SHAPES.get(name, gpu.Shape(elements=CONSTANTS["NUM_CHANNELS"], num_warps=8, num_programs=1))
         rows = shape.elements // CONSTANTS["NUM_CHANNELS"]
+        constants = {"BLOCK_ROWS": gpu.ROWS_ADDED, "BLOCK_CHANNELS": 32} if name == "add_up" else {"BLOCK_ROWS": rows}
         for norm in NORMS if "merge" in name else ("",):
-            said = compiled(name, int(card), shape.num_warps, BLOCK_ROWS=rows, KIND=norm)
+            said = compiled(name, int(card), shape.num_warps, **constants, KIND=norm)
             print(f"sm_{card} {name} {norm}: {said}", flush=True)
 
 

@@ -28,6 +28,7 @@ def make_programs_small() -> None:
     for name, shape in gpu.SHAPES.items():
         gpu.SHAPES[name] = shape._replace(elements=2048, num_programs=2)
     gpu.MAX_BLOCK_FRAMES = 32
+    gpu.ROWS_ADDED = 2
 
 
 def block_inputs(shape: tuple[int, int, int], dtype: torch.dtype) -> tuple[Tensor, Tensor, list[Tensor]]:

@@ -54,9 +54,11 @@ def test_every_norm_dilation_and_length_equals_float64() -> None:
 @pytest.mark.parametrize("card", [80, 90, 120])
 def test_the_largest_passes_compile_for_a_card_and_fit_its_registers(card: int, tmp_path: Path) -> None:
     """The others, which are smaller, are compiled by the GPU kit."""
-    said = run("tests.gpu.registers", str(card), "convolve_back_sums", "convolve", "merge_back", TRITON_CACHE_DIR=str(tmp_path))
+    said = run(
+        "tests.gpu.registers", str(card), "convolve_back_sums", "convolve", "merge_back", "add_up", TRITON_CACHE_DIR=str(tmp_path)
+    )
     spilled = [int(found) for found in re.findall(r"stack (\d+),", said)]
-    assert len(spilled) == 2 + len(NORMS)
+    assert len(spilled) == 3 + len(NORMS)
     # Where the largest spills a few registers it is still faster than in shapes that spill none, as measured.
     assert spilled[0] <= 64, said
     assert not any(spilled[1:]), said

@@ -1,9 +1,9 @@
 """A block's hidden activations and a norm on a CUDA card, in three passes over memory forward and four back, by Triton.
 
-The host's side of ``passes.py`` and ``merges.py``: it allocates, and launches passes over all rows and merges over the frames of
-batch members. Nothing in it waits for the device, so that a graph can record it. Block shapes depend on the number of channels
-alone, and the order of every sum on shapes alone: nothing is tuned while a training runs, so a resumed training repeats the same
-bits.
+The host's side of ``passes.py``, ``merges.py`` and ``sums.py``: it allocates, and launches passes over all rows and merges over
+the frames of batch members. Nothing in it waits for the device, so that a graph can record it. Block shapes depend on the number
+of channels alone, and the order of every sum on shapes alone: nothing is tuned while a training runs, so a resumed training
+repeats the same bits.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import torch
 import triton
 from torch import Tensor
 
-from pipeline.models.kernels import merges, passes
+from pipeline.models.kernels import merges, passes, sums
 
 MAX_BLOCK_FRAMES = 2048
 """Frames that a merge takes at once."""
+ROWS_ADDED = 256
+"""Programs whose sums of gradients are added up at once."""
 
 
 class Shape(NamedTuple):
@@ -87,12 +89,17 @@ class Passes:
                 num_warps=shape.num_warps * max(1, min(16, triton.next_power_of_2(self.channels) // shape.elements)),
             )
 
-    def run_and_add_up(self, kernel: Any, num_columns: int, *arguments: Any, **constants: Any) -> Tensor:
-        """A pass whose programs add up columns over their rows; the sums over all rows ``[column, channel]``."""
-        programs, _, _ = self._cut(SHAPES[kernel.fn.__name__])
-        columns = torch.empty(programs, num_columns, self.channels, device=self.x.device, dtype=torch.float32)
-        self.run(kernel, columns, *arguments, **constants, NUM_COLUMNS=num_columns)
-        return columns.sum(0)
+    def num_programs(self, kernel: Any) -> int:
+        """Of a pass."""
+        return self._cut(SHAPES[kernel.fn.__name__])[0]
+
+    def add_up(self, columns: Tensor, slopes: Tensor, programs: Sequence[int], gradients: Sequence[Tensor]) -> None:
+        """The gradients of a block's parameters, from the sums that programs have left."""
+        with torch.cuda.device_of(self.x):  # type: ignore[no-untyped-call]
+            sums.add_up[(11, triton.cdiv(self.channels, 32))](
+                columns, slopes, *programs, *gradients,
+                NUM_CHANNELS=self.channels, BLOCK_ROWS=ROWS_ADDED, BLOCK_CHANNELS=32, num_warps=8,
+            )  # fmt: skip
 
     def _cut(self, shape: Shape) -> tuple[int, int, int]:
         """Programs, rows of a tile, tiles of a program; powers of two, so that few variants are compiled for many lengths."""
@@ -154,22 +161,36 @@ def hidden_backward(
     bias_0, slope_1, weight_1, bias_1, taps, _, slope_2, weight_2, _ = parameters
     on = Passes(y, dilation=dilation)
     mean, scale, shift = statistics[:3]
-    grad_d, of_norm, of_rectifier = _normalise_backward(on, grad_m, d, slope_2, weight_2, statistics[3:], norm)
+    left = Sums(on)
+    grad_d = _normalise_backward(on, grad_m, d, slope_2, weight_2, statistics[3:], norm, left)
     total, product, constant, linear = on.per_row(4)
     place = (on.batch, on.num_frames, dilation, before)
-    of_convolution = on.run_and_add_up(
-        passes.convolve_back_sums, 5,
-        grad_d, y, bias_0, slope_1, mean, scale, shift, weight_1, bias_1, taps, total, product, *place,
+    on.run(
+        passes.convolve_back_sums, left.of_convolution,
+        grad_d, y, bias_0, slope_1, mean, scale, shift, weight_1, bias_1, taps, total, product, *place, NUM_COLUMNS=5,
     )  # fmt: skip
     _merge_back(on, mean, scale, shift, total, product, constant, linear, norm)
     grad_y = torch.empty_like(y)
-    of_input = on.run_and_add_up(
-        passes.convolve_back, 2, grad_d, y, bias_0, slope_1, mean, scale, weight_1, taps, constant, linear, grad_y, *place
-    )
-    # The rows: bias_0, slope_1; weight_1, bias_1 and the taps; bias_2, slope_2; weight_2, bias_3.
-    slopes = [each[1].sum().reshape(1) for each in (of_input, of_rectifier)]
-    rest = _copies(of_input[0], *of_convolution[:2], of_convolution[2:], of_rectifier[0], *of_norm)
-    return [grad_y, rest[0], slopes[0], *rest[1:5], slopes[1], *rest[5:]]
+    on.run(
+        passes.convolve_back, left.of_input, left.of_slope_1,
+        grad_d, y, bias_0, slope_1, mean, scale, weight_1, taps, constant, linear, grad_y, *place, NUM_COLUMNS=1,
+    )  # fmt: skip
+    gradients = [torch.empty_like(each) for each in parameters]
+    on.add_up(left.columns, left.slopes, left.programs, gradients)
+    return [grad_y, *gradients]
+
+
+class Sums:
+    """Where programs leave what they have added up of the gradients of a block's parameters, for one launch to add it all up."""
+
+    def __init__(self, on: Passes) -> None:
+        kernels = (passes.normalise_back_sums, passes.normalise_back, passes.convolve_back_sums, passes.convolve_back)
+        self.programs = [on.num_programs(kernel) for kernel in kernels]
+        rows = [number * columns for number, columns in zip(self.programs, (2, 1, 5, 1), strict=True)]
+        self.columns = torch.empty(sum(rows), on.channels, device=on.x.device, dtype=torch.float32)
+        self.of_norm, self.of_rectifier, self.of_convolution, self.of_input = torch.split(self.columns, rows)
+        self.slopes = torch.empty(self.programs[1] + self.programs[3], device=on.x.device, dtype=torch.float32)
+        self.of_slope_2, self.of_slope_1 = torch.split(self.slopes, [self.programs[1], self.programs[3]])
 
 
 def _copies(*views: Tensor) -> list[Tensor]:
@@ -201,23 +222,26 @@ def normalised_backward(
     grad_m: Tensor, x: Tensor, weight: Tensor, bias: Tensor, statistics: Tensor, norm: str, eps: float
 ) -> list[Tensor]:
     """The gradients of ``x``, ``weight`` and ``bias``."""
-    grad_x, of_norm, _ = _normalise_backward(Passes(x, rectified=False), grad_m, x, bias, weight, statistics, norm)
-    return [grad_x, *_copies(*of_norm)]
+    on = Passes(x, rectified=False)
+    left = Sums(on)
+    grad_x = _normalise_backward(on, grad_m, x, bias, weight, statistics, norm, left)
+    return [grad_x, *_copies(*left.of_norm.view(-1, 2, on.channels).sum(0))]
 
 
 def _normalise_backward(
-    on: Passes, grad_m: Tensor, d: Tensor, slope: Tensor, weight: Tensor, statistics: Tensor, norm: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of a norm's input, before its rectifier if there is one; of weight and bias; of its bias and slope."""
+    on: Passes, grad_m: Tensor, d: Tensor, slope: Tensor, weight: Tensor, statistics: Tensor, norm: str, left: Sums
+) -> Tensor:
+    """The gradient of a norm's input, before its rectifier if there is one; those of its parameters are in ``left``."""
     mean, scale, shift = statistics
     total, product, constant, linear = on.per_row(4)
     grad_m, grad_d = grad_m.contiguous(), torch.empty_like(d)
-    of_norm = on.run_and_add_up(
-        passes.normalise_back_sums, 2,
-        grad_m, d, slope, mean, scale, shift, weight, total, product, on.num_rows, **on.rectified,
+    on.run(
+        passes.normalise_back_sums, left.of_norm,
+        grad_m, d, slope, mean, scale, shift, weight, total, product, on.num_rows, **on.rectified, NUM_COLUMNS=2,
     )  # fmt: skip
     _merge_back(on, mean, scale, shift, total, product, constant, linear, norm)
-    of_rectifier = on.run_and_add_up(
-        passes.normalise_back, 2, grad_m, d, slope, mean, scale, weight, constant, linear, grad_d, on.num_rows, **on.rectified
-    )
-    return grad_d, of_norm, of_rectifier
+    on.run(
+        passes.normalise_back, left.of_rectifier, left.of_slope_2,
+        grad_m, d, slope, mean, scale, weight, constant, linear, grad_d, on.num_rows, **on.rectified, NUM_COLUMNS=1,
+    )  # fmt: skip
+    return grad_d

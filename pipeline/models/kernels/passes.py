@@ -88,6 +88,12 @@ def _write_column(columns_out, number, values, columns, NUM_CHANNELS: tl.constex
 
 
 @triton.jit
+def _write_slope(slopes_out, values):
+    """A program's sum over its rows and all channels of a slope's gradient."""
+    tl.store(slopes_out + tl.program_id(0), tl.sum(tl.sum(values, axis=0), axis=0))
+
+
+@triton.jit
 def _xhat(x, mean, scale, shift, rows, there):
     """Normalised values."""
     return (x - _per_row(mean, rows, there)) * _per_row(scale, rows, there) + _per_row(shift, rows, there)
@@ -253,11 +259,11 @@ def normalise_back_sums(
 
 @triton.jit
 def normalise_back(
-    columns_out, grad_m, d, slope_2, mean_2, scale_2, weight_2, constant, linear, grad_d, num_rows,
+    columns_out, slopes_out, grad_m, d, slope_2, mean_2, scale_2, weight_2, constant, linear, grad_d, num_rows,
     NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
     RECTIFIED: tl.constexpr, NUM_COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of the second norm's input, before its rectifier. Columns: bias_2, slope_2."""
+    """The gradient of the second norm's input, before its rectifier. Column: bias_2; and slope_2."""
     columns = tl.arange(0, BLOCK_CHANNELS)
     slope = 1.0
     if RECTIFIED:
@@ -276,7 +282,7 @@ def normalise_back(
         _write(grad_d, rows, columns, there, grad, NUM_CHANNELS)
     if RECTIFIED:
         _write_column(columns_out, 0, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
-        _write_column(columns_out, 1, of_slope, columns, NUM_CHANNELS, NUM_COLUMNS)
+        _write_slope(slopes_out, of_slope)
 
 
 @triton.jit
@@ -351,12 +357,12 @@ def _transposed(g_0, g_1, g_2, taps, columns, NUM_CHANNELS: tl.constexpr):
 
 @triton.jit
 def convolve_back(
-    columns_out, grad_d, y, bias_0, slope_1, mean_1, scale_1, weight_1, taps, constant, linear, grad_y,
+    columns_out, slopes_out, grad_d, y, bias_0, slope_1, mean_1, scale_1, weight_1, taps, constant, linear, grad_y,
     num_members, num_frames, dilation, before,
     NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
     NUM_COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of the block's hidden input. Columns: bias_0, slope_1."""
+    """The gradient of the block's hidden input. Column: bias_0; and slope_1."""
     columns = tl.arange(0, BLOCK_CHANNELS)
     ok, first_row, first = _strands(num_members, num_frames, dilation, BLOCK_ROWS, NUM_TILES)
     bias_before, slope = _per_channel(bias_0, columns, NUM_CHANNELS), tl.load(slope_1)
@@ -385,4 +391,4 @@ def convolve_back(
         _write(grad_y, rows, columns, there, grad, NUM_CHANNELS)
         g_2, g_1, stored_g, stored_y, there = g_1, g_0, next_g, next_y, next_there
     _write_column(columns_out, 0, of_bias, columns, NUM_CHANNELS, NUM_COLUMNS)
-    _write_column(columns_out, 1, of_slope, columns, NUM_CHANNELS, NUM_COLUMNS)
+    _write_slope(slopes_out, of_slope)
