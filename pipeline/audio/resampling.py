@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
 from math import gcd
@@ -57,26 +56,6 @@ def polyphase(old_rate: int, new_rate: int) -> tuple[int, int, int, npt.NDArray[
         return 1, 1, 0, np.ones((1, 1), np.float32)
     taps = up * _filter(up, down, "float32")
     return up, down, (len(taps) - 1) // 2, np.pad(taps, (0, -len(taps) % up)).reshape(-1, up).T
-
-
-def resample_blocks(blocks: Iterable[npt.NDArray[Any]], old_rate: int, new_rate: int) -> Iterator[npt.NDArray[Any]]:
-    """What :func:`resample` makes of a signal that comes in blocks ``[time]``, block by block."""
-    if old_rate == new_rate:
-        yield from blocks
-        return
-    divisor = gcd(old_rate, new_rate)
-    up, down = new_rate // divisor, old_rate // divisor
-    # Blocks are cut at multiples of `down`, where the samples of both rates meet, with as much around as the filter reaches.
-    context = down * (_HALF_TAPS * max(up, down) // (up * down) + 2)
-    waiting, done = np.zeros(0, np.float32), 0  # of the waiting samples, those whose results are out
-    for block in blocks:
-        waiting = np.concatenate([waiting, block]) if len(waiting) else block
-        ready = (len(waiting) - context) // down * down
-        if ready > done:
-            yield resample(waiting[: ready + context], old_rate, new_rate)[done // down * up : ready // down * up]
-            waiting, done = waiting[max(ready - context, 0) :], min(ready, context)
-    if len(waiting):
-        yield resample(waiting, old_rate, new_rate)[done // down * up :]
 
 
 def deciding_length(num_resampled: int, old_rate: int, new_rate: int) -> int:

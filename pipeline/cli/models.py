@@ -12,7 +12,7 @@ import typer
 from pipeline.cli import ageing, streaming
 from pipeline.cli.arguments import Compile, Device, MicroBatch, Overrides, RecipeName, number
 from pipeline.cli.terminal import print_figures
-from pipeline.errors import AudioError, RecipeError
+from pipeline.errors import AudioError, RecipeError, UsageError
 from pipeline.files import expand_user
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", parser=expand_user, help="Folder for FILE_s1.wav, FILE_s2.wav …")
 ]
 Channel = Annotated[
-    int | None,
-    typer.Option("--channel", min=0, max=1023, help="Which channel of files with several, from 0.", show_default=False),
+    str | None,
+    typer.Option(
+        "--channel", metavar="NUMBER|each", help="Which channel of files with several, from 0; or each.", show_default=False
+    ),
 ]
 Resample = Annotated[
     bool, typer.Option("--resample", help="Convert files at other rates to the model's, and their estimates back.")
@@ -77,6 +79,17 @@ ChunkMs = Annotated[
         "--chunk-ms", metavar="NUMBER", parser=number(0.001, 1e6), help="With --stream: audio to wait for before each step."
     ),
 ]
+Rate = Annotated[
+    int | None,
+    typer.Option(
+        "--rate",
+        metavar="HZ",
+        min=1000,
+        max=768_000,
+        help="With --stream: of the raw audio in and out; by default the model's.",
+        show_default=False,
+    ),
+]
 Source = Annotated[
     int | None,
     typer.Option(
@@ -98,6 +111,7 @@ def separate(
     forget_seconds: Forget = None,
     stream: Stream = False,
     chunk_ms: ChunkMs = 10,
+    rate: Rate = None,
     source: Source = None,
 ) -> None:
     """Separate audio files with a trained model; prints the path of every estimate.
@@ -110,24 +124,36 @@ def separate(
     results on disk; both give the same estimates as at once. Without enough disk, overlapping windows are separated one by one,
     which is not exact.
 
-    With --stream, raw audio goes through live: mono, signed 16-bit little-endian, at the model's rate, as arecord, sox and ffmpeg
-    read and write it. For example:
+    With --stream, raw audio goes through live: mono, signed 16-bit little-endian, as arecord, sox and ffmpeg read and write it,
+    at the model's rate or, some milliseconds later, at --rate. For example:
     arecord -f S16_LE -r 8000 | tasnet separate MODEL - --stream --source 1 | aplay -f S16_LE -r 8000
     """
     from pipeline.separation import Limits, separate_files
 
     streaming.check_stream(files, stream)
+    chosen = _channel(channel)
     network = _loaded(model, device)
     if stream:
-        streaming.separate_pipe(network, chunk_ms, source, forget_seconds)
+        streaming.separate_pipe(network, chunk_ms, source, forget_seconds, rate)
         return
     found = separate_files(
         *(network, files, out),
-        channel=channel, convert_rate=convert_rate, forget_seconds=forget_seconds, scratch=scratch,
+        channel=chosen, convert_rate=convert_rate, forget_seconds=forget_seconds, scratch=scratch,
         limits=Limits(max_memory_gb=max_memory, max_disk_gb=max_disk),
         description="separate (seconds of audio)",
     )  # fmt: skip
     print_estimates(found)
+
+
+def _channel(text: str | None) -> int | Literal["each"] | None:
+    """The value of ``--channel``."""
+    if text is None:
+        return None
+    if text == "each":
+        return "each"
+    if not (text.isascii() and text.isdigit() and int(text[:5]) < 1024):
+        raise UsageError(f"--channel {text}: give a number from 0 (the first) to 1023, or each")
+    return int(text)
 
 
 def _loaded(model: Path, device: str) -> Network:
@@ -165,7 +191,15 @@ def report_problems(problems: list[str], num_separated: int) -> None:
 
 def import_model(
     origin: Annotated[str, typer.Argument(help="The toolkit that wrote the checkpoint.", metavar="asteroid|torchaudio")],
-    file: Annotated[Path, typer.Argument(help="A checkpoint of a Conv-TasNet.", metavar="FILE", parser=expand_user)],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A checkpoint of a Conv-TasNet; without one, that of torchaudio's published bundle.",
+            metavar="[FILE]",
+            parser=expand_user,
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", parser=expand_user, help="The model to write.")] = Path(
         "model.safetensors"
     ),
@@ -181,7 +215,9 @@ def import_model(
     from pipeline.models import checkpoints, importing
     from pipeline.recipe.reading import parse_settings
 
-    network = importing.import_model(file, origin, given=parse_settings(settings or []))
+    if file is None and origin != "torchaudio":
+        raise UsageError(f"tasnet import {origin} FILE: give the checkpoint; only torchaudio's is found without")
+    network = importing.import_model(file or importing.published_bundle(), origin, given=parse_settings(settings or []))
     checkpoints.save_model(network, out)
     facts = network.settings.model_dump() | models.describe_model(network) | {"sample_rate": network.sample_rate}
     print_figures({**facts, "num_sources": network.num_sources}, as_json=False)

@@ -22,17 +22,23 @@ if TYPE_CHECKING:
 _HEADINGS = ("chunk ms", "engine     ", "threads", "RTF", "median ms", "p99 ms", "worst ms", "jitter ms", "late", "chunks")
 
 
-def separate_pipe(network: Network, chunk_ms: float, source: int | None, forget_seconds: float | None = None) -> None:
+def separate_pipe(
+    network: Network, chunk_ms: float, source: int | None, forget_seconds: float | None = None, rate: int | None = None
+) -> None:
     """Separate raw audio from stdin to stdout; see :func:`pipeline.separation.streaming.stream` for forgetting."""
     from pipeline.separation.live import pipes
 
     if sys.stdout.isatty():
         raise UsageError("--stream writes raw audio: send it to a file or another program, as in … | aplay -f S16_LE -r 8000")
-    chunk_samples = max(1, round(chunk_ms / 1000 * network.sample_rate))
+    chunk_samples = max(1, round(chunk_ms / 1000 * (rate or network.sample_rate)))
     if forget_seconds is not None:
         typer.echo(f"tasnet: cumulative statistics fall to 1/e after {forget_seconds:g} s", err=True)
     pieces = pipes.separate_pcm(
-        network, sys.stdin.buffer, chunk_samples=chunk_samples, source=source, forget_seconds=forget_seconds
+        *(network, sys.stdin.buffer),
+        chunk_samples=chunk_samples,
+        sample_rate=rate,
+        source=source,
+        forget_seconds=forget_seconds,
     )
     try:
         for samples in pieces:

@@ -25,6 +25,8 @@ from pipeline.recipe.schema import Model
 
 Weights = Mapping[str, Tensor]
 
+BUNDLE = "models/conv_tasnet_base_libri2mix.pt"
+"""What torchaudio calls its published Conv-TasNet: 8 kHz, two speakers of LibriMix, non-causal."""
 THEIR_EPS = 1e-8
 """Epsilon of the first norm in both toolkits; it changes the masks of very quiet mixtures, in training and here."""
 
@@ -103,6 +105,20 @@ def import_model(path: str | Path, origin: str, *, given: Mapping[str, Any] | No
         raise CheckpointError(f"{path}: {error}") from None
     except (LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: holds no Conv-TasNet of {origin} ({first_line(error)})") from None
+
+
+def published_bundle() -> Path:
+    """The weights that torchaudio publishes, ``CONVTASNET_BASE_LIBRI2MIX``, where torchaudio keeps what it has downloaded.
+
+    Raises:
+        CheckpointError: they are not there; the message says how to get them.
+    """
+    path = Path(torch.hub.get_dir()) / "torchaudio" / BUNDLE
+    if not path.is_file():
+        name = "CONVTASNET_BASE_LIBRI2MIX"
+        command = f'python -c "from torchaudio.pipelines import {name}; {name}.get_model()"'
+        raise CheckpointError(f"{path}: torchaudio has not downloaded its bundle yet; with a connection, run: {command}")
+    return path
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -23,11 +23,11 @@ from torch import Tensor
 
 from pipeline.audio.files import read_blocks, write_blocks
 from pipeline.audio.headers import AudioHeader
-from pipeline.audio.resampling import resample_blocks
 from pipeline.compute.scratch import Scratch, free_bytes
 from pipeline.models import Network
 from pipeline.separation.offline import levelling_gains
 from pipeline.separation.overlap_add import overlap_add, window_samples
+from pipeline.separation.resampling import resample_blocks
 from pipeline.separation.streaming import stream
 
 Method = Literal["whole", "streaming", "layers", "windows"]
@@ -114,14 +114,14 @@ def separate_long(model: Network, long: LongFile, targets: Sequence[Path], advan
         ModelError: the network cannot be used in that way.
         WorkError: the disk is full.
     """
-    rate = long.header.sample_rate
+    rate, device = long.header.sample_rate, next(model.parameters()).device
     with Scratch(long.folder, 1) as mixture, Scratch(long.folder, model.num_sources) as estimates:
-        _keep(mixture, resample_blocks(read_blocks(long.path, channel=long.channel), rate, model.sample_rate))
+        _keep(mixture, resample_blocks(read_blocks(long.path, channel=long.channel), rate, model.sample_rate, device))
         _separate(model, long, mixture, estimates, advance)
         gains = _gains(model, long.num_samples, mixture, estimates)
         for source, target in enumerate(targets):
             levelled = _levelled(model, long.num_samples, estimates, source, gains)
-            blocks = _cut(resample_blocks(levelled, model.sample_rate, rate), long.header.num_samples)
+            blocks = _cut(resample_blocks(levelled, model.sample_rate, rate, device), long.header.num_samples)
             write_blocks(target, blocks, long.header.num_samples, rate)
 
 

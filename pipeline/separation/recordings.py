@@ -14,19 +14,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
+import torch
 
 from pipeline.audio.files import read_audio, write_audio
 from pipeline.audio.headers import AudioHeader, read_header
-from pipeline.audio.resampling import resample, resampled_length
+from pipeline.audio.resampling import resampled_length
 from pipeline.compute.progress import Advance, progress_bar
 from pipeline.errors import AudioError
 from pipeline.models import Network
 from pipeline.separation.long_files import Limits, LongFile, Method, choose_method, separate_long, why
 from pipeline.separation.offline import Estimates, separate
 from pipeline.separation.records import Records, facts_of, model_digest
+from pipeline.separation.resampling import RESAMPLER, resample
 from pipeline.separation.streaming import stream
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ ENDINGS = frozenset((".wav", ".flac", ".ogg", ".mp3", ".wv1", ".sph", ".aiff", "
 """Of the files that are looked for in folders; files that are named may have any ending."""
 SHORT_SECONDS = 60.0
 """A single recording of no more needs no progress bar."""
+Channel = int | Literal["each"] | None
+"""Of recordings with several channels: which one (0 is the first), each by itself, or none of them."""
 ROUNDING = 1e-6
 """Seconds: sums of parts may fall short of a whole number by so much."""
 
@@ -56,7 +59,7 @@ def separate_files(
     inputs: Sequence[Path],
     out: Path,
     *,
-    channel: int | None = None,
+    channel: Channel = None,
     convert_rate: bool = False,
     limits: Limits | None = None,
     forget_seconds: float | None = None,
@@ -72,7 +75,8 @@ def separate_files(
         model: a trained network.
         inputs: files, and folders whose audio files are separated, those of their subfolders included.
         out: folder of the estimates; what lies in it is never an input.
-        channel: of recordings with several (0 is the first); without it they are not separated.
+        channel: of recordings with several (0 is the first), or ``each``, for ``out/NAME_ch0_s1.wav``, …; without it they are
+            not separated.
         convert_rate: resample recordings to the model's rate, and their estimates back; otherwise those at other rates are not
             separated.
         limits: of memory and disk.
@@ -89,8 +93,10 @@ def separate_files(
         ModelError: ``forget_seconds`` is given and the network has nothing to forget, or is not causal.
         WorkError: the estimates cannot be written.
     """
-    separator = _Separator(model, out, channel, convert_rate, limits or Limits(), forget_seconds, scratch or out)
-    yield from _in_order(separator, name_recordings(inputs, out), description)
+    names = name_recordings(inputs, out)
+    taken = {name.casefold(): path for path, name in names.items()}
+    separator = _Separator(model, out, taken, channel, convert_rate, limits or Limits(), forget_seconds, scratch or out)
+    yield from _in_order(separator, names, description)
 
 
 def _in_order(separator: _Separator, names: Mapping[Path, str], description: str) -> Iterator[Separated]:
@@ -144,7 +150,9 @@ class _Separator:
 
     model: Network
     out: Path
-    channel: int | None
+    taken: Mapping[str, Path]
+    """The recordings by their names in lower case."""
+    channel: Channel
     convert_rate: bool
     limits: Limits
     forget_seconds: float | None
@@ -158,37 +166,61 @@ class _Separator:
         self.records = Records(self.out)
 
     def separate(self, path: Path, header: AudioHeader | AudioError, name: str, advance: Callable[[float], None]) -> Separated:
+        """All that is asked for of one recording; ``advance`` takes the shares of it that have been done."""
         try:
-            long = self._planned(path, header)
-            targets = tuple(self.out / f"{name}_s{k}.wav" for k in range(1, self.model.num_sources + 1))
-            record = facts_of(path, name, targets, self.out) | self._how(long)
-            if record not in self.records:
-                started = time.monotonic()
-                self._write(long, targets, advance)
-                self.records.add(record, time.monotonic() - started)
+            planned = self._planned(path, header, name)
+            estimates: list[Path] = []
+            for long, part in planned:
+                estimates += self._separate_part(long, part, lambda share: advance(share / len(planned)))
         except AudioError as error:
             return Separated(path, problem=str(error))
-        return Separated(path, targets, method=long.method)
+        return Separated(path, tuple(estimates), method=planned[0][0].method)
 
-    def _planned(self, path: Path, header: AudioHeader | AudioError) -> LongFile:
-        """What to read of a recording, and how to separate it."""
+    def _separate_part(self, long: LongFile, name: str, advance: Callable[[float], None]) -> tuple[Path, ...]:
+        """One channel of a recording, unless that was done before; returns where its estimates are."""
+        targets = tuple(self.out / f"{name}_s{k}.wav" for k in range(1, self.model.num_sources + 1))
+        record = facts_of(long.path, name, targets, self.out) | self._how(long)
+        if record not in self.records:
+            started = time.monotonic()
+            self._write(long, targets, advance)
+            self.records.add(record, time.monotonic() - started)
+        return targets
+
+    def _planned(self, path: Path, header: AudioHeader | AudioError, name: str) -> list[tuple[LongFile, str]]:
+        """What to read of a recording, how to separate it, and what its estimates are called; a part for every channel."""
         if isinstance(header, AudioError):
             raise header
         rate = self.model.sample_rate
         if header.num_channels > 1 and self.channel is None:
-            raise AudioError(f"{path}: has {header.num_channels} channels; choose one with --channel 0 (the first)")
+            choose = "choose one with --channel 0 (the first), or --channel each"
+            raise AudioError(f"{path}: has {header.num_channels} channels; {choose}")
         if header.sample_rate != rate and not self.convert_rate:
             raise AudioError(
                 f"{path}: is at {header.sample_rate} Hz and the model at {rate} Hz; --resample converts it, and the "
                 "estimates back"
             )
-        channel = self.channel if header.num_channels > 1 else None
         num_samples = resampled_length(header.num_samples, header.sample_rate, rate)
         method = choose_method(self.model, num_samples, self.limits, self.scratch, self.forget_seconds)
-        return LongFile(path, header, channel, method, num_samples, self.scratch, self.limits, self.forget_seconds)
+        return [
+            (LongFile(path, header, channel, method, num_samples, self.scratch, self.limits, self.forget_seconds), part)
+            for channel, part in self._channels(path, header, name)
+        ]
+
+    def _channels(self, path: Path, header: AudioHeader, name: str) -> list[tuple[int | None, str]]:
+        """The channels to separate, and what the estimates of each are called."""
+        if header.num_channels == 1:
+            return [(None, name)]
+        if self.channel != "each":
+            return [(self.channel, name)]
+        parts: list[tuple[int | None, str]] = [(channel, f"{name}_ch{channel}") for channel in range(header.num_channels)]
+        for channel, part in parts:
+            if other := self.taken.get(part.casefold()):
+                raise AudioError(f"{path}: the estimates of channel {channel} would be called like those of {other}; rename one")
+        return parts
 
     def _how(self, long: LongFile) -> dict[str, Any]:
-        return {
+        converted = {} if long.header.sample_rate == self.model.sample_rate else {"resampler": RESAMPLER}
+        return converted | {
             "model": self.digest,
             "method": long.method,
             "forget_seconds": self.forget_seconds,
@@ -209,14 +241,15 @@ class _Separator:
 
 def _estimates(model: Network, recording: LongFile) -> Estimates:
     """Estimates [source, time] as long as the recording and at its rate."""
-    samples, rate = read_audio(recording.path, channel=recording.channel)
+    samples, rate = read_audio(recording.path, channel=recording.channel, dtype="float32")
+    device = next(model.parameters()).device
+    mixture = resample(torch.from_numpy(samples).to(device), rate, model.sample_rate)
     try:
-        estimates = separate(model, resample(samples, rate, model.sample_rate), sample_rate=model.sample_rate)
+        estimates = separate(model, mixture.cpu().numpy(), sample_rate=model.sample_rate)
     except AudioError as error:
         raise AudioError(f"{recording.path}: {error}") from None
-    if rate != model.sample_rate:
-        estimates = np.stack([resample(estimate, model.sample_rate, rate) for estimate in estimates])
-    return estimates[:, : len(samples)]
+    converted: Estimates = resample(torch.from_numpy(estimates).to(device), model.sample_rate, rate).cpu().numpy()
+    return converted[:, : len(samples)]
 
 
 # ----------------------------------------------------------------------------------------------------------------- names

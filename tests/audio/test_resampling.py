@@ -20,7 +20,6 @@ from pipeline.audio.resampling import (
     length_at_speed,
     polyphase,
     resample,
-    resample_blocks,
     resampled_length,
 )
 from tests.voices import voice
@@ -106,27 +105,6 @@ def played_by_sox(samples: npt.NDArray[np.float32], speed: float) -> npt.NDArray
     command = ["sox", "-V1", *raw, "-", *raw, "-", "speed", str(speed)]
     done = subprocess.run(command, input=samples.tobytes(), capture_output=True, check=True, timeout=PATIENCE_SECONDS)
     return np.frombuffer(done.stdout, np.float32)
-
-
-@given(
-    st.lists(st.integers(0, 700), max_size=6),
-    st.sampled_from([(16000, 8000), (8000, 16000), (48000, 8000), (44100, 8000), (8000, 44100), (8000, 8000), (8000, 7999)]),
-)
-def test_blocks_are_resampled_as_the_whole(lengths: list[int], rates: tuple[int, int]) -> None:
-    samples = np.random.default_rng(0).normal(size=sum(lengths))
-    blocks = np.split(samples, np.cumsum(lengths)[:-1]) if lengths else []
-    found = np.concatenate([np.zeros(0), *resample_blocks(blocks, *rates)])
-    if len(samples):
-        np.testing.assert_allclose(found, resample(samples, *rates), rtol=0, atol=1e-12)
-    else:
-        assert len(found) == 0
-
-
-def test_blocks_are_given_out_before_the_end() -> None:
-    blocks = iter(np.random.default_rng(0).normal(size=(100, 1000)))
-    first = next(resample_blocks(blocks, 16000, 8000))
-    assert 0 < len(first) < 500
-    assert len(list(blocks)) == 99
 
 
 @pytest.mark.parametrize(("old", "new"), [(105, 100), (95, 100), (101, 100), (100, 100), (16000, 8000), (8000, 44100)])

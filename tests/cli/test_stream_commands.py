@@ -30,7 +30,7 @@ def test_raw_audio_goes_through_and_forgetting_is_named_and_changes_what_comes_o
     command = [sys.executable, "-P", "-m", "pipeline", "separate", "causal.safetensors", "-", "--stream", "--device", "cpu"]
     whole, forgetful = (
         subprocess.run([*command, *more], cwd=folder, input=samples, capture_output=True, check=True, timeout=PATIENCE_SECONDS)
-        for more in ([], ["--forget-seconds", "0.05"])
+        for more in ([], ["--forget-seconds", "0.05", "--rate", "16000"])
     )
     assert whole.stderr == b""
     assert b"fall to 1/e after 0.05 s" in forgetful.stderr

@@ -14,12 +14,14 @@ import pytest
 import soundfile
 import torch
 import torchaudio.models
+import torchaudio.utils
 from torch import Tensor, nn
 from torch.nn import functional
+from torchaudio.pipelines import CONVTASNET_BASE_LIBRI2MIX
 
 from pipeline.errors import CheckpointError
 from pipeline.models.checkpoints import load_model
-from pipeline.models.importing import import_model
+from pipeline.models.importing import import_model, published_bundle
 from tests.cli.commands import tasnet
 from tests.networks import unlike_new
 from tests.nursery import IN_THE_NURSERY
@@ -74,6 +76,21 @@ def test_what_trainers_put_around_weights_is_taken_off(tmp_path: Path, key: str 
     torch.save(theirs.state_dict(), tmp_path / "bare.pt")
     bare = import_model(tmp_path / "bare.pt", "torchaudio", given={"blocks_per_repeat": 4})
     assert all(torch.equal(tensor, bare.state_dict()[name]) for name, tensor in ours.state_dict().items())
+
+
+def test_the_published_bundle_is_found_where_torchaudio_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"has not downloaded its bundle yet; with a connection, run: python -c "):
+        published_bundle()
+    asked: list[str] = []
+    monkeypatch.setattr(torchaudio.utils, "_download_asset", lambda key: asked.append(key) or tmp_path / "none")
+    with pytest.raises(OSError, match="none"):
+        CONVTASNET_BASE_LIBRI2MIX.get_model()
+    path = tmp_path / "hub" / "torchaudio" / asked[0]
+    path.parent.mkdir(parents=True)
+    torch.save(torchaudio.models.conv_tasnet_base().state_dict(), path)
+    assert published_bundle() == path
+    assert (import_model(path, "torchaudio").sample_rate, CONVTASNET_BASE_LIBRI2MIX.sample_rate) == (8000, 8000)
 
 
 @IN_THE_NURSERY

@@ -217,7 +217,7 @@ def test_a_record_says_what_was_done(tmp_path: Path) -> None:
     assert record == {
         "name": "talk", "recording": str(tmp_path / "talk.wav"), "num_bytes": 4 * 4001 + 56,
         "estimates": ["talk_s1.wav", "talk_s2.wav"], "method": "layers", "forget_seconds": None, "channel": None,
-        "num_samples": 4001, "sample_rate": 16000,
+        "num_samples": 4001, "sample_rate": 16000, "resampler": "torchaudio kaiser_best",
     }  # fmt: skip
 
 

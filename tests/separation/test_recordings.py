@@ -88,9 +88,31 @@ def test_another_rate_is_converted_when_asked_for_and_back(model: ConvTasNet, tm
 def test_a_channel_is_chosen(model: ConvTasNet, tmp_path: Path) -> None:
     left, right = np.random.default_rng(0).standard_normal((2, 400)) * 0.1
     soundfile.write(tmp_path / "talk.wav", np.stack([left, right], axis=1), 8000, subtype="FLOAT")
-    assert only(model, tmp_path / "talk.wav").problem.endswith("has 2 channels; choose one with --channel 0 (the first)")
+    assert only(model, tmp_path / "talk.wav").problem.endswith(
+        "has 2 channels; choose one with --channel 0 (the first), or --channel each"
+    )
     chosen = read_audio(only(model, tmp_path / "talk.wav", channel=1).estimates[0], dtype="float32")[0]
     np.testing.assert_array_equal(chosen, separate(model, right.astype(np.float32), sample_rate=8000)[0])
+
+
+def test_each_channel_is_separated_by_itself(model: ConvTasNet, tmp_path: Path) -> None:
+    channels = np.random.default_rng(0).standard_normal((3, 400)) * 0.1
+    soundfile.write(tmp_path / "talk.wav", channels.T, 8000, subtype="FLOAT")
+    put(tmp_path / "mono.wav")
+    done = list(separate_files(model, [tmp_path / "talk.wav", tmp_path / "mono.wav"], tmp_path / "out", channel="each"))
+    names = [[path.name for path in one.estimates] for one in done]
+    assert names == [[f"talk_ch{c}_s{k}.wav" for c in range(3) for k in (1, 2)], ["mono_s1.wav", "mono_s2.wav"]]
+    for number, path in enumerate(done[0].estimates):
+        expected = separate(model, channels[number // 2].astype(np.float32), sample_rate=8000)[number % 2]
+        np.testing.assert_array_equal(read_audio(path, dtype="float32")[0], expected)
+
+
+def test_channels_are_never_called_like_another_recording(model: ConvTasNet, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "talk.wav", np.random.default_rng(0).standard_normal((400, 2)) * 0.1, 8000)
+    put(tmp_path / "talk_CH1.wav")
+    refused, done = separate_files(model, [tmp_path / "talk.wav", tmp_path / "talk_CH1.wav"], tmp_path / "out", channel="each")
+    assert refused.problem.endswith(f"channel 1 would be called like those of {tmp_path / 'talk_CH1.wav'}; rename one")
+    assert len(done.estimates) == 2
 
 
 def test_one_bad_file_does_not_stop_the_others(model: ConvTasNet, tmp_path: Path) -> None:

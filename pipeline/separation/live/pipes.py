@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.errors import AudioError
 from pipeline.models import Network
 from pipeline.separation.offline import levelling_gains
+from pipeline.separation.resampling import Resampler
 from pipeline.separation.streaming import stream
 
 FULL_SCALE = 32768
@@ -20,14 +21,21 @@ SAMPLE = np.dtype("<i2")
 
 
 def separate_pcm(
-    model: Network, recording: BinaryIO, *, chunk_samples: int, source: int | None = None, forget_seconds: float | None = None
+    model: Network,
+    recording: BinaryIO,
+    *,
+    chunk_samples: int,
+    sample_rate: int | None = None,
+    source: int | None = None,
+    forget_seconds: float | None = None,
 ) -> Iterator[bytes]:
     """Separate raw audio while it is read, at the level the sources have in the mixture so far.
 
     Args:
         model: a causal network.
-        recording: mono, signed 16-bit little-endian, at the model's rate.
+        recording: mono, signed 16-bit little-endian.
         chunk_samples: samples to wait for before each step.
+        sample_rate: Hz of what is read and yielded, by default the model's; converting takes as long as its filters reach.
         source: only this one, from 1; by default all, as interleaved channels.
         forget_seconds: see :func:`pipeline.separation.streaming.stream`.
 
@@ -42,20 +50,32 @@ def separate_pcm(
         raise AudioError(f"there is no source {source}: the model separates {model.num_sources}")
     live = stream(model, forget_seconds=forget_seconds)
     level = RunningLevel(model.num_sources)
+    rate = sample_rate or model.sample_rate
+    before, after = Resampler(rate, model.sample_rate), Resampler(model.sample_rate, rate)
+    device = next(model.parameters()).device
     chosen = slice(None) if source is None else slice(source - 1, source)
-    rest = b""
+
+    def converted(estimates: Tensor, mixture: Tensor) -> Tensor:
+        return after.push(level.apply(estimates, mixture.cpu())[chosen].to(device, torch.float32))
+
+    rest, num_left = b"", 0
     while data := recording.read(chunk_samples * SAMPLE.itemsize):
         data, whole = rest + data, (len(rest) + len(data)) // SAMPLE.itemsize * SAMPLE.itemsize
         data, rest = data[:whole], data[whole:]
-        mixture = torch.from_numpy(np.frombuffer(data, SAMPLE).astype(np.float32) / FULL_SCALE)
-        yield _interleaved(level.apply(live.push(mixture), mixture)[chosen])
-    yield _interleaved(level.apply(live.finish(), torch.zeros(0))[chosen])
+        samples = torch.from_numpy(np.frombuffer(data, SAMPLE).astype(np.float32) / FULL_SCALE)
+        mixture = before.push(samples.to(device))
+        estimates = converted(live.push(mixture), mixture)
+        num_left += len(samples) - estimates.shape[1]
+        yield _interleaved(estimates)
+    last = before.finish()
+    ends = [converted(live.push(last), last), converted(live.finish(), torch.zeros(0)), after.finish()]
+    yield _interleaved(torch.cat(ends, dim=1)[:, :num_left])
     if rest:
         raise AudioError("the audio ended within a sample: it must be signed 16-bit, little-endian, one channel")
 
 
 def _interleaved(estimates: Tensor) -> bytes:
-    samples: npt.NDArray[np.float64] = (estimates * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).T.numpy()
+    samples: npt.NDArray[np.float32] = (estimates.cpu() * FULL_SCALE).round().clamp(-FULL_SCALE, FULL_SCALE - 1).T.numpy()
     return samples.astype(SAMPLE).tobytes()
 
 

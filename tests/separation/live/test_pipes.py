@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.errors import AudioError, ModelError
 from pipeline.separation import separate
 from pipeline.separation.live.pipes import RunningLevel, separate_pcm
+from pipeline.separation.resampling import resample
 from tests.separation.networks import network
 
 
@@ -19,8 +20,9 @@ def recording(num_samples: int) -> NDArray[np.int16]:
     return (3000 * np.random.default_rng(0).standard_normal(num_samples)).astype("<i2")
 
 
-def separated(samples: NDArray[np.int16], chunk_samples: int, source: int | None = None) -> NDArray[np.int16]:
-    pieces = separate_pcm(network(), io.BytesIO(samples.tobytes()), chunk_samples=chunk_samples, source=source)
+def separated(samples: NDArray[np.int16], chunk_samples: int, source: int | None = None, rate: int = 8000) -> NDArray[np.int16]:
+    raw = io.BytesIO(samples.tobytes())
+    pieces = separate_pcm(network(), raw, chunk_samples=chunk_samples, source=source, sample_rate=rate)
     return np.frombuffer(b"".join(pieces), "<i2")
 
 
@@ -41,6 +43,23 @@ def test_at_the_end_the_level_is_that_of_the_offline_estimates() -> None:
     found = separated(samples, 80).reshape(-1, 2).T[:, -40:]
     assert np.abs(found - expected).max() < 1 + 1e-3 * np.abs(expected).max()
     assert np.abs(expected).max() > 500
+
+
+@pytest.mark.parametrize("rate", [48_000, 44_100, 4000])
+@pytest.mark.parametrize("chunk_samples", [1, 7, 480, 10_000])
+def test_at_another_rate_it_is_as_long_as_the_recording(rate: int, chunk_samples: int) -> None:
+    samples = recording(2403 if chunk_samples > 1 else 403)
+    assert len(separated(samples, chunk_samples, rate=rate).reshape(-1, 2)) == len(samples)
+
+
+def test_at_another_rate_it_is_what_the_model_makes_of_the_converted_recording() -> None:
+    samples = recording(40_000)
+    mixture = resample(torch.from_numpy(samples / 32768).float(), 16_000, 8000)
+    estimates = separate(network(), mixture.numpy(), sample_rate=8000)
+    expected = resample(torch.from_numpy(estimates).float(), 8000, 16_000).numpy()[:, -400:] * 32768
+    found = separated(samples, 160, rate=16_000).reshape(-1, 2).T[:, -400:]
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+    assert np.abs(found[:, 1:] - expected[:, :-1]).max() > 0.5 * np.abs(expected).max(), "negative control: a sample late"
 
 
 def test_gains_do_not_jump_between_chunks() -> None:
