@@ -58,6 +58,24 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
             raise WorkError(f"{path}: cannot be written ({first_line(error)})") from error
 
 
+def copy_with_card(model: Path, target: Path, card: str) -> None:
+    """Copy a model, with its card in the metadata beside its settings.
+
+    Args:
+        model: a ``.safetensors`` file.
+        target: the copy, with the same weights.
+        card: the text of a model card.
+
+    Raises:
+        CheckpointError: it is no model of ours.
+        WorkError: the copy cannot be written.
+    """
+    metadata, weights = _contents(model)
+    _network(metadata, model)
+    facts = parse_json(metadata[METADATA])
+    write_tensors(target, weights, {METADATA: json.dumps(facts | {"card": card})})
+
+
 def _unwrapped(model: Network) -> Network:
     """The network inside what torch puts around it to compile it or to share its gradients."""
     for attribute in ("_orig_mod", "module"):
@@ -72,20 +90,25 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu") -> ConvT
         CheckpointError: when the file is missing, damaged, or not one of ours.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a model file, or damaged ({error})") from error
+    metadata, weights = _contents(path)
     model = _network(metadata, path)
     try:
         model.load_state_dict(weights)
     except RuntimeError:
         raise CheckpointError(f"{path}: its weights do not fit the settings in it; the file is damaged") from None
     return model.to(device).eval()
+
+
+def _contents(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """A model file's metadata and weights."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return file.metadata() or {}, weights
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a model file, or damaged ({error})") from error
 
 
 def _network(metadata: Mapping[str, str], path: Path) -> ConvTasNet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pipeline import training
 from pipeline.compute.options import Options
 from pipeline.errors import RecipeError, WorkError
 from pipeline.files import written_whole
+from pipeline.models.checkpoints import copy_with_card
 from pipeline.recipe.schema import Recipe
 from pipeline.reports import model_cards
 from pipeline.stages import runner
@@ -60,12 +60,12 @@ def publish(
         if onnx:
             from pipeline.separation.export import export_model
 
-            yield from export_model(model, out / name)
+            yield from export_model(out / name / MODEL, out / name)
 
 
 def _published(recipe: Recipe, name: str, model: Path, card: str, out: Path, licence: str | None) -> Iterator[Path]:
-    with written_whole(out / MODEL) as temporary:
-        shutil.copyfile(model, temporary)
+    card = model_cards.with_licence(card, licence) if licence else card
+    copy_with_card(model, out / MODEL, card)
     yield out / MODEL
     facts = {
         "library": "tasnet-pipeline",
@@ -74,7 +74,6 @@ def _published(recipe: Recipe, name: str, model: Path, card: str, out: Path, lic
         "sample_rate": recipe.mix.sample_rate,
         "recipe": recipe.model_dump(mode="json", exclude={"corpus"}),
     }
-    card = model_cards.with_licence(card, licence) if licence else card
     for path, text in ((out / CONFIG, json.dumps(facts, indent=1) + "\n"), (out / CARD, card)):
         with written_whole(path) as temporary:
             temporary.write_text(text, encoding="utf-8")

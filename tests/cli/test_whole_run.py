@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors import safe_open
 
 import pipeline
+from pipeline.models.checkpoints import METADATA
 from tests.cli.commands import RECIPE, python_m_pipeline, tasnet
 from tests.nursery import IN_THE_NURSERY, nursery
 from tests.voices import write_voices
@@ -89,7 +92,10 @@ def test_its_models_are_laid_out_for_a_hub(place: Path, finished: subprocess.Com
     assert card.startswith('---\nlicense: "cc-by-4.0"\nlibrary_name: "tasnet-pipeline"\n')
     assert "look-ahead: 15 samples" in card
     trained = next((place / "work").glob("train/causal-*/best.safetensors"))
-    assert (place / "hub" / "causal" / "model.safetensors").read_bytes() == trained.read_bytes()
+    published = pipeline.load_model(place / "hub" / "causal" / "model.safetensors").state_dict()
+    assert all(torch.equal(published[name], tensor) for name, tensor in pipeline.load_model(trained).state_dict().items())
+    with safe_open(place / "hub" / "causal" / "model.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()[METADATA])["card"] == card
     assert json.loads((place / "hub" / "causal" / "config.json").read_text())["sample_rate"] == 8000
 
 
