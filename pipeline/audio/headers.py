@@ -86,13 +86,8 @@ def _states_its_length(mp3: Path) -> bool:
     return any(tag in first_frame for tag in _MP3_TAGS)
 
 
-def check_length(path: Path, header: AudioHeader, plain: AudioHeader | None = None) -> None:
-    """Raise AudioError for a file without samples, of unknown length, or of more samples than its bytes can hold.
-
-    Where libsndfile meets a disk's fault within a header, it takes the file for a shorter one: ``plain`` is what we have read.
-    """
-    if plain and plain.num_samples != header.num_samples:
-        raise AudioError(f"{path}: could not be read whole; try again, and look at the disk if it stays so")
+def check_length(path: Path, header: AudioHeader) -> None:
+    """Raise AudioError for a file without samples, of unknown length, or of more samples than its bytes can hold."""
     if header.num_samples == 0:
         raise AudioError(f"{path}: holds no samples; remove it or replace it with the whole file")
     if header.num_samples == _UNKNOWN_LENGTH:

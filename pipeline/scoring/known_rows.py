@@ -10,9 +10,9 @@ import pandas as pd
 from pipeline.compute.journal import Journal
 from pipeline.errors import ScoreError
 from pipeline.scoring.mixture import Row
+from pipeline.scoring.recordings import UNREADABLE, names_problem
 from pipeline.tables import SCORES, read_table
 
-_UNREADABLE = "unreadable_"
 KnownRows = Mapping[str, list[Row]]
 """Rows of one mixture by digest."""
 
@@ -35,12 +35,12 @@ def known_rows(table: pd.DataFrame, journal: Journal) -> dict[str, dict[str, lis
     """Rows by mixture and digest: those of the table and those of the journal. A file that could not be read is tried again."""
     known: dict[str, dict[str, list[Row]]] = {}
     for row in table.to_dict("records") if "digest" in table else ():
-        if _UNREADABLE in row["status"]:
+        if names_problem(row["status"], UNREADABLE):
             continue
         rows = known.setdefault(row["mixture_id"], {}).setdefault(row["digest"], [])
         rows.append({str(name): value for name, value in row.items()})
     for record in journal.records():
-        if any(_UNREADABLE in row["status"] for row in record["rows"]):
+        if any(names_problem(row["status"], UNREADABLE) for row in record["rows"]):
             continue
         known.setdefault(record["mixture_id"], {})[record["digest"]] = record["rows"]
     return known

@@ -14,6 +14,13 @@ from pipeline.errors import AudioError
 from pipeline.scoring.bss_eval import Signals
 
 NO_SAMPLES = np.zeros(0)
+MISSING, UNREADABLE, MULTICHANNEL, OTHER_RATE = "missing", "unreadable", "multichannel", "other_rate"
+"""Why there are no samples; a status gives it with whose recording it is, as in ``unreadable_estimate``."""
+
+
+def names_problem(status: str, *problems: str) -> bool:
+    """Whether a status of ``scores.csv`` names any of these problems, of whichever recording."""
+    return any(f"{problem}_" in status for problem in problems)
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Recording:
     samples: Signals
     """[time]; empty where there is a problem."""
     problem: str = ""
-    """``missing``, ``unreadable``, ``multichannel`` or ``other_rate``; ``absent`` for a mixture that nobody expects."""
+    """One of those above; ``absent`` for a mixture that nobody expects."""
     reason: str = ""
     """The problem in a sentence."""
     changes: tuple[str, ...] = ()
@@ -40,17 +47,17 @@ def read_recording(path: Path, sample_rate: int, *, channel: int | None = None, 
         convert_rate: resample recordings at another rate; otherwise they are not scored.
     """
     if not path.is_file():
-        return Recording(NO_SAMPLES, "missing", "no such file")
+        return Recording(NO_SAMPLES, MISSING, "no such file")
     try:
         num_channels = read_header(path).num_channels
         if num_channels > 1 and channel is None:
-            return Recording(NO_SAMPLES, "multichannel", f"has {num_channels} channels; choose one with --channel 0 (the first)")
+            return Recording(NO_SAMPLES, MULTICHANNEL, f"has {num_channels} channels; choose one with --channel 0 (the first)")
         samples, actual_rate = read_audio(path, channel=channel if num_channels > 1 else None, finite_only=False)
     except AudioError as error:
-        return Recording(NO_SAMPLES, "unreadable", str(error).removeprefix(f"{path}: "))
+        return Recording(NO_SAMPLES, UNREADABLE, str(error).removeprefix(f"{path}: "))
     if actual_rate == sample_rate:
         return Recording(samples)
     if convert_rate and actual_rate and sample_rate:
         return Recording(resample(samples, actual_rate, sample_rate), changes=(f"resampled({actual_rate})",))
     reason = f"is at {actual_rate} Hz and its reference at {sample_rate} Hz; --resample converts it"
-    return Recording(NO_SAMPLES, "other_rate", reason)
+    return Recording(NO_SAMPLES, OTHER_RATE, reason)

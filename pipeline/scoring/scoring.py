@@ -33,7 +33,16 @@ from pipeline.scoring import oracles
 from pipeline.scoring.known_rows import KnownRows, check_existing, known_rows, read_existing, resumed_journal, with_others
 from pipeline.scoring.mixture import Criterion, Extra, Row, Settings, score_mixture
 from pipeline.scoring.oracles import Mask
-from pipeline.scoring.recordings import NO_SAMPLES, Recording, read_recording
+from pipeline.scoring.recordings import (
+    MISSING,
+    MULTICHANNEL,
+    NO_SAMPLES,
+    OTHER_RATE,
+    UNREADABLE,
+    Recording,
+    names_problem,
+    read_recording,
+)
 from pipeline.scoring.signals import as_signals
 from pipeline.scoring.tasks import Task, dataset_tasks, folder_tasks, refuse_references_as_estimates
 from pipeline.tables import SCORES, read_table, write_table
@@ -265,7 +274,8 @@ def score_warnings(scores: pd.DataFrame) -> list[str]:
 
 def explain_problems(scores: pd.DataFrame, tasks: Sequence[Task], settings: Settings) -> list[str]:
     """Why recordings were not scored, a line for each of the first few files that are there and cannot be used."""
-    odd = scores[scores["status"].str.contains(r"(?:unreadable|multichannel|other_rate)_")]
+    is_odd = scores["status"].map(lambda status: names_problem(status, UNREADABLE, MULTICHANNEL, OTHER_RATE))
+    odd = scores[is_odd.astype(bool)]
     mixtures = set(odd["mixture_id"])
     made = (
         (path, task.sample_rate)
@@ -335,7 +345,7 @@ def _masked(mask: Mask, references: Sequence[Recording], mixture: Recording | No
     signals = [one.samples for one in (*references, mixture or Recording(NO_SAMPLES))]
     length = min(map(len, signals))
     if not length:
-        return [Recording(NO_SAMPLES, "missing")] * len(references)
+        return [Recording(NO_SAMPLES, MISSING)] * len(references)
     *sources, mixed = (samples[:length] for samples in signals)
     return [Recording(one) for one in oracles.oracle(mixed, np.stack(sources), sample_rate=sample_rate, mask=mask)]
 

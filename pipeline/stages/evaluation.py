@@ -27,6 +27,7 @@ from pipeline.reports.provenance import provenance
 from pipeline.scoring import Task, cross_checks, dataset_tasks, scoring, with_oracles
 from pipeline.scoring import oracles as ideal_masks
 from pipeline.scoring.mixture import Settings
+from pipeline.scoring.recordings import MISSING, UNREADABLE, names_problem
 from pipeline.stages.context import Context, settings_of, table_path
 from pipeline.stages.data import PlanStages
 from pipeline.stages.finished import dataset_folder
@@ -113,7 +114,7 @@ def oracles_stage(context: Context, mix: Stage) -> Stage:
 
 def _check_all_were_read(scores: pd.DataFrame, path: Path) -> None:
     """The files of a run are its own: one that cannot be read is no failure of the system."""
-    unread = scores[scores["status"].str.contains("unreadable_|missing_")]
+    unread = scores[scores["status"].map(lambda status: names_problem(status, UNREADABLE, MISSING)).astype(bool)]
     if len(unread):
         names = some_of(list(dict.fromkeys(unread["mixture_id"])))
         raise DatasetError(f"{path}: files of some mixtures cannot be read ({names}); run again, or see `tasnet verify`")
