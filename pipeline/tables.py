@@ -31,6 +31,8 @@ class Column:
     optional: bool = False
     names_files: bool = False
     """Whether files are named by its cells, which therefore must pass ``files.name_fault``."""
+    synonyms: tuple[str, ...] = ()
+    """What people call it instead: such a column would be taken for one that is not used."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,8 @@ def read_cells(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except FileNotFoundError:
         raise TableError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise TableError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
     except (OSError, ValueError) as error:
         raise TableError(f"{path}: not a readable CSV file ({first_line(error)})") from error
 
@@ -288,7 +292,8 @@ def _check_names(table: pd.DataFrame, schema: Schema, *, origin: str) -> None:
 
 def _check_columns(columns: Sequence[str], schema: Schema, *, origin: str) -> None:
     for column in schema.columns:
-        near = [name for name in columns if name != column.name and _bare(name) == _bare(column.name)]
+        alike = {bare_name(name) for name in (column.name, *column.synonyms)}
+        near = [name for name in columns if name != column.name and bare_name(name) in alike]
         if near and column.name not in columns:
             raise TableError(f"{origin}: the column {near[0]!r} must be called {column.name!r}; rename it")
     missing = [name for name in schema.required() if name not in columns]
@@ -296,7 +301,7 @@ def _check_columns(columns: Sequence[str], schema: Schema, *, origin: str) -> No
         raise TableError(f"{origin}: a {schema.name} needs the columns {', '.join(missing)}; found {', '.join(columns)}")
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     """A column's name without what people write in different ways: case, blanks, hyphens, a plural."""
     return "".join(filter(str.isalnum, name)).casefold().removesuffix("s")
 

@@ -17,6 +17,7 @@ MAX_SAMPLES_PER_BYTE = 8192
 _UNKNOWN_LENGTH = 2**63 - 1
 _STREAMED = 0x7FFF0000  # programs that write to a pipe claim this much or more
 _MP3_TAGS = (b"Xing", b"Info", b"VBRI")
+_MAX_OGG_PAGE = 65307  # bytes
 _BLOCK = 2**16
 
 
@@ -66,6 +67,8 @@ def _libsndfile_header(path: Path, *, check_end: bool) -> AudioHeader:
 def header_of(file: soundfile.SoundFile) -> AudioHeader:
     """The header of an open file; the length of an mp3 that does not state it is counted."""
     num_samples = file.frames
+    if file.format == "OGG":
+        _check_ogg_end(Path(file.name))
     if file.subtype.startswith("MPEG") and not _states_its_length(Path(file.name)):
         num_samples = 0
         while decoded := len(file.read(_BLOCK, dtype="float32")):
@@ -75,15 +78,34 @@ def header_of(file: soundfile.SoundFile) -> AudioHeader:
 
 
 def _states_its_length(mp3: Path) -> bool:
-    """Whether the first frame of an mp3 holds a tag with the length; without one libsndfile guesses from the first bit rate."""
+    """Whether the first frame of an mp3 holds a tag with the length; without one libsndfile guesses from the first bit rate.
+
+    Raises:
+        AudioError: the tag says how many bytes there are, and some are missing.
+    """
     with mp3.open("rb") as file:
-        start = file.read(10)
+        begin, start = 0, file.read(10)
         if start.startswith(b"ID3"):  # comes before the frames; its size has 7 bits a byte
-            size = sum(byte << shift for byte, shift in zip(start[6:10], (21, 14, 7, 0), strict=True))
-            file.seek(10 + size)
-            start = b""
-        first_frame = start + file.read(256)
+            begin = 10 + sum(byte << shift for byte, shift in zip(start[6:10], (21, 14, 7, 0), strict=True))
+        file.seek(begin)
+        first_frame = file.read(266)
+        num_bytes = file.seek(0, 2) - begin
+    place = max(first_frame.find(tag) for tag in (b"Xing", b"Info"))
+    flags, _, claimed = struct.unpack(">III", first_frame[place + 4 : place + 16].ljust(12, b"\0"))
+    if place >= 0 and flags & 3 == 3 and claimed > num_bytes:  # both the number of frames and the number of bytes are there
+        raise AudioError(f"{mp3}: is cut short: {num_bytes:,} of its {claimed:,} bytes are there; copy it again")
     return any(tag in first_frame for tag in _MP3_TAGS)
+
+
+def _check_ogg_end(path: Path) -> None:
+    """Raise AudioError for an Ogg file that ends within a page; libsndfile takes the pages before for the whole."""
+    with path.open("rb") as file:
+        file.seek(max(file.seek(0, 2) - _MAX_OGG_PAGE, 0))
+        end = file.read()
+    page = end[max(end.rfind(b"OggS"), 0) :]
+    num_bytes = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) > 26 else 27
+    if len(page) < num_bytes:
+        raise AudioError(f"{path}: is cut short: its last page has {len(page):,} of at least {num_bytes:,} bytes; copy it again")
 
 
 def check_length(path: Path, header: AudioHeader) -> None:

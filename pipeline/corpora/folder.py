@@ -17,8 +17,10 @@ Without ``utterance_id`` an utterance is called by its path: ``ann/day-1/07.wav`
 from __future__ import annotations
 
 import logging
+import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +29,7 @@ from pipeline.corpora.listing import ListedFile, describe_other_audio, list_file
 from pipeline.corpora.manifests import MIN_SPEAKERS, Utterance, keyed_order, raise_findings, some_of
 from pipeline.errors import CorpusError
 from pipeline.recipe.schema import SPLITS, FolderCorpus
-from pipeline.tables import Column, Schema, read_table
+from pipeline.tables import Column, Schema, bare_name, read_table
 
 FOLDER_NAMES = ("speech", "folder")
 ENDINGS = (".flac", ".wav", ".ogg", ".mp3")
@@ -37,11 +39,17 @@ SHARED_SPLITS: tuple[str, ...] = ()
 METADATA_TABLE = Schema(
     "metadata table",
     (
-        Column("speaker_id", "text", "who speaks"),
-        Column("path", "text", "audio file, relative to the corpus; without it a row stands for a speaker", optional=True),
-        Column("utterance_id", "text", "unique in the corpus", optional=True),
-        Column("split", "text", "train, valid or test", optional=True),
-        Column("sex", "text", "F or M", optional=True),
+        Column("speaker_id", "text", "who speaks", synonyms=("speaker", "spk", "spk_id", "speaker_name", "reader", "talker")),
+        Column(
+            "path",
+            "text",
+            "audio file, relative to the corpus; without it a row stands for a speaker",
+            optional=True,
+            synonyms=("file", "filename", "filepath", "audio", "audio_path", "audio_file", "wav", "wav_path"),
+        ),
+        Column("utterance_id", "text", "unique in the corpus", optional=True, synonyms=("utterance", "utt", "utt_id")),
+        Column("split", "text", "train, valid or test", optional=True, synonyms=("subset", "set", "partition", "fold")),
+        Column("sex", "text", "F or M", optional=True, synonyms=("gender",)),
     ),
 )
 
@@ -93,6 +101,7 @@ def _table(root: Path, paths: Sequence[str], extra_columns: Collection[str]) -> 
         return _by_folder(root, paths)
     listed = read_table(root / METADATA, METADATA_TABLE)
     unused = [name for name in listed.columns if METADATA_TABLE.kind_of(name) is None and name not in extra_columns]
+    _check_typing_errors(root, listed, unused)
     if unused:
         logger.info("%s: the columns %s are not used", root / METADATA, ", ".join(map(repr, unused)))
     listed["speaker_id"] = listed["speaker_id"].map(_composed)
@@ -107,16 +116,39 @@ def _table(root: Path, paths: Sequence[str], extra_columns: Collection[str]) -> 
     return listed
 
 
+def _check_typing_errors(root: Path, listed: pd.DataFrame, unused: Sequence[str]) -> None:
+    """Raise CorpusError for a column that is called nearly like one that is not there: ``spilt``."""
+    for wanted in (column.name for column in METADATA_TABLE.columns if column.name not in listed.columns):
+        for name in unused:
+            if SequenceMatcher(None, bare_name(name), bare_name(wanted)).ratio() >= 0.8:
+                raise CorpusError(f"{root / METADATA}: is the column {name!r} meant to be {wanted!r}? Rename it, or remove it")
+
+
 def _check_similar_tables(root: Path) -> None:
-    """Raise CorpusError for a table that is nearly called ``metadata.csv``: what it says would be ignored."""
-    similar = [path.name for path in sorted(root.iterdir()) if path.is_file() and _is_similar(path.name)]
+    """Raise CorpusError for a table that is nearly called ``metadata.csv``, or has its columns: what it says would be ignored."""
+    similar = [path.name for path in sorted(root.iterdir()) if path.is_file() and (_is_similar(path.name) or _has_splits(path))]
     if similar:
         raise CorpusError(f"{root / similar[0]}: must be called {METADATA}, as a CSV file; rename or convert it, or move it away")
 
 
 def _is_similar(name: str) -> bool:
-    bare = "".join(filter(str.isalnum, name)).casefold()
-    return bare in {f"metadata{ending}" for ending in ("csv", "scsv", "csvtxt", "tsv", "txt", "xlsx", "xls", "ods", "")}
+    return not name.casefold().endswith(ENDINGS) and "".join(filter(str.isalnum, name)).casefold().startswith("metadata")
+
+
+def _has_splits(path: Path) -> bool:
+    """Whether a table says who is in which split."""
+    if path.suffix.casefold() not in (".csv", ".tsv"):
+        return False
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            columns = {bare_name(cell) for cell in re.split(r"[,;\t]", file.readline(4096))}
+    except OSError:
+        return False
+    split, *others = (
+        {bare_name(name) for column in METADATA_TABLE.columns if column.name == called for name in (called, *column.synonyms)}
+        for called in ("split", "speaker_id", "path")
+    )
+    return bool(columns & split) and any(columns & names for names in others)
 
 
 def _by_folder(root: Path, paths: Sequence[str]) -> pd.DataFrame:

@@ -139,3 +139,19 @@ def test_a_wav_file_without_channels_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(AudioError, match=r"a\.wav"):
         read_audio(path)
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")])
+def test_a_compressed_file_that_was_cut_short_is_named(tmp_path: Path, kind: str, subtype: str) -> None:
+    if kind not in soundfile.available_formats() or not soundfile.check_format(kind, subtype):
+        pytest.skip("this libsndfile does not write it")
+    path = tmp_path / f"x.{kind.lower()}"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 8 * RATE), RATE, format=kind, subtype=subtype)
+    whole = path.read_bytes()
+    assert read_header(path).num_samples == 8 * RATE
+    for share in (0.3, 0.5, 0.9, 1 - 1e-9):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(AudioError, match="is cut short"):
+            read_header(path)
+        with pytest.raises(AudioError, match="is cut short"):
+            read_audio(path)

@@ -139,19 +139,63 @@ def test_unicode_forms_of_one_name_are_one_name(speech: Path, column: str) -> No
     assert "zoë-007" in set(manifest["utterance_id"])
 
 
+def test_a_file_that_is_there_in_two_unicode_forms_is_named(speech: Path) -> None:
+    shutil.copytree(speech / "zoë", speech / unicodedata.normalize("NFD", "zoë"))
+    assert "zoë/007.wav is there twice, as its name is in different Unicode forms; remove one" in unicodedata.normalize(
+        "NFC", message_of(FOLDER, speech)
+    )
+
+
 def test_metadata_without_speakers(speech: Path) -> None:
     (speech / "metadata.csv").write_text("path,split\n011/007.wav,train\n")
     assert "needs the columns speaker_id" in message_of(FOLDER, speech)
 
 
-@pytest.mark.parametrize("header", ["Split", " split", "SPLIT", "split ", "splits"])
+@pytest.mark.parametrize("header", ["Split", " split", "SPLIT", "split ", "splits", "subset", "Set", "partition", "Fold"])
 def test_a_column_that_is_nearly_known_is_refused(speech: Path, header: str) -> None:
     (speech / "metadata.csv").write_text(f"speaker_id,{header}\n011,test\n")
     assert f"the column {header!r} must be called 'split'; rename it" in message_of(FOLDER, speech)
 
 
 @pytest.mark.parametrize(
-    "name", ["Metadata.CSV", "metadata.CSV", "meta_data.csv", "metadata.csv.txt", "metadata.tsv", "metadata.xlsx"]
+    ("header", "name"),
+    [
+        ("speaker,split", "speaker_id"),
+        ("speaker_id,gender", "sex"),
+        ("speaker_id,file_name", "path"),
+        ("spk-id,path", "speaker_id"),
+    ],
+)
+def test_a_column_that_others_call_otherwise_is_refused(speech: Path, header: str, name: str) -> None:
+    (speech / "metadata.csv").write_text(f"{header}\n011,test\n")
+    assert f"must be called {name!r}; rename it" in message_of(FOLDER, speech)
+
+
+def test_a_column_with_a_typing_error_is_refused(speech: Path) -> None:
+    (speech / "metadata.csv").write_text("speaker_id,spilt\n011,test\n")
+    assert "is the column 'spilt' meant to be 'split'? Rename it, or remove it" in message_of(FOLDER, speech)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_table_in_another_encoding_is_refused(speech: Path, encoding: str) -> None:
+    (speech / "metadata.csv").write_text("speaker_id,split\nzoë,test\n", encoding=encoding)
+    assert message_of(FOLDER, speech) == f"{speech / 'metadata.csv'}: is not UTF-8 text; save it as UTF-8"
+
+
+@pytest.mark.parametrize("header", ["speaker_id,split", "Speaker;Subset", "file\tpartition"])
+def test_a_table_with_splits_under_another_name_is_refused(speech: Path, header: str) -> None:
+    (speech / "speakers.csv").write_text(f"{header}\n011,test\n")
+    assert "speakers.csv: must be called metadata.csv" in message_of(FOLDER, speech)
+
+
+def test_tables_without_splits_may_lie_beside_the_speech(speech: Path) -> None:
+    (speech / "speakers.csv").write_text("speaker_id,age\n011,30\n")
+    assert len(corpora.scan(FOLDER, speech, seed=0, num_workers=1)) == 12
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Metadata.CSV", "metadata.CSV", "meta_data.csv", "metadata.csv.txt", "metadata.tsv", "metadata.xlsx", "metadata.json"],
 )
 def test_a_table_that_is_nearly_called_metadata_is_refused(speech: Path, name: str) -> None:
     (speech / name).write_text("speaker_id,split\n011,test\n")
@@ -160,10 +204,10 @@ def test_a_table_that_is_nearly_called_metadata_is_refused(speech: Path, name: s
 
 def test_unused_columns_are_reported(speech: Path, caplog: pytest.LogCaptureFixture) -> None:
     speakers = "".join(f"{speaker},30\n" for speaker in ("011", "NA", "ann", "bob", "1e5", "zoë"))
-    (speech / "metadata.csv").write_text(f"speaker_id,spilt\n{speakers}", encoding="utf-8")
+    (speech / "metadata.csv").write_text(f"speaker_id,age\n{speakers}", encoding="utf-8")
     with caplog.at_level(logging.INFO, logger="pipeline"):
         corpora.scan(FOLDER, speech, seed=0, num_workers=1)
-    assert "the columns 'spilt' are not used" in caplog.text
+    assert "the columns 'age' are not used" in caplog.text
 
 
 def test_audio_of_other_formats_is_counted(speech: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

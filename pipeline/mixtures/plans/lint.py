@@ -17,7 +17,8 @@ def lint(plan: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
     """Return the warnings about a plan, one line each.
 
     One speaker twice in a mixture; the same utterances in two mixtures of a split; utterances or speakers in more than one split;
-    one recording under several speakers or in several splits; folders of sessions that were taken for speakers.
+    one recording under several speakers or in several splits; folders of sessions that were taken for speakers; speakers
+    whose names are nearly the same.
 
     Args:
         plan: see ``tables.PLAN``.
@@ -26,7 +27,14 @@ def lint(plan: pd.DataFrame, manifest: pd.DataFrame) -> list[str]:
     speech = plan[is_source(plan)].merge(manifest[["utterance_id", "speaker_id"]], on="utterance_id", how="left")
     spoken = speech[speech["speaker_id"] != UNKNOWN_SPEAKER]
     leaks = [*_leaks(speech, "utterance_id"), *_leaks(spoken, "speaker_id")]
-    return [*_same_speaker(spoken), *_same_utterances(speech), *leaks, *_same_recordings(manifest), *_sessions(manifest)]
+    return [
+        *_same_speaker(spoken),
+        *_same_utterances(speech),
+        *leaks,
+        *_same_recordings(manifest),
+        *_sessions(manifest),
+        *_alike(manifest),
+    ]
 
 
 def _same_speaker(speech: pd.DataFrame) -> Iterator[str]:
@@ -92,4 +100,16 @@ def _sessions(manifest: pd.DataFrame) -> Iterator[str]:
         yield (
             f"{len(twice)} people may have been taken for several speakers ({some_of(twice)}); if these are sessions of one "
             "person, put them into one folder, or list them under one speaker_id in metadata.csv"
+        )
+
+
+def _alike(manifest: pd.DataFrame) -> Iterator[str]:
+    """Speakers whose names differ in nothing but case and separators: ``Ann-1`` and ``ann_1``."""
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(manifest["speaker_id"]) - {""}):
+        by_name[re.sub(r"[\W_]+", "-", name).strip("-").casefold()].append(name)
+    if alike := [" = ".join(names) for names in by_name.values() if len(names) > 1]:
+        yield (
+            f"{len(alike)} speakers are there under several names that differ in case or separators only ({some_of(alike)}); "
+            "if they are one person, put them into one folder, or list them under one speaker_id in metadata.csv"
         )

@@ -157,6 +157,13 @@ def test_sessions_of_one_person_are_not_taken_for_speakers_without_a_word() -> N
     assert "1 people may have been taken for several speakers (ann_session1, ann_session2)" in found[0]
 
 
+@pytest.mark.parametrize("names", [("Ann", "ann"), ("ann-1", "ANN_1"), ("ann 1", "ann_1")])
+def test_names_that_differ_in_case_or_separators_only_are_named(names: tuple[str, ...]) -> None:
+    found = lint(NO_PLAN, manifest_of(*((name, "train", name) for name in (*names, "bob"))))
+    assert len(found) == 1
+    assert f"({' = '.join(sorted(names))})" in found[0]
+
+
 @pytest.mark.parametrize("names", [("spk1", "spk2", "f001", "m001"), ("103", "1034"), ("p225", "NA"), ("Desmond", "Day-Lewis")])
 def test_usual_names_of_speakers_are_no_sessions(names: tuple[str, ...]) -> None:
     assert lint(NO_PLAN, manifest_of(*((name, "train", name) for name in names))) == []
