@@ -38,6 +38,7 @@ test-wheel:
 	$(WHEEL)/bin/python -m pip install --quiet --disable-pip-version-check "$$(echo $(WHEEL)/built/tasnet_pipeline-*.whl)[demo]"
 	mkdir $(WHEEL)/empty
 	cd $(WHEEL)/empty && ../bin/tasnet --help > help.txt && ../bin/tasnet recipes > recipes.txt && \
+		../bin/python -c "from pipeline.separation.live import site; site.page_files()[site.INDEX]" && \
 		../bin/tasnet run demo $(TOY) > run.txt && cat run.txt && test -s "$$(sed -n 's/^Report: //p' run.txt)"
 
 OLDEST := $(VENV)-oldest

@@ -22,6 +22,7 @@ NAMES = (
     "docs/benchmarks.md",
     "docs/export.md",
     "docs/latency.md",
+    "docs/live.md",
     "recipes/README.md",
     "manifests/README.md",
 )

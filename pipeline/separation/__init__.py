@@ -1,4 +1,4 @@
-"""Separation: a trained network applied to one signal, to files, or to a whole dataset.
+"""Separation: a trained network applied to one signal, to files, to a whole dataset, or live.
 
 Stages read ``VERSION`` before any torch is needed, so the public names are imported when they are first used.
 """

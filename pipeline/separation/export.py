@@ -83,16 +83,10 @@ def export_model(
         facts = _facts(network, hashlib.file_digest(file, "sha256").hexdigest())
     if to == "torch":
         yield from _torch_programs(network, out, facts, num_hops)
-        return
-    if to == "web":
+    elif to == "web":
         yield from _page(network, checkpoint, out, facts, runtime)
-        return
-    for name, content in _onnx_files(network, facts, num_hops):
-        with written_whole(out / f"{name}.onnx") as temporary:
-            temporary.write_bytes(content)
-        yield out / f"{name}.onnx"
-        if int8:
-            yield _quantised(out / f"{name}.onnx", out / f"{name}.int8.onnx")
+    else:
+        yield from _write_onnx(network, out, facts, num_hops, int8=int8)
 
 
 def _check(to: str, *, num_hops: int | None, int8: bool, runtime: Path | None) -> None:
@@ -150,6 +144,15 @@ def _step_facts(network: ConvTasNet, facts: Mapping[str, str], states: Sequence[
 
 
 # ---------------------------------------------------------------------------------------------------------------------- ONNX
+def _write_onnx(network: ConvTasNet, out: Path, facts: Mapping[str, str], num_hops: int | None, *, int8: bool) -> Iterator[Path]:
+    for name, content in _onnx_files(network, facts, num_hops):
+        with written_whole(out / f"{name}.onnx") as temporary:
+            temporary.write_bytes(content)
+        yield out / f"{name}.onnx"
+        if int8:
+            yield _quantised(out / f"{name}.onnx", out / f"{name}.int8.onnx")
+
+
 def _onnx_files(network: ConvTasNet, facts: Mapping[str, str], num_hops: int | None) -> Iterator[tuple[str, bytes]]:
     """Names and contents."""
     from pipeline.models import onnx_graph

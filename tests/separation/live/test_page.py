@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import os
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +18,7 @@ from pipeline.separation.export import export_model
 from pipeline.separation.live.pipes import RunningLevel
 from pipeline.separation.live.server import Limits
 from tests.browser import Browser
-from tests.separation.live.pages import MICROPHONE, LivePage, deviation
+from tests.separation.live.pages import MICROPHONE, LivePage, deviation, static
 from tests.separation.live.serving import causal, serving
 from tests.voices import voice
 from tests.waiting import wait_until
@@ -218,21 +214,6 @@ def test_its_resampler_keeps_what_both_rates_hold_and_nothing_else(page: LivePag
 
 
 # ------------------------------------------------------------------------------------------------------------- without a server
-@contextmanager
-def static(folder: Path) -> Iterator[str]:
-    """The address of a folder's files, as any web server gives them."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    handler.func.log_message = lambda *_: None  # type: ignore[attr-defined]
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_by_itself_the_page_separates_as_offline(browser: Browser, files: Path, tmp_path: Path) -> None:
     if not (runtime := os.environ.get(RUNTIME)):
         pytest.skip(f"{RUNTIME} is not set: npm pack onnxruntime-web, and name the .tgz there")

@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,7 +22,7 @@ from pipeline.models import ConvTasNet
 from pipeline.separation.live.server import Limits, LiveServer, is_loopback
 from tests import networks
 from tests.separation.live.serving import causal, opened, received, separated, serving
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 NOISE = np.random.default_rng(0).standard_normal(4003).astype(np.float32)
 
@@ -104,20 +104,26 @@ def test_a_message_that_cannot_be_taken_ends_its_connection_only(
     assert separated(address, NOISE[:100], [100]).shape == (2, 100)
 
 
-def test_time_and_number_are_limited() -> None:
-    limits = Limits(max_connections=1, max_minutes=0.01)  # 4800 samples
-    with serving(causal(), limits=limits) as address:
-        assert close_of(address, NOISE.tobytes(), NOISE.tobytes()) == (
-            1008,
-            "the limit of 0.01 minutes is reached (--max-minutes)",
-        )
-        assert close_of(address, NOISE.tobytes())[0] == 1008  # it stays open without a word, for 0.6 s
+@pytest.mark.parametrize("num_messages", [2, 1], ids=["of audio", "of waiting"])
+def test_time_is_limited(num_messages: int) -> None:
+    """To 4800 samples, and 0.6 seconds."""
+    with serving(causal(), limits=Limits(max_minutes=0.01)) as address:
+        code, reason = close_of(address, *[NOISE.tobytes()] * num_messages)
+    assert (code, reason) == (1008, "the limit of 0.01 minutes is reached (--max-minutes)")
+
+
+def test_one_too_many_is_refused_until_another_has_ended() -> None:
+    def is_let_in() -> bool:
+        with suppress(ConnectionClosed):
+            return separated(address, NOISE[:9], [9]).shape == (2, 9)
+        return False
+
+    with serving(causal(), limits=Limits(max_connections=1)) as address:
         with opened(address) as first:
             first.send(NOISE.tobytes())
             received(first)
             assert close_of(address) == (1013, "too many connections are open; close another page")
-            first.send("finish")
-        assert separated(address, NOISE[:9], [9]).shape == (2, 9)
+        wait_until(is_let_in)
 
 
 def test_a_client_that_sends_nothing_is_let_go() -> None:

@@ -38,9 +38,12 @@ export class LiveAudio {
     await Promise.all([this.context.audioWorklet.addModule("capture.js"), this.context.audioWorklet.addModule("player.js")]);
     const numTracks = this.facts.num_sources + 1;
     const chunk = Math.max(1, Math.round(this.chunkSeconds * this.sampleRate));
-    this.capture = new AudioWorkletNode(this.context, "capture", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit", processorOptions: { chunk } });
+    this.capture = new AudioWorkletNode(this.context, "capture", {
+      numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit", processorOptions: { chunk },
+    });
     this.player = new AudioWorkletNode(this.context, "player", {
-      numberOfInputs: 0, numberOfOutputs: numTracks, outputChannelCount: Array(numTracks).fill(1), processorOptions: { target: 2 * chunk + 3 * 128 },
+      numberOfInputs: 0, numberOfOutputs: numTracks, outputChannelCount: Array(numTracks).fill(1),
+      processorOptions: { target: 2 * chunk + 3 * 128 },
     });
     this.player.port.onmessage = ({ data }) => onStats(data);
     this.mixer = new Mixer(this.context, numTracks);
@@ -130,7 +133,8 @@ export async function fileSamples(file, facts) {
     throw new Error(`${file.name} cannot be decoded as audio by this browser. Wav, FLAC, MP3 and AAC files can.`);
   }
   if (facts.max_minutes && buffer.duration > 60 * facts.max_minutes) {
-    throw new Error(`${file.name} is ${duration(buffer.duration)} long, and the limit is ${duration(60 * facts.max_minutes)} (--max-minutes).`);
+    const limit = duration(60 * facts.max_minutes);
+    throw new Error(`${file.name} is ${duration(buffer.duration)} long, and the limit is ${limit} (--max-minutes).`);
   }
   const samples = buffer.getChannelData(0).slice();
   for (let channel = 1; channel < buffer.numberOfChannels; channel++) {

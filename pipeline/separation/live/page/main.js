@@ -17,13 +17,17 @@ let session = null; // what is being recorded or separated: { stop, audio }
 let playback = null;
 let topDb = QUIET_DB;
 let stats = null; // of the player, while recording
+const drawn = { at: -Infinity, state: "" };
 
 // --------------------------------------------------------------------------------------------------------------- what is there
 function describe() {
   const norm = { cumulative: "cumulative layer norm", frame: "layer norm of each frame" }[facts.norm] ?? `${facts.norm} norm`;
-  const parameters = facts.num_parameters >= 1e5 ? `${(facts.num_parameters / 1e6).toFixed(1)} million` : facts.num_parameters.toLocaleString("en");
+  const number = facts.num_parameters;
+  const parameters = number >= 1e5 ? `${(number / 1e6).toFixed(1)} million` : number.toLocaleString("en");
   const where = facts.engine === "socket" ? "computed by tasnet live" : "computed in this browser";
-  $("model").textContent = `${facts.name}: causal, ${norm}, ${facts.num_sources} voices at ${facts.sample_rate / 1000} kHz, ${parameters} parameters; ${where}.`;
+  const sound = `${facts.num_sources} voices at ${facts.sample_rate / 1000} kHz`;
+  $("model").textContent = `${facts.name}: causal, ${norm}, ${sound}, ${parameters} parameters; ${where}.`;
+  if (facts.engine === "onnx") $("chunk").value = "50"; // a step costs the browser much the same, however short
   $("latency").textContent = milliseconds(facts.latency_samples / facts.sample_rate);
   showChunk();
 }
@@ -146,7 +150,8 @@ function offer(isMicrophone) {
   $("position").max = recording.seconds;
   seek(0);
   const speed = 1 / recording.realTimeFactor;
-  say(`${recording.name}: ${recording.seconds.toFixed(1)} s separated, computed ${speed >= 10 ? Math.round(speed) : speed.toFixed(1)} times as fast as it plays.`);
+  const times = `${speed >= 10 ? Math.round(speed) : speed.toFixed(1)} times as fast as it plays`;
+  say(`${recording.name}: ${recording.seconds.toFixed(1)} s separated, computed ${times}.`);
 }
 
 // From a microphone, or from a file in real time.
@@ -154,7 +159,8 @@ async function recordLive(name, open, { isMicrophone, numSamples, audible: isAud
   begin(name);
   const audio = new LiveAudio(facts, Number($("chunk").value) / 1000);
   const worker = openWorker(() => { audio.start(); say(isMicrophone ? "Recording." : `${name} is separated in real time.`); });
-  session = { worker, audio, chunk: Number($("chunk").value), isMicrophone, numSamples, audible: isAudible, stop: () => (audio.started ? audio.stop() : end()) };
+  const stop = () => (audio.started ? audio.stop() : end());
+  session = { worker, audio, chunk: Number($("chunk").value), isMicrophone, numSamples, audible: isAudible, stop };
   document.body.classList.add("recording");
   $("microphone").textContent = "Stop";
   showChunk();
@@ -163,22 +169,25 @@ async function recordLive(name, open, { isMicrophone, numSamples, audible: isAud
     await audio.open(open, (found) => { stats = found; });
     if (session?.audio !== audio) { audio.close(); return; } // stopped meanwhile
     mix();
-    worker.postMessage({ type: "open", facts, contextRate: audio.sampleRate, ...audio.ports }, Object.values(audio.ports));
+    const ports = Object.values(audio.ports);
+    worker.postMessage({ type: "open", facts, contextRate: audio.sampleRate, ...audio.ports }, ports);
   } catch (error) { end(explain(error)); }
 }
 
 function explain(error) {
+  const port = location.port || 80;
   const reasons = {
-    NotAllowedError: "The browser may not use the microphone. Allow it in the settings of this site, beside the address, and try again.",
+    NotAllowedError: "The browser may not use the microphone. Allow it in this site's settings, beside the address, and try again.",
     NotFoundError: "There is no microphone. Connect one and try again.",
     NotReadableError: "The microphone cannot be opened; another program may be using it.",
-    SecureError: `Browsers open microphones only on https pages and on localhost. Forward the port, ssh -L ${location.port || 80}:localhost:${location.port || 80} ${location.hostname}, and open http://localhost:${location.port || 80}/`,
+    SecureError: "Browsers open microphones only on https pages and on localhost. Forward the port, "
+      + `ssh -L ${port}:localhost:${port} ${location.hostname}, and open http://localhost:${port}/`,
   };
   return reasons[error.name] ?? error.message;
 }
 
 function toggleMicrophone() {
-  if (session) { session.stop(); return; }
+  if (session) { say("Separating the rest …"); session.stop(); return; }
   recordLive("Microphone", null, { isMicrophone: true, audible: () => Number($("listen").checked) });
 }
 
@@ -225,11 +234,22 @@ function shownWindow() {
   return [start, start + SHOWN_SECONDS];
 }
 
-function draw() {
+// At most 30 times a second, and only when something has changed.
+function draw(now) {
   requestAnimationFrame(draw);
+  if (now - drawn.at < 30) return;
   const [from, to] = shownWindow();
+  const { clientWidth, clientHeight } = tracks[0].canvas;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const size = [clientWidth, clientHeight, devicePixelRatio];
+  const state = [from, playback?.now, playback?.running, recording?.seconds, topDb, dark, ...size].join();
+  if (state === drawn.state) return;
+  Object.assign(drawn, { at: now, state });
   drawAxis(from, to);
-  if (!recording) return;
+  if (recording) drawTracks(from, to);
+}
+
+function drawTracks(from, to) {
   let loudest = QUIET_DB;
   tracks.forEach(({ spectrogram }, track) => {
     loudest = Math.max(loudest, spectrogram.draw(recording.tracks[track].all(), recording.gains[track], from, to, topDb));
@@ -277,7 +297,8 @@ function showFigures() {
   if (!stats) return;
   $("underruns").textContent = stats.underruns;
   $("underruns").classList.toggle("bad", stats.underruns > 0);
-  $("missing").textContent = stats.underruns ? `times the sound stopped, ${stats.missing.toFixed(2)} s in all` : "times the sound stopped for want of samples";
+  const what = stats.underruns ? `, ${stats.missing.toFixed(2)} s in all` : " for want of samples";
+  $("missing").textContent = `times the sound stopped${what}`;
   if (session?.audio && stats.playing) showDelay();
 }
 
@@ -325,4 +346,4 @@ describe();
 mix();
 $("page").hidden = false;
 setInterval(showFigures, 250);
-draw();
+requestAnimationFrame(draw);

@@ -19,7 +19,8 @@ export class Engine {
     }
     this.ort.env.wasm.numThreads = 1; // more need headers that few static hosts send
     this.ort.env.wasm.wasmPaths = new URL("runtime/", self.location.href).href;
-    this.session = await this.ort.InferenceSession.create(new URL(this.facts.step, self.location.href).href, { executionProviders: ["wasm"] });
+    const step = new URL(this.facts.step, self.location.href).href;
+    this.session = await this.ort.InferenceSession.create(step, { executionProviders: ["wasm"] });
     this.reset();
     await this.run(new Float32Array(this.hop)); // the first call takes far longer than those after it
     this.reset();

@@ -15,7 +15,8 @@ export class Engine {
     return new Promise((resolve, reject) => {
       this.socket.onopen = resolve;
       this.socket.onclose = ({ reason }) => {
-        this.error = new Error(reason ? `The server has ended the recording: ${reason}.` : "The server does not answer. Is tasnet live still running there?");
+        const gone = "The server does not answer. Is tasnet live still running there?";
+        this.error = new Error(reason ? `The server has ended the recording: ${reason}.` : gone);
         reject(this.error);
         this.waiting.splice(0).forEach((each) => each.reject(this.error));
       };

@@ -139,7 +139,8 @@ function palette(colours) {
   return Uint32Array.from({ length: 256 }, (_, k) => {
     const place = k / 255 * (stops.length - 1);
     const below = Math.min(stops.length - 2, Math.floor(place));
-    const [red, green, blue] = [0, 1, 2].map((part) => Math.round(stops[below][part] + (place - below) * (stops[below + 1][part] - stops[below][part])));
+    const mixed = (part) => Math.round(stops[below][part] + (place - below) * (stops[below + 1][part] - stops[below][part]));
+    const [red, green, blue] = [0, 1, 2].map(mixed);
     return (255 << 24 | blue << 16 | green << 8 | red) >>> 0;
   });
 }

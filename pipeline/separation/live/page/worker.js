@@ -21,7 +21,9 @@ async function open({ facts: given, contextRate, capture, player: playerPort }) 
   [queue, ready, busy, ending] = [[], false, false, false];
   player = playerPort && { port: playerPort, resamplers: [] };
   toModel = contextRate && contextRate !== facts.sample_rate ? new Resampler(contextRate, facts.sample_rate) : null;
-  if (player && toModel) player.resamplers = Array.from({ length: facts.num_sources + 1 }, () => new Resampler(facts.sample_rate, contextRate));
+  if (player && toModel) {
+    player.resamplers = Array.from({ length: facts.num_sources + 1 }, () => new Resampler(facts.sample_rate, contextRate));
+  }
   level = new RunningLevel(facts.num_sources);
   const { Engine } = await import(`./${facts.engine}_engine.js`);
   engine = new Engine(facts);
@@ -47,7 +49,7 @@ async function pump() {
   busy = true;
   while (queue.length) {
     const waiting = queue.reduce((sum, chunk) => sum + chunk.length, 0) / facts.sample_rate;
-    if (waiting > TOO_LATE_SECONDS) throw new Error("This machine is too slow for this model: separation has fallen five seconds behind.");
+    if (waiting > TOO_LATE_SECONDS) throw new Error("This machine is too slow for this model: it has fallen five seconds behind.");
     await separate(nextChunk());
   }
   busy = false;
