@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +13,7 @@ from pipeline.errors import DatasetError, UsageError
 from pipeline.files import expand_user, written_whole
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from pipeline.models import ConvTasNet
-
-NORMAL_95 = 1.96
 
 _Signals = tuple[list[Any], list[list[Any]], list[Any], int]
 
@@ -66,19 +61,22 @@ def bench_ageing(
     """
     import pandas as pd
 
+    from pipeline.reports.ageing import ageing_figure, ageing_means
+
     windows = parse_numbers("--forget-seconds", forget_seconds) if forget_seconds else []
     scores = pd.DataFrame(_scores(models, _read(dataset, split, mixtures), windows))
     if out is not None:
         with written_whole(out) as temporary:
             scores.to_csv(temporary, index=False)
-    means = _means(scores)
+    means = ageing_means(scores)
     for system, rows in means.groupby("system", sort=False):
         typer.echo(f"{system}\n  {'after':24} {'SI-SNRi':>8}  change, dB (95% interval)")
         for row in rows.to_dict("records"):
             change = f"{row['change']:+8.2f}  ± {row['change_interval']:.2f}" if row["change_interval"] > 0 else ""
             typer.echo(f"  {row['group']:24} {row['mean']:8.2f}  {change}".rstrip())
     if figure is not None:
-        _draw(means, figure)
+        with written_whole(figure) as temporary:
+            temporary.write_text(ageing_figure(scores, name=figure.stem).svg, encoding="utf-8")
 
 
 def _scores(models: Sequence[Path], signals: _Signals, windows: Sequence[float]) -> Iterator[dict[str, Any]]:
@@ -156,31 +154,3 @@ def _improvement(estimates: Any, references: Sequence[Any], mixture: Any) -> flo
     scores = pairwise_si_snr(estimates.astype(np.float64), true)
     before = pairwise_si_snr(mixture[None].astype(np.float64), true)[0]
     return float((scores[best_permutation(scores), np.arange(len(true))] - before).mean())
-
-
-def _means(scores: pd.DataFrame) -> pd.DataFrame:
-    """The mean of each system and history, and its change against no history, in pairs of the same mixture."""
-    import pandas as pd
-
-    found = []
-    for system, rows in scores.groupby("system", sort=False):
-        table = rows.pivot_table(index="mixture", columns="history", values="si_snri_db", sort=False)
-        for history in table.columns:
-            values, changes = table[history], table[history] - table[table.columns[0]]
-            half = NORMAL_95 * values.std() / math.sqrt(len(values))
-            found.append(
-                {
-                    "system": system, "group": history, "mean": values.mean(), "low": values.mean() - half,
-                    "high": values.mean() + half, "change": changes.mean(),
-                    "change_interval": NORMAL_95 * changes.std() / math.sqrt(len(changes)),
-                }
-            )  # fmt: skip
-    return pd.DataFrame(found)
-
-
-def _draw(means: pd.DataFrame, path: Path) -> None:
-    from pipeline.reports.figures import grouped_means
-
-    drawing = grouped_means(means, "SI-SNRi, dB", "what the stream has taken before", name=path.stem, caption="")
-    with written_whole(path) as temporary:
-        temporary.write_text(drawing.svg, encoding="utf-8")

@@ -79,6 +79,24 @@ PlayedDataset = Annotated[
     Path | None,
     typer.Option("--dataset", metavar="DIR", parser=expand_user, help="The dataset, for listening examples and plots over time."),
 ]
+Baseline = Annotated[str | None, typer.Option("--baseline", help="The system the others are compared with.")]
+Repeats = Annotated[
+    bool, typer.Option("--repeats", help="The tables are repeated trainings of the same systems: show their mean and spread.")
+]
+ReportedRecipe = Annotated[
+    str | None,
+    typer.Option("--recipe", metavar="RECIPE", help="Take title, baseline and published results from this recipe."),
+]
+ShownOracles = Annotated[
+    Path | None, typer.Option("--oracles", metavar="SCORES", parser=expand_user, help="Scores of ideal masks, for context.")
+]
+History = Annotated[
+    list[str] | None, typer.Option("--history", metavar="SYSTEM=FILE", help="A system's history.csv. Can be repeated.")
+]
+Ageing = Annotated[
+    Path | None,
+    typer.Option("--ageing", metavar="FILE", parser=expand_user, help="What `bench ageing -o FILE` has measured."),
+]
 NumExamples = Annotated[
     int, typer.Option("--examples", metavar="N", min=0, max=50, help="Players at most; fewer if the page became too large.")
 ]
@@ -152,21 +170,12 @@ def report(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", parser=expand_user, help="Folder for the report.")] = Path(
         "report"
     ),
-    baseline: Annotated[str | None, typer.Option("--baseline", help="The system the others are compared with.")] = None,
-    repeats: Annotated[
-        bool,
-        typer.Option("--repeats", help="The tables are repeated trainings of the same systems: show their mean and spread."),
-    ] = False,
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", metavar="RECIPE", help="Take title, baseline and published results from this recipe."),
-    ] = None,
-    oracles: Annotated[
-        Path | None, typer.Option("--oracles", metavar="SCORES", parser=expand_user, help="Scores of ideal masks, for context.")
-    ] = None,
-    history: Annotated[
-        list[str] | None, typer.Option("--history", metavar="SYSTEM=FILE", help="A system's history.csv. Can be repeated.")
-    ] = None,
+    baseline: Baseline = None,
+    repeats: Repeats = False,
+    recipe: ReportedRecipe = None,
+    oracles: ShownOracles = None,
+    history: History = None,
+    ageing: Ageing = None,
     dataset: PlayedDataset = None,
     estimates: PlayedEstimates = None,
     references: PlayedReferences = None,
@@ -176,6 +185,7 @@ def report(
 ) -> None:
     """Write a report that compares systems by their score tables."""
     from pipeline import reports
+    from pipeline.reports.ageing import read_ageing
     from pipeline.scoring import cross_checks
 
     table = reports.read_scores(scores, repeats=repeats)
@@ -188,6 +198,7 @@ def report(
     elif folders or references or mixtures:
         beside["examples"] = _folder_clips(folders, references, mixtures, patterns or [], set(table["mixture_id"]))
     beside |= {"baseline": baseline} if baseline is not None else {}
+    beside |= {"ageing": read_ageing(ageing)} if ageing is not None else {}
     beside |= {"oracles": reports.read_scores([oracles]) if oracles else None, "verification": cross_checks.read_checks(scores)}
     typer.echo(f"Report: {reports.write_report(table, out, **beside)}")
 

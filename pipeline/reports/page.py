@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline.reports import (
+    ageing,
     bootstrap,
     canvas,
     formatting,
@@ -88,6 +89,7 @@ def _tables(analysis: Analysis, sums: SumCheck) -> dict[str, Any]:
         "other_pairs": report_tables.pairs_grid(analysis, of_baseline=False),
         "breakdowns": grids,
         "costs": report_tables.costs_grid(analysis),
+        "ageing": ageing.ageing_grid(analysis.context.ageing),
         "excluded": report_tables.excluded_grid(analysis),
         "health": report_tables.health_grid(sums.with_findings(analysis.health)),
         "mixture_rows": mixture_table.mixture_rows(analysis),
@@ -102,6 +104,7 @@ def _figures(analysis: Analysis, frames: pd.DataFrame) -> dict[str, Any]:
         "breakdown_figures": report_figures.breakdown_figures(analysis),
         "over_time_figures": report_figures.over_time_figures(frames),
         "training_figures": report_figures.training_figures(analysis),
+        "ageing_figures": [ageing.ageing_figure(analysis.context.ageing)] if len(analysis.context.ageing) else [],
     }
 
 

@@ -21,7 +21,15 @@ VERSION = 6
 
 _LIST = "written.txt"
 """Names the figures of a report, so that the next one in the same folder removes no others."""
-_FIGURES = ("result_figures", "pair_figures", "breakdown_figures", "over_time_figures", "training_figures", "map_figures")
+_FIGURES = (
+    "result_figures",
+    "pair_figures",
+    "breakdown_figures",
+    "over_time_figures",
+    "training_figures",
+    "ageing_figures",
+    "map_figures",
+)
 
 
 def write_report(
@@ -39,6 +47,7 @@ def write_report(
     oracles: pd.DataFrame | None = None,
     verification: Mapping[str, Any] | None = None,
     dataset_findings: Sequence[tuple[str, str, str]] = (),
+    ageing: pd.DataFrame | None = None,
 ) -> Path:
     """Write a report and return the path of its report.html; the same arguments give the same bytes.
 
@@ -54,13 +63,14 @@ def write_report(
         oracles: rows of ``tables.SCORES`` for estimates that used the references: shown for context, never compared.
         verification: result of recomputing rows with mir_eval, see ``sentences.verification``.
         dataset_findings: what looks wrong with the test set beside the scores: finding, mixture (or nothing) and detail.
+        ageing: what ``tasnet bench ageing`` has measured, rows of ``ageing.AGEING``.
 
     Raises:
         ScoreError: there are no scores, a row appears twice, or the baseline has no scores.
         WorkError: the folder cannot be written.
     """
     beside = (histories or {}, models or {}, published or {}, provenance or {}, verification or {}, dataset_findings)
-    context = Context(title, *beside)
+    context = Context(title, *beside, pd.DataFrame() if ageing is None else ageing)
     analysis = analyse(scores, context, baseline=baseline, oracles=oracles)
     sums, frames = check_sums(analysis, examples), over_time.improvement_over_time(analysis, examples)
     parts = page.parts_of(analysis, sums, frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 
 from pipeline.audio.files import write_audio
 from pipeline.models import save_model
+from pipeline.reports import formatting
 from pipeline.separation.ageing import HISTORIES
 from tests.cli.commands import tasnet
+from tests.report_cases import make_scores
 from tests.separation.networks import network
 
 
@@ -51,6 +54,17 @@ def test_every_history_of_every_model(folder: Path) -> None:
     frames = means["frames"]
     assert frames["4 s"] == pytest.approx(frames["10 min"], abs=1e-3)  # it has no memory beyond its convolutions
     assert (folder / "ages.svg").read_text().startswith("<svg")
+    make_scores(num_mixtures=12).to_csv(folder / "scores.csv", index=False)
+    tasnet("report", "scores.csv", "--ageing", "ages.csv", cwd=folder, check=True)
+    page, text = ((folder / "report" / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    assert 'href="#ageing"' in page
+    for system in systems:
+        assert re.search(rf"\| {system} \| 10 min \| 3 \| {formatting.number(means[system, '10 min'])} \|", text)
+    assert (folder / "report" / "figures" / "ageing.svg").is_file()
+    scores.drop(index=5).to_csv(folder / "cut.csv", index=False)
+    refused = tasnet("report", "scores.csv", "--ageing", "cut.csv", "-o", "other", cwd=folder)
+    assert (refused.returncode, "cut.csv: not every system has one score" in refused.stderr) == (2, True)
+    assert not (folder / "other").exists()
 
 
 @pytest.mark.parametrize(
