@@ -30,6 +30,15 @@ window.AudioContext = class extends Context {
   constructor(options) { if (options?.sampleRate) throw new DOMException("not here", "NotSupportedError"); super(options); }
 };
 """
+NO_MICROPHONE_AT_OTHER_RATES = """
+const Node = MediaStreamAudioSourceNode;
+window.MediaStreamAudioSourceNode = class extends Node {
+  constructor(context, options) {
+    if (context.sampleRate === 8000) throw new DOMException("not so", "NotSupportedError");
+    super(context, options);
+  }
+};
+"""
 SECONDS = 2.5
 TALK = 0.5 * (voice(0, 0, seconds=SECONDS, sample_rate=8000) + voice(3, 1, seconds=SECONDS, sample_rate=8000)).astype(np.float32)
 
@@ -97,8 +106,10 @@ def test_channels_are_averaged_and_a_second_file_begins_anew(page: LivePage, fil
         assert deviation(page.voices(), separate(causal(), TALK, sample_rate=8000)) <= 1e-4
 
 
-def test_a_microphone_is_separated_while_it_speaks(page: LivePage) -> None:
+@pytest.mark.parametrize("before", ["", NO_MICROPHONE_AT_OTHER_RATES], ids=["at its rate", "converted"])
+def test_a_microphone_is_separated_while_it_speaks(browser: Browser, address: str, tmp_path: Path, before: str) -> None:
     """What is saved of the voices is what is made of the mixture that is saved."""
+    page = LivePage(browser, address, tmp_path, before=before)
     page.click("microphone")
     page.wait_for("Recording.")
     wait_until(lambda: float(page.text("time").split()[0]) >= 2 and page.text("underruns").isdecimal())
@@ -106,7 +117,7 @@ def test_a_microphone_is_separated_while_it_speaks(page: LivePage) -> None:
     page.click("microphone")
     page.wait_for("s separated")
     name, mixture = page.saved(0)
-    assert name == "microphone_mixture.wav"
+    assert name == "Microphone_mixture.wav"
     assert len(mixture) > 1.9 * 8000
     assert np.abs(mixture).max() > 0.1
     assert deviation(page.voices(), separate(causal(), mixture, sample_rate=8000)) <= 1e-4
@@ -126,6 +137,30 @@ def test_a_file_in_real_time_loses_nothing(
     middle = slice(200, -200)  # the talk begins and ends at once, which no filter follows
     assert deviation(mixture[middle], TALK[middle]) <= tolerance
     assert deviation(page.voices(), separate(causal(), mixture, sample_rate=8000)) <= 1e-3
+
+
+def test_a_gap_is_an_underrun_and_the_end_is_none(page: LivePage) -> None:
+    """0.1 s of sound, nothing until that has been noticed, and the rest."""
+    found = page.browser.evaluate("""(async () => {
+      const context = new AudioContext({ sampleRate: 8000 });
+      await context.audioWorklet.addModule("player.js");
+      const options = { numberOfInputs: 0, numberOfOutputs: 2, outputChannelCount: [1, 1], processorOptions: { target: 384 } };
+      const node = new AudioWorkletNode(context, "player", options);
+      node.connect(context.destination);
+      const { port1, port2 } = new MessageChannel();
+      node.port.postMessage(port1, [port1]);
+      const play = (length) => port2.postMessage([new Float32Array(length), new Float32Array(length)]);
+      const reported = (is) => new Promise((go) => { node.port.onmessage = ({ data }) => { if (is(data)) go(data); }; });
+      play(800);
+      const gap = await reported(({ underruns }) => underruns > 0);
+      play(1600);
+      port2.postMessage("end");
+      const end = await reported(({ buffered }) => buffered === 0);
+      await context.close();
+      return [gap, end];
+    })()""")
+    assert [each["underruns"] for each in found] == [1, 1]
+    assert 0 < found[0]["missing"] <= found[1]["missing"]
 
 
 def test_keys(page: LivePage, files: Path) -> None:

@@ -150,11 +150,11 @@ function duration(seconds) {
 // All tracks of a recording at once on one clock: switching between them never loses the position.
 export class Playback {
   constructor(recording, levels) {
+    this.recording = recording;
     this.seconds = recording.seconds;
     this.levels = levels;
     this.context = openContext(recording.sampleRate);
     this.mixer = new Mixer(this.context, recording.tracks.length);
-    this.buffers = recording.tracks.map((_, track) => bufferFor(this.context, recording.levelled(track), recording.sampleRate));
     this.position = 0;
     this.running = false;
   }
@@ -167,8 +167,15 @@ export class Playback {
     return this.seconds;
   }
 
+  // When they are first needed: an hour takes a while.
+  makeBuffers() {
+    const { tracks, sampleRate } = this.recording;
+    this.buffers ??= tracks.map((_, track) => bufferFor(this.context, this.recording.levelled(track), sampleRate));
+  }
+
   async play() {
     await this.context.resume();
+    this.makeBuffers();
     if (this.position >= this.seconds - 0.01) this.position = 0;
     this.setLevels(this.levels);
     this.startedAt = this.context.currentTime + 0.02;

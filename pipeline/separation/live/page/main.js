@@ -42,7 +42,9 @@ const tracks = trackNames.map((name, track) => {
   const [mute, solo, save] = [".mute", ".solo", ".save"].map((name) => root.querySelector(name));
   mute.setAttribute("aria-label", `Mute ${name}`);
   solo.setAttribute("aria-label", `Solo ${name}`);
+  save.setAttribute("aria-label", `Save ${name} as wav`);
   mute.addEventListener("click", () => { mutes[track] = !mutes[track]; mix(); });
+  save.addEventListener("click", () => saveTrack(track));
   solo.addEventListener("click", () => { solos[track] = !solos[track]; mix(); });
   $("tracks").append(root);
   return { root, canvas, mute, solo, save, spectrogram: null };
@@ -96,7 +98,6 @@ function begin(name) {
   topDb = QUIET_DB;
   tracks.forEach((track) => {
     track.spectrogram = new Spectrogram(track.canvas, facts.sample_rate, SHOWN_SECONDS);
-    if (track.save.href) URL.revokeObjectURL(track.save.href);
     track.save.hidden = true;
   });
   $("play").disabled = $("position").disabled = true;
@@ -121,7 +122,7 @@ function openWorker(onReady) {
 function end(problem = "") {
   if (!session) return;
   showFigures();
-  const { worker, audio, isMicrophone, numSamples } = session;
+  const { worker, audio, numSamples } = session;
   worker.terminate();
   audio?.close();
   session = null;
@@ -130,21 +131,14 @@ function end(problem = "") {
   document.body.classList.remove("recording");
   $("microphone").textContent = "Open microphone";
   complain(problem);
-  if (recording.seconds) offer(isMicrophone);
+  if (recording.seconds) offer();
   else say("Nothing has been recorded.");
   mix();
 }
 
 // Ways to hear and to save what has been separated.
-function offer(isMicrophone) {
-  const stem = isMicrophone ? "microphone" : recording.name.replace(/\.[^.]*$/, "");
-  tracks.forEach(({ save }, track) => {
-    const samples = recording.levelled(track);
-    save.href = URL.createObjectURL(wavFile(samples, facts.sample_rate));
-    save.download = track ? `${stem}_s${track}.wav` : `${stem}_mixture.wav`;
-    save.setAttribute("aria-label", `Save ${trackNames[track]} as wav`);
-    save.hidden = false;
-  });
+function offer() {
+  tracks.forEach(({ save }) => { save.hidden = false; });
   playback = new Playback(recording, audible());
   $("play").disabled = $("position").disabled = false;
   $("position").max = recording.seconds;
@@ -154,13 +148,21 @@ function offer(isMicrophone) {
   say(`${recording.name}: ${recording.seconds.toFixed(1)} s separated, computed ${times}.`);
 }
 
+function saveTrack(track) {
+  const stem = recording.name.replace(/\.[^.]*$/, "");
+  const href = URL.createObjectURL(wavFile(recording.levelled(track), facts.sample_rate));
+  const link = Object.assign(document.createElement("a"), { href, download: `${stem}_${track ? `s${track}` : "mixture"}.wav` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
+}
+
 // From a microphone, or from a file in real time.
 async function recordLive(name, open, { isMicrophone, numSamples, audible: isAudible }) {
   begin(name);
   const audio = new LiveAudio(facts, Number($("chunk").value) / 1000);
   const worker = openWorker(() => { audio.start(); say(isMicrophone ? "Recording." : `${name} is separated in real time.`); });
   const stop = () => (audio.started ? audio.stop() : end());
-  session = { worker, audio, chunk: Number($("chunk").value), isMicrophone, numSamples, audible: isAudible, stop };
+  session = { worker, audio, chunk: Number($("chunk").value), numSamples, audible: isAudible, stop };
   document.body.classList.add("recording");
   $("microphone").textContent = "Stop";
   showChunk();

@@ -3,6 +3,7 @@
 
 const REPORT_SECONDS = 0.25;
 const TRIM_SECONDS = 3; // what has been too much for so long is delay for nothing
+const RELAX = 0.97; // how much of its patience is left after so long
 
 class Player extends AudioWorkletProcessor {
   constructor({ processorOptions }) {
@@ -35,8 +36,9 @@ class Player extends AudioWorkletProcessor {
     else if (this.underruns && !this.ended) this.missing += length;
     this.trim(length);
     this.sinceReport += length;
-    if (this.sinceReport >= REPORT_SECONDS * sampleRate) this.report();
-    return !(this.ended && this.buffered === 0);
+    const isOver = this.ended && this.buffered === 0;
+    if (isOver || this.sinceReport >= REPORT_SECONDS * sampleRate) this.report();
+    return !isOver;
   }
 
   play(outputs, length) {
@@ -60,6 +62,7 @@ class Player extends AudioWorkletProcessor {
     this.sinceTrim += length;
     if (this.sinceTrim < TRIM_SECONDS * sampleRate) return;
     if (this.playing && !this.ended && this.lowest !== Infinity && this.lowest > this.target) this.skip(this.lowest - this.target);
+    this.target = Math.max(this.initial, Math.round(RELAX * this.target));
     [this.sinceTrim, this.lowest] = [0, Infinity];
   }
 
