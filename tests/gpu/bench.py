@@ -42,13 +42,12 @@ CONTENDERS = (
 )
 """Name, causal, batch size: together within 70 GiB."""
 TOY_CONTENDERS = (
-    ("ours-graphs", False, 2),
-    ("ours-eager", True, 2),
+    ("ours-graphs", True, 2),
     ("torchaudio-bfloat16", False, 2),
     ("asteroid-like", True, 2),
 )
 PROFILED = ("ours-graphs", "ours-eager")
-MEASURES_THE_REST = ("ours-graphs-gLN-8", "ours-graphs-gLN-2")
+MEASURES_THE_REST = ("ours-graphs-gLN-8", "ours-graphs-cLN-2")
 """Which contender measures what surrounds a step: validation, separation, mixing on the fly."""
 
 
