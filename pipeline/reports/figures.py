@@ -267,6 +267,10 @@ def differences(
         return finished(f"Histogram of {quantity(label)}; the diamond is the mean with its 95% interval.{note}")
 
 
+_LETTERS_ACROSS = 70
+"""What the names of groups may have together to stand beside each other."""
+
+
 def grouped_means(table: pd.DataFrame, label: str, axis_label: str, *, name: str, caption: str) -> Drawing:
     """Means with intervals by group, a line per system; ``table`` as ``breakdowns.breakdown`` returns it."""
     groups = list(dict.fromkeys(table["group"]))
@@ -279,6 +283,9 @@ def grouped_means(table: pd.DataFrame, label: str, axis_label: str, *, name: str
             ends = np.nan_to_num(np.stack([mean - rows["low"], rows["high"] - mean]))
             axes.errorbar(places, mean, np.maximum(ends, 0), capsize=3, marker=marker_of(k), **line_style(k, system))
         axes.set_xticks(range(len(groups)), [group.replace(" to ", " to\n") for group in groups], fontsize=8)
+        if sum(map(len, groups)) > _LETTERS_ACROSS:
+            for name_of_group in axes.get_xticklabels():
+                name_of_group.set(rotation=30, rotation_mode="anchor", ha="right")
         axes.set(xlabel=axis_label, ylabel=label)
         add_legend(axes)
         return finished(caption)
