@@ -9,41 +9,44 @@ import typer
 
 from pipeline.files import expand_user
 
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="onnx|torch|web",
+        help="onnx, for onnxruntime and others; torch, for torch.export; web, a page that runs the model in the browser.",
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", parser=expand_user, help="Folder for the files.")]
+Hops = Annotated[
+    int | None,
+    typer.Option(
+        "--hops",
+        min=1,
+        max=1_000_000,
+        help="Fix the chunk of a streaming step, in hops; by default any number of them.",
+        show_default=False,
+    ),
+]
+Runtime = Annotated[
+    Path | None,
+    typer.Option(
+        "--runtime",
+        metavar="FILE|DIR",
+        parser=expand_user,
+        help="With --format web: onnxruntime-web-VERSION.tgz, as `npm pack onnxruntime-web` gets it, or its folder.",
+        show_default=False,
+    ),
+]
+
 
 def export(
     model: Annotated[Path, typer.Argument(help="A trained model: best.safetensors.", metavar="MODEL", parser=expand_user)],
-    to: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="onnx|torch|web",
-            help="onnx, for onnxruntime and others; torch, for torch.export; web, a page that runs the model in the browser.",
-        ),
-    ] = "onnx",
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", parser=expand_user, help="Folder for the files.")
-    ] = Path("exported"),
-    hops: Annotated[
-        int | None,
-        typer.Option(
-            "--hops",
-            min=1,
-            max=1_000_000,
-            help="Fix the chunk of a streaming step, in hops; by default any number of them.",
-            show_default=False,
-        ),
-    ] = None,
+    to: Format = "onnx",
+    output: Output = Path("exported"),
+    hops: Hops = None,
     int8: Annotated[bool, typer.Option("--int8", help="Write a second copy of each ONNX file, with 8-bit matrices.")] = False,
-    runtime: Annotated[
-        Path | None,
-        typer.Option(
-            "--runtime",
-            metavar="FILE|DIR",
-            parser=expand_user,
-            help="With --format web: onnxruntime-web-VERSION.tgz, as `npm pack onnxruntime-web` gets it, or its folder.",
-            show_default=False,
-        ),
-    ] = None,
+    runtime: Runtime = None,
 ) -> None:
     """Export a model for use without this package; prints the path of every file.
 

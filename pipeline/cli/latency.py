@@ -25,40 +25,47 @@ _IN_DOUBLE = 1e-10
 """Deviations that count where everything is computed in float64."""
 
 
+Target = Annotated[
+    list[str],
+    typer.Argument(
+        help="A model (.safetensors, .onnx), or after -- a command with {input} and {output}.",
+        metavar="MODEL|MODEL.onnx|-- COMMAND…",
+    ),
+]
+SampleRate = Annotated[
+    int | None,
+    typer.Option(
+        "--sample-rate",
+        min=1,
+        max=10_000_000,
+        help="Hz, of commands (by default 8000) and ONNX files that do not say.",
+        show_default=False,
+    ),
+]
+Seconds = Annotated[
+    float,
+    typer.Option(
+        "--seconds",
+        metavar="NUMBER",
+        parser=number(0.1, 3600),
+        help="Length of the test signals: more than twice the look-ahead.",
+    ),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="NUMBER", parser=number(0.1, 1e6), help="Seconds for one run of a command.")
+]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option("--fail-if", metavar="CONDITION", help='Exit with 1 if so, e.g. "look_ahead_ms > 20". Can be repeated.'),
+]
+
+
 def latency(
-    target: Annotated[
-        list[str],
-        typer.Argument(
-            help="A model (.safetensors, .onnx), or after -- a command with {input} and {output}.",
-            metavar="MODEL|MODEL.onnx|-- COMMAND…",
-        ),
-    ],
-    sample_rate: Annotated[
-        int | None,
-        typer.Option(
-            "--sample-rate",
-            min=1,
-            max=10_000_000,
-            help="Hz, of commands (by default 8000) and ONNX files that do not say.",
-            show_default=False,
-        ),
-    ] = None,
-    seconds: Annotated[
-        float,
-        typer.Option(
-            "--seconds",
-            metavar="NUMBER",
-            parser=number(0.1, 3600),
-            help="Length of the test signals: more than twice the look-ahead.",
-        ),
-    ] = 3.0,
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="NUMBER", parser=number(0.1, 1e6), help="Seconds for one run of a command.")
-    ] = 600,
-    fail_if: Annotated[
-        list[str] | None,
-        typer.Option("--fail-if", metavar="CONDITION", help='Exit with 1 if so, e.g. "look_ahead_ms > 20". Can be repeated.'),
-    ] = None,
+    target: Target,
+    sample_rate: SampleRate = None,
+    seconds: Seconds = 3.0,
+    timeout: Timeout = 600,
+    fail_if: FailIf = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure how far ahead a separator looks, by changing the future of noise and of speech-like sound.
