@@ -193,9 +193,8 @@ class Contender:
                 text=True,
             )
         self.said: list[dict[str, Any]] = []
-        self.asked_for_rest = False
-        self.died = False
-        """Whether it ended by itself."""
+        self.asked_for_rest = self.ended = self.died = False
+        """Whether it ended by itself, before it was ended."""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -226,8 +225,9 @@ class Contender:
         self.wait_for(expected, deadline)
 
     def end(self) -> None:
-        """End it, whatever it does."""
-        self.died = self.process.poll() is not None
+        """End it, whatever it does; what it holds of the device's memory is then free."""
+        if not self.ended:
+            self.died, self.ended = self.process.poll() is not None, True
         self.process.kill()
         self.process.wait(30)
 
@@ -262,10 +262,13 @@ def take_turns(contenders: list[Contender], seconds: float, deadline: float, out
     for contender in ready:
         if contender.facts["contender"] in PROFILED:
             contender.ask(f"profile {out / contender.name}.profile.txt", min(deadline, time.monotonic() + 30))
-    for contender in ready:
-        if contender.name.startswith(MEASURES_THE_REST):
-            contender.asked_for_rest = True
-            contender.ask("rest", min(deadline, time.monotonic() + 100))
+    last = [contender for contender in ready if contender.name.startswith(MEASURES_THE_REST)]
+    for contender in contenders:
+        if contender not in last:
+            contender.end()
+    for contender in last:
+        contender.asked_for_rest = True
+        contender.ask("rest", min(deadline, time.monotonic() + 100))
 
 
 def main() -> None:

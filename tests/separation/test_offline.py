@@ -111,6 +111,26 @@ def test_a_device_with_room_separates_several_at_once(
         np.testing.assert_allclose(other, one, atol=1e-6 * np.abs(one).max())
 
 
+def test_a_batch_that_does_not_fit_is_separated_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, mixtures, sizes = tiny(), [noise(300 + k, seed=k) for k in range(5)], []
+    together, most = offline._separated_together, 2
+
+    def small(model: ConvTasNet, signals: list[torch.Tensor]) -> list[np.ndarray]:
+        sizes.append(len(signals))
+        if len(signals) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return together(model, signals)
+
+    monkeypatch.setattr(offline, "_separated_together", small)
+    found = offline.separate_several(model, mixtures, sample_rate=8000)
+    assert sizes == [5, 2, 3, 1, 2]
+    for mixture, estimates in zip(mixtures, found, strict=True):
+        np.testing.assert_allclose(estimates, separate(model, mixture, sample_rate=8000), atol=1e-6)
+    most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        offline.separate_several(model, mixtures, sample_rate=8000)
+
+
 def test_in_a_batch_too_errors_name_the_file(dataset: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "room_for_mixtures", lambda device: 10**12)
     write_audio(tmp_path / "mix/001.wav", noise(100), 16000)
