@@ -67,10 +67,10 @@ def ageing_means(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def ageing_grid(scores: pd.DataFrame) -> Grid:
+def ageing_grid(scores: pd.DataFrame | None) -> Grid:
     """A row per system and history; no rows without scores."""
     headings = ("system", "after", "mixtures", "SI-SNRi, dB", "change, dB", "95% interval")
-    means = ageing_means(scores) if len(scores) else pd.DataFrame()
+    means = pd.DataFrame() if scores is None else ageing_means(scores)
     first = None if means.empty else means["group"].iloc[0]
     rows = [
         (
@@ -91,3 +91,8 @@ def ageing_figure(scores: pd.DataFrame, *, name: str = "ageing") -> Drawing:
     """Means by history, a line per system."""
     caption = "SI-SNRi of the same mixtures, separated by streams that had taken something else before."
     return grouped_means(ageing_means(scores), "SI-SNRi, dB", "what the stream has taken before", name=name, caption=caption)
+
+
+def ageing_figures(scores: pd.DataFrame | None) -> list[Drawing]:
+    """What a report shows; nothing without scores."""
+    return [] if scores is None else [ageing_figure(scores)]

@@ -28,7 +28,7 @@ class Context:
     provenance: Mapping[str, str] = field(default_factory=dict)
     verification: Mapping[str, Any] = field(default_factory=dict)
     dataset_findings: Sequence[tuple[str, str, str]] = ()
-    ageing: pd.DataFrame = field(default_factory=pd.DataFrame)
+    ageing: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)

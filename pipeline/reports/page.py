@@ -104,7 +104,7 @@ def _figures(analysis: Analysis, frames: pd.DataFrame) -> dict[str, Any]:
         "breakdown_figures": report_figures.breakdown_figures(analysis),
         "over_time_figures": report_figures.over_time_figures(frames),
         "training_figures": report_figures.training_figures(analysis),
-        "ageing_figures": [ageing.ageing_figure(analysis.context.ageing)] if len(analysis.context.ageing) else [],
+        "ageing_figures": ageing.ageing_figures(analysis.context.ageing),
     }
 
 

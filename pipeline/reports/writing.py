@@ -69,9 +69,8 @@ def write_report(
         ScoreError: there are no scores, a row appears twice, or the baseline has no scores.
         WorkError: the folder cannot be written.
     """
-    beside = (histories or {}, models or {}, published or {}, provenance or {}, verification or {}, dataset_findings)
-    context = Context(title, *beside, pd.DataFrame() if ageing is None else ageing)
-    analysis = analyse(scores, context, baseline=baseline, oracles=oracles)
+    beside = (histories or {}, models or {}, published or {}, provenance or {}, verification or {}, dataset_findings, ageing)
+    analysis = analyse(scores, Context(title, *beside), baseline=baseline, oracles=oracles)
     sums, frames = check_sums(analysis, examples), over_time.improvement_over_time(analysis, examples)
     parts = page.parts_of(analysis, sums, frames)
     html = page.render_html(analysis, parts, examples, num_examples)

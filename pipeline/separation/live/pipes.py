@@ -48,30 +48,43 @@ def separate_pcm(
     """
     if source is not None and not 1 <= source <= model.num_sources:
         raise AudioError(f"there is no source {source}: the model separates {model.num_sources}")
-    live = stream(model, forget_seconds=forget_seconds)
-    level = RunningLevel(model.num_sources)
-    rate = sample_rate or model.sample_rate
-    before, after = Resampler(rate, model.sample_rate), Resampler(model.sample_rate, rate)
-    device = next(model.parameters()).device
-    chosen = slice(None) if source is None else slice(source - 1, source)
-
-    def converted(estimates: Tensor, mixture: Tensor) -> Tensor:
-        return after.push(level.apply(estimates, mixture.cpu())[chosen].to(device, torch.float32))
-
-    rest, num_left = b"", 0
+    live = _Separation(model, sample_rate or model.sample_rate, source, forget_seconds)
+    rest = b""
     while data := recording.read(chunk_samples * SAMPLE.itemsize):
         data, whole = rest + data, (len(rest) + len(data)) // SAMPLE.itemsize * SAMPLE.itemsize
         data, rest = data[:whole], data[whole:]
-        samples = torch.from_numpy(np.frombuffer(data, SAMPLE).astype(np.float32) / FULL_SCALE)
-        mixture = before.push(samples.to(device))
-        estimates = converted(live.push(mixture), mixture)
-        num_left += len(samples) - estimates.shape[1]
-        yield _interleaved(estimates)
-    last = before.finish()
-    ends = [converted(live.push(last), last), converted(live.finish(), torch.zeros(0)), after.finish()]
-    yield _interleaved(torch.cat(ends, dim=1)[:, :num_left])
+        yield _interleaved(live.push(torch.from_numpy(np.frombuffer(data, SAMPLE).astype(np.float32) / FULL_SCALE)))
+    yield _interleaved(live.finish())
     if rest:
         raise AudioError("the audio ended within a sample: it must be signed 16-bit, little-endian, one channel")
+
+
+class _Separation:
+    """Between samples [time] at one rate and the estimates of the chosen sources [source, time] at the same rate."""
+
+    def __init__(self, model: Network, rate: int, source: int | None, forget_seconds: float | None) -> None:
+        self._stream = stream(model, forget_seconds=forget_seconds)
+        self._level = RunningLevel(model.num_sources)
+        self._before, self._after = Resampler(rate, model.sample_rate), Resampler(model.sample_rate, rate)
+        self._chosen = slice(None) if source is None else slice(source - 1, source)
+        self._device = next(model.parameters()).device
+        self._num_left = 0  # samples whose estimates are not out yet
+
+    def push(self, samples: Tensor) -> Tensor:
+        mixture = self._before.push(samples.to(self._device))
+        estimates = self._converted(self._stream.push(mixture), mixture)
+        self._num_left += len(samples) - estimates.shape[1]
+        return estimates
+
+    def finish(self) -> Tensor:
+        """The rest; two conversions may have made a sample too many."""
+        last = self._before.finish()
+        ends = [self._converted(self._stream.push(last), last), self._converted(self._stream.finish(), torch.zeros(0))]
+        return torch.cat([*ends, self._after.finish()], dim=1)[:, : self._num_left]
+
+    def _converted(self, estimates: Tensor, mixture: Tensor) -> Tensor:
+        levelled = self._level.apply(estimates, mixture.cpu())[self._chosen]
+        return self._after.push(levelled.to(self._device, torch.float32))
 
 
 def _interleaved(estimates: Tensor) -> bytes:
