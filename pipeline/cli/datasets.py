@@ -163,12 +163,20 @@ def _plans(target: str, overrides: Sequence[str], given: Options) -> Iterator[tu
 
 
 def _stage_that_made(dataset: Path, recipe: str, overrides: Sequence[str], given: Options) -> Stage:
-    """The stage of a recipe whose folder a dataset is."""
-    from pipeline.recipe.reading import load_recipe
-    from pipeline.stages import graph
+    """The stage of a recipe that made a dataset, wherever that has been moved to; what the stage reads is made if it is missing.
 
+    Raises:
+        DatasetError: no stage of the recipe did.
+    """
+    from pipeline.recipe.reading import load_recipe
+    from pipeline.stages import graph, runner
+
+    fingerprint = runner.recorded_fingerprint(dataset)
     for stage in graph.build_stages(load_recipe(recipe, overrides), given):
-        if stage.name == "mix" and stage.folder(given.work).resolve() == dataset.resolve():
+        is_here = stage.folder(given.work).resolve() == dataset.resolve()
+        if stage.name == "mix" and (is_here or stage.fingerprint == fingerprint):
+            for need in runner.ordered(stage.needs):
+                runner.run_stage(need, given.work)
             return stage
     raise DatasetError(
         f"{dataset}: {recipe} does not make this dataset; give the recipe and the --set options that do "

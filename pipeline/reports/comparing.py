@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.errors import ScoreError
@@ -154,6 +155,10 @@ def gate(scores_a: pd.DataFrame, scores_b: pd.DataFrame, condition: str, *, allo
     return Verdict(tripped, "\n".join(lines), pd.DataFrame([check.row for check in checks]))
 
 
+def _metrics_with_values(table: pd.DataFrame) -> list[str]:
+    return [metric for metric in means.METRICS if metric in table and np.isfinite(table[metric]).any()]
+
+
 @dataclass(frozen=True)
 class _Check:
     """One system in both tables: the paired difference, failures on the mixtures of both, and mixtures that B lacks."""
@@ -171,6 +176,9 @@ class _Check:
         scored = (found.means.notna() | found.failed).reindex(columns=["A", "B"], fill_value=False)
         common = scored.index[scored.all(axis=1)]
         if common.empty:
+            for which, table in (("A", one), ("B", other)):
+                if not np.isfinite(table[metric]).any() and len(has := _metrics_with_values(table)):
+                    raise ScoreError(f"{name}: {which} has no {metric}, only {', '.join(has)}; name one of these in --fail-if")
             raise ScoreError(f"{name}: the two tables have no scored mixture in common; score the same test set")
         pairs = statistics.paired_differences(both[both["mixture_id"].isin(common)], metric, baseline="A")
         row = {**pairs.iloc[0].to_dict(), "system": name, "baseline": name}

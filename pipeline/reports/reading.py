@@ -7,6 +7,7 @@ names for these are recognised. What a table does not say stays unknown.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pipeline.tables import SCORE_METRICS, SCORES, read_cells, read_table
 logger = logging.getLogger(__name__)
 
 _NAMES = {
-    "mixture_id": ("mixture", "snt_id", "utt_id", "utterance_id", "key", "id", "name", "mix_path", "mixture_path"),
+    "mixture_id": ("mixture", "snt_id", "utt", "utt_id", "utterance_id", "key", "id", "name", "mix_path", "mixture_path"),
     "system": ("model", "method"),
     "source": ("source_index", "src", "spk", "speaker_index"),
     "si_snri_db": ("si_snri", "si_snr_i", "si_snr_imp", "si_sdri", "si_sdr_i", "si_sdr_imp", "sisnri", "sisdri"),
@@ -59,6 +60,8 @@ def read_scores(paths: Sequence[Path], *, repeats: bool = False) -> pd.DataFrame
     """
     tables = [_read_one(path) for path in paths]
     for path, table in zip(paths, tables, strict=True):
+        if table.empty:
+            raise TableError(f"{path}: has the names of columns and no rows; score again")
         _check_ranges(table, path)
     check_mixtures({str(path): table for path, table in zip(paths, tables, strict=True)})
     if repeats:
@@ -83,7 +86,7 @@ def _read_one(path: Path) -> pd.DataFrame:
 
 def _renamed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The table with its columns renamed to ours."""
-    given = {str(name).strip().lower().replace("-", "_"): name for name in reversed(list(table.columns))}
+    given = {_plain(str(name)): name for name in reversed(list(table.columns))}
     names = {
         given[other]: ours
         for ours, others in _NAMES.items()
@@ -97,6 +100,11 @@ def _renamed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not set(METRICS) & set(table.columns):
         raise TableError(f"{path}: no column holds a score; it needs at least one of {', '.join(METRICS)} (found {found})")
     return table
+
+
+def _plain(name: str) -> str:
+    """A column's name as ``_NAMES`` has it: ``si_snri`` of ``SI-SNRi [dB]``."""
+    return re.sub(r"[\s-]+", "_", re.sub(r"[(\[]db[)\]]", "", name.lower()).strip())
 
 
 def _completed(table: pd.DataFrame, path: Path) -> pd.DataFrame:

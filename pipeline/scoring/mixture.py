@@ -5,6 +5,7 @@ cannot be scored gets NaN (or -inf, where the estimate is silent) and a reason i
 
     ok
     missing_*, unreadable_*, multichannel_*, other_rate_*, empty_*, nan_*, silent_*     of the reference, estimate or mixture
+    too_short_estimate     it ends before half of its reference: a failure, since a system must not choose what is scored
     length_mismatch(n)     the estimate is n samples longer (or, negative, shorter); what both have is scored
     shortened(n)           another recording ends n samples earlier (n is negative); what all have is scored
     clipped                the estimate stays at full scale for three samples or more
@@ -40,7 +41,7 @@ from pipeline.scoring.alignment import OFFSET_LIMIT, Correlator, Shift, align, o
 from pipeline.scoring.bss_eval import FILTER_LENGTH, Signals
 from pipeline.scoring.metrics import References, is_finite, is_usable, level, level_over_db, pairwise_si_snr, sa_sdr
 from pipeline.scoring.permutations import best_permutation
-from pipeline.scoring.recordings import NO_SAMPLES, Recording
+from pipeline.scoring.recordings import NO_SAMPLES, Recording, long_enough
 
 Criterion = Literal["si_snr", "sir"]
 """What assigns estimates to references: the highest mean SI-SNR, or the highest mean SIR as mir_eval does."""
@@ -54,7 +55,16 @@ _FULL_SCALE = 1 - 2.0**-15
 
 STATUSES = (
     *("missing_*", "unreadable_*", "multichannel_*", "other_rate_*", "empty_*", "nan_*", "silent_*"),
-    *("length_mismatch(n)", "shortened(n)", "clipped", "delayed(n)", "inverted", "dc_offset", "reference_offset"),
+    *(
+        "too_short_estimate",
+        "length_mismatch(n)",
+        "shortened(n)",
+        "clipped",
+        "delayed(n)",
+        "inverted",
+        "dc_offset",
+        "reference_offset",
+    ),
     *("resampled(n)", "aligned(n)", "centred", "perfect", "identical"),
     *("shorter_than_filter", "ill_conditioned", "no_*"),
 )
@@ -128,6 +138,8 @@ def score_mixture(
         For every system a row per reference.
     """
     mixture = mixture or Recording(NO_SAMPLES, "absent")
+    longest = max((len(one.samples) for one in references), default=0)
+    estimates = {system: [long_enough(one, longest) for one in recordings] for system, recordings in estimates.items()}
     if settings.align:
         estimates = {system: align(recordings, references) for system, recordings in estimates.items()}
 

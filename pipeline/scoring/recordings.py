@@ -15,6 +15,7 @@ from pipeline.scoring.bss_eval import Signals
 
 NO_SAMPLES = np.zeros(0)
 MISSING, UNREADABLE, MULTICHANNEL, OTHER_RATE = "missing", "unreadable", "multichannel", "other_rate"
+TOO_SHORT = "too_short"
 """Why there are no samples; a status gives it with whose recording it is, as in ``unreadable_estimate``."""
 
 
@@ -61,3 +62,11 @@ def read_recording(path: Path, sample_rate: int, *, channel: int | None = None, 
         return Recording(resample(samples, actual_rate, sample_rate), changes=(f"resampled({actual_rate})",))
     reason = f"is at {actual_rate} Hz and its reference at {sample_rate} Hz; --resample converts it"
     return Recording(NO_SAMPLES, OTHER_RATE, reason)
+
+
+def long_enough(estimate: Recording, num_samples: int) -> Recording:
+    """An estimate as it is, or without samples where it ends before half of its reference: it is scored over what both have, and
+    a system must not choose that part."""
+    if 0 < len(estimate.samples) < num_samples / 2:
+        return Recording(NO_SAMPLES, TOO_SHORT, f"has {len(estimate.samples):,} of {num_samples:,} samples")
+    return estimate

@@ -47,7 +47,7 @@ from pipeline.scoring.signals import as_signals
 from pipeline.scoring.tasks import Task, dataset_tasks, folder_tasks, refuse_references_as_estimates
 from pipeline.tables import SCORES, read_table, write_table
 
-VERSION = 5
+VERSION = 6
 """Raised whenever a number or a status may change; rows of another version are recomputed."""
 
 _CHUNK = 16

@@ -286,14 +286,24 @@ def others_of(stage: Stage, work: Path) -> Iterator[tuple[Path, dict[str, Any]]]
                 yield path.parent, record
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    """What the fingerprint of a finished stage was made of; empty where the record cannot be read."""
+def recorded_fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the stage whose finished output a folder holds, wherever it lies; None where it does not say."""
+    fingerprint = _parsed(folder / RECORD).get("fingerprint")
+    return fingerprint if isinstance(fingerprint, str) else None
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """A record; empty where it cannot be read."""
     try:
         record = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    if not isinstance(record, dict):
-        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """What the fingerprint of a finished stage was made of; empty where the record cannot be read."""
+    record = _parsed(path)
     return {key: record[key] for key in ("stage", "versions", "settings", "needs") if key in record}
 
 

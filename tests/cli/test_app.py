@@ -177,3 +177,20 @@ def test_a_stage_is_printed_by_its_name_even_if_that_is_an_emoji(capsys: pytest.
     stage = Stage("train", {"training": 1}, {}, lambda folder: None, label="fire")
     runs._announce(Path("work"), stage, True)
     assert capsys.readouterr().err == "train:fire: done already\n"
+
+
+def test_a_dataset_that_was_moved_is_repaired_where_it_is(place: Path) -> None:
+    assert mix(place).returncode == 0
+    [made] = (path for path in (place / "work" / "mix").iterdir() if path.is_dir())
+    made.rename(place / "moved")
+    (place / "work").rename(place / "gone")
+    lost = min((place / "moved").rglob("*.wav"))
+    content = lost.read_bytes()
+    lost.unlink()
+    repaired = tasnet("verify", "moved", "--repair", "tiny.toml", "--corpus", "folder=speech", "-j", "1", cwd=place)
+    assert (repaired.returncode, lost.read_bytes()) == (0, content), repaired.stderr
+    assert "repaired 1 findings" in repaired.stdout
+    lost.unlink()
+    other = tasnet("verify", "moved", "--repair", "tiny.toml", "--set", "seed=7", "--corpus", "folder=speech", cwd=place)
+    assert other.returncode == 2
+    assert "does not make this dataset" in other.stderr

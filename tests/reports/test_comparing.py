@@ -70,6 +70,12 @@ def test_tables_without_a_common_system_or_mixture_are_refused() -> None:
         reports.gate(one, one.assign(mixture_id=one["mixture_id"] + "x"), "si_snri_db < 0")
 
 
+def test_a_table_without_the_metric_is_refused_by_what_it_has() -> None:
+    one = make_scores({"causal": 6.0}, num_mixtures=4)
+    with pytest.raises(ScoreError, match=r"causal: B has no si_snri_db, only .*si_snr_db.*; name one of these in --fail-if"):
+        reports.gate(one, one.assign(si_snri_db=np.nan), "si_snri_db < 0")
+
+
 def test_compare_shows_both_and_the_gate() -> None:
     scores = make_scores({"causal": 6.0}, num_mixtures=30)
     text, tripped = reports.compare(scores, shifted(scores, -1.0), fail_if="si_snri_db < -0.1")

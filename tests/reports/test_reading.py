@@ -79,6 +79,12 @@ def test_speechbrains_table_without_its_average(tmp_path: Path, caplog: pytest.L
     assert "skipping the row of averages" in caplog.text
 
 
+@pytest.mark.parametrize("header", ["Mixture ID,SI-SNRi (dB)", "utt,SI-SDRi [dB]", "Key,si_snr imp", "mixture,SISNRi"])
+def test_columns_in_other_spellings(tmp_path: Path, header: str) -> None:
+    read = reports.read_scores([written(tmp_path / "a.csv", f"{header}\nm1,5\n")])
+    assert read[["mixture_id", "si_snri_db"]].to_numpy().tolist() == [["m1", 5.0]]
+
+
 @pytest.mark.parametrize("missing", ["si_snri_db", "si_snr_db", "input_si_snr_db"])
 def test_of_output_input_and_improvement_two_are_enough(tmp_path: Path, missing: str) -> None:
     values = pd.DataFrame(
@@ -125,6 +131,7 @@ def test_ours_and_theirs_side_by_side(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a,b\n1,2\n", "no column names the mixture"),
+        ("mixture_id,si_snri_db\n", "has the names of columns and no rows; score again"),
         ("mixture_id,loss\nx,2\n", "no column holds a score; it needs at least one of si_snri_db"),
         ("mixture_id,si_snri_db\nx,good\n", "column si_snri_db has a value that is not a number"),
         (f"mixture_id,si_snri_db\nx,{'9' * 20}\n", "si_snri_db of x is 1e.20, and SI-SNRi is up to 1000 dB; correct the value"),

@@ -53,6 +53,8 @@ def test_statuses() -> None:
     assert status_of(estimates, references, np.full(3000, np.nan)) == ["nan_mixture"] * 2
     assert status_of(estimates, references, mixture[:-7]) == ["shortened(-7)"] * 2
     assert status_of(estimates[:, :-12], references, mixture) == ["length_mismatch(-12)"] * 2
+    assert status_of(estimates[:, :1499], references, mixture) == ["too_short_estimate"] * 2
+    assert status_of(estimates[:, :1500], references, mixture) == ["length_mismatch(-1500)"] * 2
     assert status_of(estimates[:, :500], references[:, :500], mixture[:500]) == ["shorter_than_filter"] * 2
     assert status_of(references * 0.5, references, mixture) == ["perfect"] * 2
     assert status_of(np.stack([np.clip(40 * estimates[0], -1, 1), estimates[1]]), references, mixture) == ["clipped", "ok"]

@@ -182,6 +182,8 @@ def lists_digest(recipe: Recipe, folder: Path) -> dict[str, str]:
             digests[name] = hashlib.sha256(find_list(folder, name).read_bytes()).hexdigest()
         except PlanError as error:
             findings.append(str(error))
+        except OSError as error:
+            findings.append(f"{error.filename}: cannot be read ({error.strerror or error})")
     if findings:
         raise PlanError("\n".join(findings))
     return digests

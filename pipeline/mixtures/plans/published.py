@@ -34,11 +34,13 @@ def find_list(folder: Path, name: str) -> Path:
     """The file of this name in a folder or anywhere below it.
 
     Raises:
-        PlanError: there is none.
+        PlanError: there is none, or a folder in its place.
     """
+    if (folder / name).is_dir():
+        raise PlanError(f"{folder / name}: is a folder, and should be a list; move it away")
     if (folder / name).is_file():
         return folder / name
-    found = sorted(Path(folder).rglob(name), key=lambda path: (len(path.parts), path))
+    found = sorted((path for path in Path(folder).rglob(name) if path.is_file()), key=lambda path: (len(path.parts), path))
     if not found:
         raise PlanError(f"{folder}: no {name} here or in any subfolder; point to the folder of the published lists")
     return found[0]

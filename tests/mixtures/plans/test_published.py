@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import AudioError, PlanError
 from pipeline.mixtures.plans import librimix_lists, wsj0mix
 from pipeline.mixtures.plans.foreign import read_families
-from pipeline.mixtures.plans.published import listed_manifest, listed_paths, unique_rows, with_ids
+from pipeline.mixtures.plans.published import find_list, listed_manifest, listed_paths, unique_rows, with_ids
 from pipeline.recipe.schema import LibriMixPlan, Wsj0MixPlan
 from tests.voices import write_voices
 
@@ -39,6 +39,14 @@ BROKEN = [
     (ROWS.replace("t/2/2-2-3", "../2-2-3").encode(), "line 3: '../2-2-3.flac' is no file within the corpus"),
     (ROWS.replace("t/2/2-2-3.flac", "/etc/passwd").encode(), "line 3: '/etc/passwd' is no file within the corpus"),
 ]
+
+
+def test_a_folder_in_the_place_of_a_list_is_no_list(tmp_path: Path) -> None:
+    (tmp_path / "below" / "x.csv").mkdir(parents=True)
+    with pytest.raises(PlanError, match=r"no x\.csv here or in any subfolder"):
+        find_list(tmp_path, "x.csv")
+    with pytest.raises(PlanError, match=r"x\.csv: is a folder, and should be a list; move it away"):
+        find_list(tmp_path / "below", "x.csv")
 
 
 @pytest.mark.parametrize(("content", "message"), BROKEN)
