@@ -123,14 +123,11 @@ def convolve(
     NUM_CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr, NUM_TILES: tl.constexpr,
     PADDED: tl.constexpr,
 ):  # fmt: skip
-    """The first norm and the convolution; the second norm's statistics, of what was stored, as the backward pass will see it.
-
-    Where members are PADDED, the convolution sees zeros after so many frames of each as ``ends`` says.
-    """
+    """The first norm and the convolution; the second norm's statistics, of what was stored, as the backward pass will see it."""
     columns = tl.arange(0, BLOCK_CHANNELS)
     ok, first_row, first = _strands(num_members, num_frames, dilation, BLOCK_ROWS, NUM_TILES)
     end = num_frames
-    if PADDED:
+    if PADDED:  # the convolution sees zeros after so many frames of a member
         end = tl.load(ends + first_row // num_frames, mask=ok, other=0).to(tl.int32)
     bias_before, slope = _per_channel(bias_0, columns, NUM_CHANNELS), tl.load(slope_1)
     weight, bias = _per_channel(weight_1, columns, NUM_CHANNELS), _per_channel(bias_1, columns, NUM_CHANNELS)
