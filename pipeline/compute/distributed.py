@@ -6,6 +6,7 @@ but gradients and sums goes over gloo, from host to host, so that nobody waits f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,13 @@ from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
-from pipeline.compute.torchrun import rank, world_size
+from pipeline.compute.torchrun import local_world_size, max_restarts, num_restarts, rank, shares_store, world_size
 from pipeline.errors import LostProcessError
+
+logger = logging.getLogger("pipeline")
 
 _A_YEAR = timedelta(days=365)
 """How long the others wait while process 0 makes mixtures or scores; if it ends, they know at once."""
@@ -103,7 +108,24 @@ def joined(device: torch.device) -> Iterator[Group]:
 def _join(device: torch.device) -> Group:
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, number, size = next(rendezvous("env://"))
+    _warn_of_old_addresses()
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    # On one machine the number of restarts tells apart what each start has stored.
+    own = PrefixStore(f"restart {num_restarts() if _on_one_machine() else ''}", store)
+    distributed.init_process_group(backend, store=own, rank=number, world_size=size)
     gloo = distributed.new_group(backend="gloo", timeout=_A_YEAR)
     assert isinstance(gloo, distributed.ProcessGroup)
     return Group(rank(), world_size(), gloo)
+
+
+def _warn_of_old_addresses() -> None:
+    if not _on_one_machine() and shares_store() and max_restarts() and rank() == 0:
+        logger.warning(
+            "torchrun: set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for it on every machine, or processes that it starts again may "
+            "wait for those that have died"
+        )
+
+
+def _on_one_machine() -> bool:
+    return local_world_size() == world_size()

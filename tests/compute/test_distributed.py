@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.compute import distributed
 from pipeline.compute.distributed import Group, joined
 from pipeline.compute.options import Options
 from pipeline.training.loop import train
@@ -242,3 +243,83 @@ def test_when_one_process_fails_all_end(place: Path, tmp_path: Path, rank: int, 
     assert f"tasnet: rank {1 - rank} of 2: another process has ended; its message says why" in said
     assert said.count("file: is gone") == (reason is not None)
     assert reason is None or reason in said
+
+
+# torchrun's agent keeps a store for all starts of its processes, here in a process of its own.
+STARTED_TWICE = """
+import os, signal, time
+from torch.distributed import TCPStore
+from pipeline.training import loop
+original = loop.Training.step
+
+def step(self, *arguments):
+    if self.steps_done == 4 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(self, *arguments)
+
+loop.Training.step = step
+os.environ |= {{"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "{port}"}}
+os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+agent = os.fork()
+if agent == 0:
+    store = TCPStore("127.0.0.1", {port}, is_master=True, wait_for_workers=False)
+    signal.pause()
+codes = []
+for restart in ("0", "1"):
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = restart
+    ranks = []
+    for rank in ("0", "1"):
+        ranks.append(os.fork())
+        if ranks[-1] == 0:
+            os.environ["RANK"] = os.environ["LOCAL_RANK"] = rank
+            time.sleep(3 * int(restart) * int(rank))  # so that the first looks for the address of the one that was killed
+            break
+    else:
+        codes += [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in ranks]
+        continue
+    break
+else:
+    os.kill(agent, signal.SIGKILL)
+    os.waitpid(agent, 0)
+    print("exit codes:", codes, flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.slow
+def test_started_again_after_one_was_killed_they_end_with_the_weights_of_an_undisturbed_training(place: Path) -> None:
+    given = ["train:noncausal", "--set", "train.epochs=3", "--checkpoint-steps", "2"]
+    killed = nursery().run(*arguments("killed"), *given, cwd=place, prelude=STARTED_TWICE.format(port=free_port()))
+    assert killed.stdout.splitlines()[-1] == f"exit codes: {[2, -signal.SIGKILL, 0, 0]}", killed.stderr
+    assert killed.stderr.count("train:noncausal: killed") == 2, "how often it was begun"
+    codes, said = in_two(*arguments("undisturbed"), *given, cwd=place)
+    assert codes == [0, 0], said
+    states = [load_state(next((place / work / "train").glob("*/last.safetensors"))) for work in ("killed", "undisturbed")]
+    assert states[0]["model"].keys() == states[1]["model"].keys()
+    for name, weight in states[0]["model"].items():
+        assert torch.equal(weight, states[1]["model"][name]), name
+    losses = [[(row["train_loss_db"], row["valid_loss_db"]) for row in state["progress"]["history"]] for state in states]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 3
+
+
+def test_torchs_shared_store_is_warned_of_where_processes_on_several_machines_may_start_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment = {
+        "WORLD_SIZE": "4",
+        "LOCAL_WORLD_SIZE": "2",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_MAX_RESTARTS": "3",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    distributed._warn_of_old_addresses()
+    assert "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in caplog.text
+    caplog.clear()
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    distributed._warn_of_old_addresses()
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    distributed._warn_of_old_addresses()
+    assert not caplog.text
