@@ -10,8 +10,11 @@ import hashlib
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import accumulate
+from typing import Any
 
 import pandas as pd
 
@@ -72,13 +75,12 @@ def draw_plan(manifest: pd.DataFrame, plan: RandomPlan, *, seed: int) -> pd.Data
     Raises:
         PlanError: a split has fewer speakers than a mixture needs, naming the split and the counts.
     """
-    rows = []
+    columns: dict[str, list[Any]] = {name: [] for name in PLAN.required()}
     for split in SPLITS:
         if split in plan.num_mixtures:
-            utterances = usable_utterances(manifest, plan, split)
-            draws = _draw_split(utterances, plan, split=split, seed=seed)
-            rows += _plan_rows(draws, plan.level, split)
-    table = pd.DataFrame(rows, columns=PLAN.required())
+            draws = _draw_split(usable_utterances(manifest, plan, split), plan, split=split, seed=seed)
+            _add_rows(columns, draws, plan.level, split)
+    table = pd.DataFrame(columns)
     return with_overlap(table, manifest, plan.overlap, seed=seed)
 
 
@@ -102,24 +104,29 @@ def usable_utterances(manifest: pd.DataFrame, plan: RandomPlan, split: str) -> l
     return by_speaker
 
 
-def _draw_split(by_speaker: Sequence[Sequence[str]], plan: RandomPlan, *, split: str, seed: int) -> list[Draw]:
+def _draw_split(by_speaker: Sequence[Sequence[str]], plan: RandomPlan, *, split: str, seed: int) -> Iterator[Draw]:
     """The mixtures of one split; no set of utterances comes twice unless the split has hardly any other."""
-    uses = {utterance: 0 for speaker in by_speaker for utterance in speaker}
-    seen: set[frozenset[str]] = set()
-    draws = []
+    sizes = [len(utterances) for utterances in by_speaker]
+    firsts, total = [0, *accumulate(sizes)], sum(sizes)
+    fresh = [list(range(size)) for size in sizes]  # of every speaker, the utterances used once less than the others
+    seen: set[int] = set()  # sets of utterances, each as one number: there may be millions
     for index in range(plan.num_mixtures[split]):  # type: ignore[index]  # a plain str from SPLITS
         keyed = random.Random(f"{seed}/{split}/{index}/plan")
         for _ in range(_TRIES):
-            utterances = tuple(
-                _least_used(by_speaker[k], uses, keyed) for k in _distinct(len(by_speaker), plan.num_sources, keyed)
-            )
-            if frozenset(utterances) not in seen:
+            chosen = [
+                (speaker, fresh[speaker][int(keyed.random() * len(fresh[speaker]))])
+                for speaker in _distinct(len(by_speaker), plan.num_sources, keyed)
+            ]
+            numbers = sorted(firsts[speaker] + utterance for speaker, utterance in chosen)
+            together = reduce(lambda known, number: known * total + number, numbers, 0)
+            if together not in seen:
                 break
-        seen.add(frozenset(utterances))
-        for utterance in utterances:
-            uses[utterance] += 1
-        draws.append(Draw(utterances, _levels(plan.level, plan.num_sources, plan.single_speaker_share, index, keyed)))
-    return draws
+        seen.add(together)
+        for speaker, utterance in chosen:
+            fresh[speaker].remove(utterance)
+            fresh[speaker] = fresh[speaker] or list(range(sizes[speaker]))
+        utterances = tuple(by_speaker[speaker][utterance] for speaker, utterance in chosen)
+        yield Draw(utterances, _levels(plan.level, plan.num_sources, plan.single_speaker_share, index, keyed))
 
 
 def _distinct(population: int, count: int, keyed: random.Random) -> list[int]:
@@ -130,12 +137,6 @@ def _distinct(population: int, count: int, keyed: random.Random) -> list[int]:
         if number not in drawn:
             drawn.append(number)
     return drawn
-
-
-def _least_used(utterances: Sequence[str], uses: dict[str, int], keyed: random.Random) -> str:
-    fewest = min(uses[utterance] for utterance in utterances)
-    candidates = [utterance for utterance in utterances if uses[utterance] == fewest]
-    return candidates[int(keyed.random() * len(candidates))]
 
 
 def _levels(
@@ -164,25 +165,18 @@ def _five_digits(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _plan_rows(draws: Sequence[Draw], rule: LevelRule, split: str) -> list[dict[str, str | float]]:
-    """The plan table's rows, mixture by mixture."""
+def _add_rows(columns: dict[str, list[Any]], draws: Iterable[Draw], rule: LevelRule, split: str) -> None:
+    """Add to the plan table's columns, mixture by mixture."""
     taken: set[str] = set()
-    rows: list[dict[str, str | float]] = []
     for draw in draws:
+        number = len(draw.utterance_ids)
         mixture_id = unique_id(mixture_name(draw.utterance_ids, draw.levels_db), taken)
-        rows += [
-            {
-                "mixture_id": mixture_id,
-                "split": split,
-                "source": f"s{number}",
-                "utterance_id": utterance,
-                "level_rule": rule,
-                "level": level,
-                "start_seconds": 0.0,
-            }
-            for number, (utterance, level) in enumerate(zip(draw.utterance_ids, draw.levels_db, strict=True), start=1)
-        ]
-    return rows
+        columns["mixture_id"] += [mixture_id] * number
+        columns["source"] += [f"s{each}" for each in range(1, number + 1)]
+        columns["utterance_id"] += draw.utterance_ids
+        columns["level"] += draw.levels_db
+        for name, value in (("split", split), ("level_rule", rule), ("start_seconds", 0.0)):
+            columns[name] += [value] * number
 
 
 def mixture_name(utterance_ids: Sequence[str], levels_db: Sequence[float]) -> str:

@@ -19,7 +19,7 @@ MIXTURE = "mix"
 """What plans of finished mixtures call the row of the mixture's own file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedSource:
     """One source of a planned mixture."""
 
@@ -50,7 +50,7 @@ class PlannedSource:
         return round(self.start_seconds * sample_rate)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedMixture:
     """One mixture of a plan."""
 
