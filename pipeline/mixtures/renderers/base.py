@@ -20,7 +20,7 @@ from pipeline.mixtures.plans.planned import PlannedMixture, PlannedSource
 from pipeline.recipe.schema import Mix, Variant
 
 MIXTURES_FILE = "mixtures.csv"
-SILENT = "is silent, so no gain gives it a level; remove it, or leave it out with --set corpus.skip=silent"
+SILENT = "is silent, so no gain gives it a level; remove it, or, if it is speech, leave it out with --set corpus.skip=silent"
 CACHE_BYTES = 128 * 2**20
 
 Array = npt.NDArray[Any]
