@@ -139,7 +139,7 @@ def choose_channel(path: Path, header: AudioHeader, channel: int | None) -> int:
     if channel is None and header.num_channels > 1:
         raise AudioError(f"{path}: has {header.num_channels} channels; choose one with corpus.channel = 0 (the first)")
     if channel is not None and channel >= header.num_channels:
-        raise AudioError(f"{path}: has {header.num_channels} channel(s), so corpus.channel = {channel} does not exist")
+        raise AudioError(f"{path}: has {header.num_channels} channel(s), so there is no channel {channel} (0 is the first)")
     return channel or 0
 
 

@@ -67,6 +67,8 @@ def _walk(folder: Path, prefix: str, endings: frozenset[str], above: tuple[str, 
             if entry.is_dir():
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", endings, (*above, here))
             elif os.path.splitext(entry.name)[1].lower() in endings:  # noqa: PTH122 - Path is slow on 300,000 files
+                if entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110
+                    raise CorpusError(f"{entry.path}: is a link to a file that is not there; remove it or restore the file")
                 found = entry.stat()
                 if not stat.S_ISREG(found.st_mode):
                     raise CorpusError(f"{entry.path}: is a pipe, a socket or a device, and not an audio file; remove it")

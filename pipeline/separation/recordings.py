@@ -284,7 +284,7 @@ def _recordings_in(folder: Path, out: Path) -> list[Path]:
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in ENDINGS
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        and (path.is_file() or (path.is_symlink() and not path.exists()))  # a broken link is named, not passed over
         and estimates not in path.resolve().parents
     ]
     if not found:

@@ -220,6 +220,13 @@ def test_audio_of_other_formats_is_counted(speech: Path, tmp_path: Path, caplog:
     assert "left out: 1 .m4a files" in message_of(FOLDER, tmp_path / "other")
 
 
+def test_a_link_to_nothing_is_named(speech: Path) -> None:
+    (speech / "ann" / "lost.wav").symlink_to("nowhere.wav")
+    assert message_of(FOLDER, speech).endswith(
+        "ann/lost.wav: is a link to a file that is not there; remove it or restore the file"
+    )
+
+
 def test_half_a_file_is_not_scanned(speech: Path) -> None:
     for name in ("ann/007.wav", "ann/day 1/x.flac"):
         (speech / name).write_bytes((speech / name).read_bytes()[: (speech / name).stat().st_size // 2])
@@ -327,7 +334,7 @@ def test_stereo_with_a_channel_chosen(tmp_path: Path) -> None:
         stereo(tmp_path / speaker / "1.wav")
     manifest = corpora.scan(FolderCorpus(kind="folder", channel=1), tmp_path, seed=0, num_workers=1)
     assert set(manifest["num_samples"]) == {800}
-    assert "corpus.channel = 2 does not exist" in message_of(FolderCorpus(kind="folder", channel=2), tmp_path)
+    assert "there is no channel 2 (0 is the first)" in message_of(FolderCorpus(kind="folder", channel=2), tmp_path)
 
 
 def test_hidden_files_links_and_loops(speech: Path) -> None:

@@ -43,6 +43,12 @@ def names_of(folder: Path, *inputs: str) -> list[str]:
     return list(name_recordings([folder / name for name in inputs], folder / "out").values())
 
 
+def test_a_broken_link_in_a_folder_is_not_passed_over(tmp_path: Path) -> None:
+    put(tmp_path / "in" / "a.wav")
+    (tmp_path / "in" / "b.wav").symlink_to("nowhere.wav")
+    assert list(name_recordings([tmp_path / "in"], tmp_path / "out").values()) == ["a", "b"]
+
+
 def test_files_are_called_by_themselves(tmp_path: Path) -> None:
     assert names_of(tmp_path, "talk.wav", "a/Other.talk.flac") == ["talk", "Other.talk"]
 

@@ -120,7 +120,11 @@ def _beside(path: Path, name: str, mixtures: Sequence[str]) -> list[str]:
         raise PlanError(f"{other}: lists {len(files):,} files, and {path.name} lists {len(mixtures):,} mixtures; make them again")
     by_name = {PurePosixPath(file).name: file for file in files}
     names = [PurePosixPath(mixture).name for mixture in mixtures]
-    return [by_name[name] for name in names] if len(by_name) == len(names) and by_name.keys() == set(names) else files
+    if len(set(names)) < len(names) or not by_name.keys() & set(names):
+        return files
+    if missing := sorted(set(names) - by_name.keys()):
+        raise PlanError(f"{other}: has no {missing[0]}, as {path.name} has; make the lists again")
+    return [by_name[name] for name in names]
 
 
 # -------------------------------------------------------------------------------------------------------------- columns

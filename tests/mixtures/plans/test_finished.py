@@ -268,6 +268,14 @@ def test_files_of_other_names_belong_to_the_mixtures_in_their_order(tmp_path: Pa
     assert all(row.s2.endswith(f"{row.mixture_id}.wav") for row in found.itertuples())
 
 
+def test_files_of_which_some_have_the_names_of_mixtures_are_not_guessed(tmp_path: Path) -> None:
+    lists = write_json_lists(write_mixtures(tmp_path))
+    path = tmp_path / "lists/train/s2.json"
+    path.write_text(path.read_text().replace("m0", "m1"))
+    with pytest.raises(PlanError, match=r"s2\.json: has no m0\.wav, as mix\.json has; make the lists again"):
+        read(tmp_path, recipe(lists=lists))
+
+
 def test_speechbrains_table_in_json(tmp_path: Path) -> None:
     write_mixtures(tmp_path)
     for split in SIZES:
@@ -308,6 +316,7 @@ def test_every_list_of_a_split_decides_the_identity(tmp_path: Path) -> None:
         ('[["a.wav", 7], [8, 9]]', "entry 2: is no path with a number of samples"),
         (f'[["a.wav", {"9" * 5000}]]', "is not valid JSON"),
         ('[["a.wav", 7]]', "has no s2.json beside it, which should list the files of that source"),
+        ('[["b.wav", 7]]', "has no s2.json beside it"),
         ('[["a.wav", 7], ["b.wav", 8]]', "s1.json: lists 1 files, and test.json lists 2 mixtures"),
     ],
 )
