@@ -1,10 +1,9 @@
-// Sound in and out: a live source with its two audio threads, a file's samples, and the playing of what has been recorded.
+// Sound in and out: a live source with its two audio threads, and the playing of what has been recorded.
 
 import { concatenate } from "./level.js";
 import { Resampler } from "./resampler.js";
 
 const FADE_SECONDS = 0.01;
-const MAX_FILE_BYTES = 1e9;
 
 // Gains of all tracks, in front of the loudspeakers.
 class Mixer {
@@ -120,31 +119,6 @@ async function openMicrophone() {
   // What browsers do to calls would be another signal than the model knows.
   const audio = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   return navigator.mediaDevices.getUserMedia({ audio });
-}
-
-// A file's channels averaged, at the model's rate.
-export async function fileSamples(file, facts) {
-  if (file.size > MAX_FILE_BYTES) throw new Error(`${file.name} is larger than 1 GB; use tasnet separate for it.`);
-  const context = new OfflineAudioContext(1, 1, facts.sample_rate);
-  let buffer;
-  try {
-    buffer = await context.decodeAudioData(await file.arrayBuffer());
-  } catch {
-    throw new Error(`${file.name} cannot be decoded as audio by this browser. Wav, FLAC, MP3 and AAC files can.`);
-  }
-  if (facts.max_minutes && buffer.duration > 60 * facts.max_minutes) {
-    const limit = duration(60 * facts.max_minutes);
-    throw new Error(`${file.name} is ${duration(buffer.duration)} long, and the limit is ${limit} (--max-minutes).`);
-  }
-  const samples = buffer.getChannelData(0).slice();
-  for (let channel = 1; channel < buffer.numberOfChannels; channel++) {
-    buffer.getChannelData(channel).forEach((sample, n) => { samples[n] += sample; });
-  }
-  return samples.map((sample) => sample / buffer.numberOfChannels);
-}
-
-function duration(seconds) {
-  return seconds < 100 ? `${seconds.toFixed(1)} s` : `${(seconds / 60).toFixed(1)} minutes`;
 }
 
 // All tracks of a recording at once on one clock: switching between them never loses the position.

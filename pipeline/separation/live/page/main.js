@@ -1,6 +1,7 @@
 // The page: what the person does, what is recorded, and what is shown of it.
 
-import { fileSamples, LiveAudio, Playback } from "./audio.js";
+import { LiveAudio, Playback } from "./audio.js";
+import { fileSamples } from "./file.js";
 import { Recording, wavFile } from "./recording.js";
 import { Spectrogram, fit } from "./spectrogram.js";
 

@@ -21,19 +21,19 @@ export class Resampler {
     const input = new Float32Array(this.pending.length + samples.length);
     input.set(this.pending);
     input.set(samples, this.pending.length);
-    const output = [];
-    let start = 0;
+    const output = new Float32Array(Math.ceil(input.length * this.up / this.down) + 1);
+    let [start, length] = [0, 0];
     while (start + 2 * this.reach <= input.length) {
       const taps = this.phases[this.phase];
       let sum = 0;
       for (let k = 0; k < taps.length; k++) sum += taps[k] * input[start + k];
-      output.push(sum);
+      output[length++] = sum;
       this.phase += this.down;
       start += Math.floor(this.phase / this.up);
       this.phase %= this.up;
     }
     this.pending = input.slice(start);
-    return Float32Array.from(output);
+    return output.slice(0, length);
   }
 
   // The rest, after silence.
