@@ -1,5 +1,5 @@
-// A file's samples at the model's rate, with all channels averaged. The browser decodes it at the file's own rate, as far as that can be
-// read from its beginning: what browsers do to convert rates lets through what belongs above the new band.
+// A file's samples at the model's rate, with all channels averaged. The browser decodes it at the file's own rate, as far as that
+// can be read from its beginning: where browsers convert rates, they let through much of what lies above the new band.
 
 import { concatenate } from "./level.js";
 import { Resampler } from "./resampler.js";
