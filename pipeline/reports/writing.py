@@ -54,10 +54,9 @@ def write_report(
     Args:
         scores: rows of ``tables.SCORES``, all systems in one table.
         out: folder for report.html, report.md, summary.csv, pairs.csv, summary.json, summary.tex and figures/.
-        title: usually the recipe's name.
+        title, baseline: usually the recipe's name; the system that the others are compared with, by default the first.
         histories, models: by system, rows of ``tables.HISTORY``, and facts such as ``num_parameters`` and ``causal``.
         published: by system, ``si_snri_db``, ``sdri_db`` and ``source``; shown as not rerun.
-        baseline: the system that the others are compared with; by default the first.
         provenance: names and values for the last section; a value of several lines is folded.
         examples, num_examples: loads a mixture's audio by its id (``FileLoader``), for at most so many players; or no players.
         oracles: rows of ``tables.SCORES`` for estimates that used the references: shown for context, never compared.

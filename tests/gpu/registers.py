@@ -1,4 +1,4 @@
-"""Compile passes for a card that need not be there, and say what they take: python -m tests.gpu.registers 90 [PASS …]"""
+"""Compile passes for a card that need not be there, and say what they take: python -m tests.gpu.registers 80,90 [PASS …]"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,13 @@ def kind_of(parameter: Any) -> str:
 
 def main() -> None:
     """Print a line for every pass, and for every norm's merges."""
-    card, *names = sys.argv[1:]
-    for name in names or (*gpu.SHAPES, *OTHERS):
+    cards, *names = sys.argv[1:]
+    for card, name in product(map(int, cards.split(",")), names or (*gpu.SHAPES, *OTHERS)):
         shape = gpu.SHAPES.get(name, gpu.Shape(elements=CONSTANTS["NUM_CHANNELS"], num_warps=8, num_programs=1))
         rows = shape.elements // CONSTANTS["NUM_CHANNELS"]
         constants = {"BLOCK_ROWS": gpu.ROWS_ADDED, "BLOCK_CHANNELS": 32} if name == "add_up" else {"BLOCK_ROWS": rows}
         for norm in NORMS if "merge" in name else ("",):
-            said = compiled(name, int(card), shape.num_warps, **constants, KIND=norm)
+            said = compiled(name, card, shape.num_warps, **constants, KIND=norm)
             print(f"sm_{card} {name} {norm}: {said}", flush=True)
 
 
