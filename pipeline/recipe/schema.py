@@ -392,7 +392,7 @@ class Train(_Table):
 
     init: str | None = None
     """A model file to start from instead of random weights: ours, or an imported one. What does not fit is named."""
-    segment_seconds: Annotated[float, Field(gt=0, le=3600)] = 4.0
+    segment_seconds: Annotated[float, Field(ge=0.01, le=3600)] = 4.0
     batch_size: Annotated[int, Field(gt=0, le=10**6)] = 8
     epochs: Positive = 100
     segments_per_epoch: Positive | None = None
