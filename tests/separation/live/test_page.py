@@ -39,7 +39,7 @@ window.MediaStreamAudioSourceNode = class extends Node {
   }
 };
 """
-SECONDS = 2.5
+SECONDS = 1.5
 TALK = 0.5 * (voice(0, 0, seconds=SECONDS, sample_rate=8000) + voice(3, 1, seconds=SECONDS, sample_rate=8000)).astype(np.float32)
 
 pytestmark = pytest.mark.xdist_group("live page")
@@ -88,13 +88,13 @@ def test_the_page_fits_and_is_silent(browser: Browser, address: str, tmp_path: P
 
 def test_a_file_is_separated_as_offline(page: LivePage, files: Path) -> None:
     page.choose(files / "talk.wav")
-    page.wait_for("talk.wav: 2.5 s separated")
-    name, mixture = page.saved(0)
-    assert (name, page.saved(1)[0], page.saved(2)[0]) == ("talk_mixture.wav", "talk_s1.wav", "talk_s2.wav")
+    page.wait_for("talk.wav: 1.5 s separated")
+    names, (mixture, *voices) = zip(*(page.saved(track) for track in range(3)), strict=True)
+    assert names == ("talk_mixture.wav", "talk_s1.wav", "talk_s2.wav")
     assert np.array_equal(mixture, TALK)
     expected = separate(causal(), TALK, sample_rate=8000)
-    assert deviation(page.voices(), expected) <= 1e-4
-    assert deviation(page.voices()[::-1], expected) > 0.1
+    assert deviation(np.stack(voices), expected) <= 1e-4
+    assert deviation(np.stack(voices[::-1]), expected) > 0.1
     assert float(page.text("factor")) > 0
     assert page.browser.complaints == []
 
@@ -102,28 +102,26 @@ def test_a_file_is_separated_as_offline(page: LivePage, files: Path) -> None:
 def test_channels_are_averaged_and_a_second_file_begins_anew(page: LivePage, files: Path) -> None:
     for _ in range(2):
         page.choose(files / "both.wav")
-        page.wait_for("both.wav: 2.5 s separated")
+        page.wait_for("both.wav: 1.5 s separated")
         assert deviation(page.voices(), separate(causal(), TALK, sample_rate=8000)) <= 1e-4
 
 
-@pytest.mark.parametrize(("ending", "tolerance"), [("wav", 1e-3), ("flac", 1e-3), ("mp3", 0.05), ("ogg", 0.05)])
-def test_a_file_of_another_rate_keeps_what_is_within_the_band(
-    page: LivePage, tmp_path: Path, ending: str, tolerance: float
-) -> None:
+def test_a_file_of_another_rate_keeps_what_is_within_the_band(page: LivePage, tmp_path: Path) -> None:
     """Of two tones, the model's rate holds one; Chromium's own conversion would leave 3 % of the other, in the wrong place.
 
-    The tolerances of MP3 and Ogg are for what their coders add.
+    The tolerance of MP3 is for what its coder adds.
     """
     low, high = (0.3 * np.sin(2 * np.pi * frequency * np.arange(44100) / 44100) for frequency in (1000, 6000))
-    soundfile.write(tmp_path / f"tones.{ending}", low + high, 44100)
-    page.choose(tmp_path / f"tones.{ending}")
-    page.wait_for(f"tones.{ending}: 1.")
-    found = page.saved(0)[1][2000:6000]
-    angles = 2 * np.pi * 1000 * np.arange(len(found)) / 8000
+    angles = 2 * np.pi * 1000 * np.arange(4000) / 8000
     waves = np.stack([np.sin(angles), np.cos(angles)], axis=1)
-    amplitudes, *_ = np.linalg.lstsq(waves, found, rcond=None)
-    assert np.hypot(*amplitudes) == pytest.approx(0.3, rel=tolerance)
-    assert np.abs(found - waves @ amplitudes).max() < 0.3 * tolerance
+    for ending, tolerance in (("flac", 1e-3), ("mp3", 0.05)):
+        soundfile.write(tmp_path / f"tones.{ending}", low + high, 44100)
+        page.choose(tmp_path / f"tones.{ending}")
+        page.wait_for(f"tones.{ending}: 1.")
+        found = page.saved(0)[1][2000:6000]
+        amplitudes, *_ = np.linalg.lstsq(waves, found, rcond=None)
+        assert np.hypot(*amplitudes) == pytest.approx(0.3, rel=tolerance)
+        assert np.abs(found - waves @ amplitudes).max() < 0.3 * tolerance
 
 
 @pytest.mark.parametrize("before", ["", NO_MICROPHONE_AT_OTHER_RATES], ids=["at its rate", "converted"])
@@ -132,13 +130,13 @@ def test_a_microphone_is_separated_while_it_speaks(browser: Browser, address: st
     page = LivePage(browser, address, tmp_path, before=before)
     page.click("microphone")
     page.wait_for("Recording.")
-    wait_until(lambda: float(page.text("time").split()[0]) >= 2 and page.text("underruns").isdecimal())
+    wait_until(lambda: float(page.text("time").split()[0]) >= 1.2 and page.text("underruns").isdecimal())
     assert page.text("delay").endswith(" ms")
     page.click("microphone")
     page.wait_for("s separated")
     name, mixture = page.saved(0)
     assert name == "Microphone_mixture.wav"
-    assert len(mixture) > 1.9 * 8000
+    assert len(mixture) > 1.1 * 8000
     assert np.abs(mixture).max() > 0.1
     assert deviation(page.voices(), separate(causal(), mixture, sample_rate=8000)) <= 1e-4
     assert page.browser.complaints == []
@@ -151,7 +149,7 @@ def test_a_file_in_real_time_loses_nothing(
     """To the bit at the model's rate; nearly so where the page converts the rate up to the browser's and back."""
     page = LivePage(browser, address, tmp_path, before=before)
     page.choose(files / "talk.wav", pace="live")
-    page.wait_for("talk.wav: 2.5 s separated")
+    page.wait_for("talk.wav: 1.5 s separated")
     mixture = page.saved(0)[1]
     assert len(mixture) == len(TALK)
     middle = slice(200, -200)  # the talk begins and ends at once, which no filter follows
@@ -189,7 +187,7 @@ def test_keys(page: LivePage, files: Path) -> None:
     page.press("Tab")
     assert page.browser.evaluate("document.activeElement.id") == "file"
     page.choose(files / "talk.wav")
-    page.wait_for("talk.wav: 2.5 s separated")
+    page.wait_for("talk.wav: 1.5 s separated")
     silent = "[...document.querySelectorAll('.track')].slice(0, 3).map((track) => track.classList.contains('silent'))"
     assert page.browser.evaluate(silent) == [True, False, False]
     page.press("2")
@@ -210,7 +208,7 @@ def test_what_goes_wrong_is_said(browser: Browser, files: Path, tmp_path: Path) 
         page.choose(files / "notes.txt")
         page.wait_for("notes.txt cannot be decoded as audio by this browser", "problem")
         page.choose(files / "talk.wav")
-        page.wait_for("talk.wav is 2.5 s long, and the limit is 1.2 s", "problem")
+        page.wait_for("talk.wav is 1.5 s long, and the limit is 1.2 s", "problem")
         page.click("microphone")
         page.wait_for("The server has ended the recording: the limit of 0.02 minutes is reached", "problem")
         page.browser.evaluate(
@@ -245,9 +243,9 @@ def test_its_levels_are_those_of_the_pipes(page: LivePage) -> None:
         np.testing.assert_allclose(found[1], levelled.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize(("new", "old"), [(8000, 48000), (48000, 8000), (8000, 44100), (16000, 48000)])
-def test_its_resampler_keeps_what_both_rates_hold_and_nothing_else(page: LivePage, new: int, old: int) -> None:
-    def converted(frequency: float) -> np.ndarray:
+def test_its_resampler_keeps_what_both_rates_hold_and_nothing_else(page: LivePage) -> None:
+    def converted(frequency: float, old: int, new: int) -> np.ndarray:
+        """A tone of a quarter second, and the same in pieces."""
         tone = f"Float32Array.from({{ length: {old // 4} }}, (_, n) => Math.sin(2 * Math.PI * {frequency} * n / {old}))"
         found = page.run(
             "resampler.js",
@@ -259,13 +257,14 @@ def test_its_resampler_keeps_what_both_rates_hold_and_nothing_else(page: LivePag
         assert found[0] == found[1]
         return np.array(found[0])
 
-    kept = converted(1000.0)
-    assert abs(len(kept) - new // 4) <= 1
-    middle = slice(len(kept) // 4, -len(kept) // 4)
-    expected = np.sin(2 * np.pi * 1000 * np.arange(len(kept)) / new)
-    assert np.abs(kept - expected)[middle].max() < 1e-3
-    if new < old:
-        assert np.abs(converted(0.6 * new)[middle]).max() < 1e-4
+    for old, new in ((48000, 8000), (8000, 48000), (44100, 8000), (48000, 16000)):
+        kept = converted(1000.0, old, new)
+        assert abs(len(kept) - new // 4) <= 1
+        middle = slice(len(kept) // 4, -len(kept) // 4)
+        expected = np.sin(2 * np.pi * 1000 * np.arange(len(kept)) / new)
+        assert np.abs(kept - expected)[middle].max() < 1e-3
+        if new < old:
+            assert np.abs(converted(0.6 * new, old, new)[middle]).max() < 1e-4
 
 
 def test_it_reads_the_rate_that_a_file_has(page: LivePage, tmp_path: Path) -> None:
@@ -301,7 +300,7 @@ def test_by_itself_the_page_separates_as_offline(browser: Browser, files: Path, 
     with static(tmp_path / "page") as address:
         page = LivePage(browser, address, tmp_path / "saved")
         page.choose(files / "talk.wav")
-        page.wait_for("talk.wav: 2.5 s separated")
+        page.wait_for("talk.wav: 1.5 s separated")
         assert deviation(page.voices(), separate(causal(), TALK, sample_rate=8000)) <= 1e-4
         assert "computed in this browser" in page.text("model")
 
