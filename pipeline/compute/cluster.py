@@ -253,7 +253,7 @@ class _Tasks:
         """Return or raise what came of a call, once it is known."""
         while number not in self._outcomes:
             future, result = next(self._completed)
-            self._outcomes[self._running.pop(future)] = _outcome(self._cluster, future.status, result)
+            self._outcomes[self._running.pop(future)] = _outcome(self._cluster, result)
         result, error = self._outcomes.pop(number)
         if error is not None:
             raise error
@@ -283,13 +283,20 @@ def _lost(cluster: Cluster) -> WorkError:
     return WorkError(f"--cluster {cluster.name}: the scheduler is gone; once there is one again, the same command continues")
 
 
-def _outcome(cluster: Cluster, status: str, result: Any) -> Outcome:
-    """What came of a task."""
+@dataclass(frozen=True)
+class _Returned:
+    """What a call returned, so that it cannot be taken for an error."""
+
+    value: Any
+
+
+def _outcome(cluster: Cluster, result: Any) -> Outcome:
+    """What came of a task; its status is not asked, as that may be that of a repetition once the worker has died."""
     from distributed import KilledWorker
 
-    if status == "finished":
-        return result, None
-    if status != "error":
+    if isinstance(result, _Returned):
+        return result.value, None
+    if not isinstance(result, tuple):  # but a cancellation
         return None, _lost(cluster)
     error = result[1]
     if isinstance(error, KilledWorker):
@@ -306,13 +313,13 @@ _one_at_a_time = threading.Lock()
 """Calls may change the working directory and keep caches, so a worker with several threads uses one of them."""
 
 
-def _work(folder: Path, version: str, function: Callable[[Argument], Result], argument: Argument) -> Result:
+def _work(folder: Path, version: str, function: Callable[[Argument], Any], argument: Argument) -> _Returned:
     """One call, in the folder in which the command was given, so that its relative paths mean the same files here."""
     with _one_at_a_time, threadpool_limits(1), _inside(folder):
         if version != package_version():
             raise WorkError(f"worker on {socket.gethostname()}: has tasnet-pipeline {package_version()} instead of {version}")
         try:
-            return function(argument)
+            return _Returned(function(argument))
         except Exception as error:
             error.add_note(f"On {socket.gethostname()}:\n{traceback.format_exc()}")
             raise
