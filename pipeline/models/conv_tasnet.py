@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pipeline.errors import ModelError
 from pipeline.models import layerwise
@@ -80,7 +81,8 @@ class ConvTasNet(nn.Module):
         with torch.autocast(mixture.device.type, dtype=torch.bfloat16, enabled=masks.dtype == torch.bfloat16):
             masked = frames[:, :, None].to(masks.dtype) * masks  # [batch, frames, source, N]
             sources: Tensor = self.decoder(masked)  # [batch, source, time or a little more]
-        return sources[..., : mixture.shape[-1]].to(mixture.dtype)
+        # One sample more is always too many: torch.export would tie its graph to whether the last hop is cut.
+        return functional.pad(sources, (0, 1))[..., : mixture.shape[-1]].to(mixture.dtype)
 
     def streaming(self, batch_size: int = 1, *, forget_frames: float | None = None, rounded: bool = False) -> Streaming:
         """The network as it is now, for signals that arrive piece by piece; see :class:`pipeline.models.protocol.Network`."""
