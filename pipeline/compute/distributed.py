@@ -22,8 +22,13 @@ from pipeline.errors import LostProcessError
 
 logger = logging.getLogger("pipeline")
 
+_TO_MEET = timedelta(minutes=10)
+"""How long processes wait for each other at the start; one that died just before never comes."""
 _A_YEAR = timedelta(days=365)
 """How long the others wait while process 0 makes mixtures or scores; if it ends, they know at once."""
+
+# The name is new in torch 2.14, what it does is not.
+set_timeout = getattr(distributed, "set_timeout", None) or distributed.distributed_c10d._set_pg_timeout
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,10 @@ def _join(device: torch.device) -> Group:
     # On one machine the number of restarts tells apart what each start has stored.
     own = PrefixStore(f"restart {num_restarts() if _on_one_machine() else ''}", store)
     distributed.init_process_group(backend, store=own, rank=number, world_size=size)
-    gloo = distributed.new_group(backend="gloo", timeout=_A_YEAR)
+    gloo = distributed.new_group(backend="gloo", timeout=_TO_MEET)
     assert isinstance(gloo, distributed.ProcessGroup)
+    # Once all have met, the others wait as long as process 0 works by itself.
+    set_timeout(_A_YEAR, gloo)
     return Group(rank(), world_size(), gloo)
 
 

@@ -84,6 +84,23 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert not events.exists() or len(list(events.iterdir())) == 1
 
 
+PATIENT = """
+import datetime, sys, time, torch
+from pipeline.compute import distributed
+distributed._TO_MEET = datetime.timedelta(seconds=1)
+with distributed.joined(torch.device("cpu")) as group:
+    time.sleep(3 * group.first)
+    assert group.all_reduce_max(1 + group.rank) == 2
+sys.exit()
+"""
+
+
+@pytest.mark.slow
+def test_the_others_wait_for_the_first_longer_than_for_meeting_it(tmp_path: Path) -> None:
+    codes, said = in_two(cwd=tmp_path, prelude=PATIENT)
+    assert codes == [0, 0], said
+
+
 def test_one_process_is_a_group_of_one() -> None:
     with joined(torch.device("cpu")) as group:
         assert group == Group(0, 1)
