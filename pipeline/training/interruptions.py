@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
+
+from pipeline.compute.torchrun import rank
+from pipeline.errors import TasnetError
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name))
 SAVING = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
@@ -59,6 +63,16 @@ def noted_interruptions() -> Iterator[Interruptions]:
     before = {number: signal.signal(number, interruptions._note) for number in (*STOPPING, *SAVING)}
     try:
         yield interruptions
+    except TasnetError:
+        _restore(before)
+        # The mistake is the same for all, and process 0 has reported it, or torchrun would not end this one.
+        if interruptions.stop is not None and rank() > 0:
+            signal.raise_signal(interruptions.stop)
+        raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
