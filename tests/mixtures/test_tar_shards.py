@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import webdataset
 
 from pipeline.audio.files import read_audio
 from pipeline.errors import AudioError, DatasetError
@@ -34,7 +35,6 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def read_back(shards: list[Path]) -> list[dict[str, Any]]:
     """Every sample of some shards, by the package for which they are written."""
-    webdataset = pytest.importorskip("webdataset")
     return list(webdataset.WebDataset([str(path) for path in shards], shardshuffle=False, empty_check=False).decode())
 
 
