@@ -14,6 +14,12 @@ import scipy
 _HALF_TAPS = 10  # of resample_poly's filter on either side, in samples of the lower rate
 
 
+def up_and_down(old_rate: int, new_rate: int) -> tuple[int, int]:
+    """The least numbers in the ratio of the rates: so many new samples take as long as so many old ones."""
+    divisor = gcd(old_rate, new_rate)
+    return new_rate // divisor, old_rate // divisor
+
+
 def resample(samples: npt.NDArray[Any], old_rate: int, new_rate: int) -> npt.NDArray[Any]:
     """Resample as the published datasets do: scipy's polyphase filter (Kaiser 5.0), which equals MATLAB's ``resample``.
 
@@ -27,8 +33,7 @@ def resample(samples: npt.NDArray[Any], old_rate: int, new_rate: int) -> npt.NDA
     """
     if old_rate == new_rate:
         return samples
-    divisor = gcd(old_rate, new_rate)
-    up, down = new_rate // divisor, old_rate // divisor
+    up, down = up_and_down(old_rate, new_rate)
     # The filter is resample_poly's own default, designed once instead of at every call.
     resampled: npt.NDArray[Any] = scipy.signal.resample_poly(samples, up, down, window=_filter(up, down, samples.dtype.name))
     return resampled
@@ -50,8 +55,7 @@ def polyphase(old_rate: int, new_rate: int) -> tuple[int, int, int, npt.NDArray[
     Returns:
         Three numbers, and ``taps`` [phase, tap]; equal rates have one tap of 1.
     """
-    divisor = gcd(old_rate, new_rate)
-    up, down = new_rate // divisor, old_rate // divisor
+    up, down = up_and_down(old_rate, new_rate)
     if up == down:
         return 1, 1, 0, np.ones((1, 1), np.float32)
     taps = up * _filter(up, down, "float32")
@@ -62,8 +66,7 @@ def deciding_length(num_resampled: int, old_rate: int, new_rate: int) -> int:
     """How many samples, from the first on, decide the first ``num_resampled`` that :func:`resample` makes of them."""
     if old_rate == new_rate:
         return num_resampled
-    divisor = gcd(old_rate, new_rate)
-    up, down = new_rate // divisor, old_rate // divisor
+    up, down = up_and_down(old_rate, new_rate)
     return (num_resampled * down + _HALF_TAPS * max(up, down)) // up + 1
 
 

@@ -48,7 +48,7 @@ CONNECT_SECONDS = 30.0
 SLURM_JOBS = 10
 _IDLE_MINUTES = 10
 """SLURM jobs without work end after so long: longer than a stage takes to write its tables, shorter than a training."""
-_AHEAD = 4
+AHEAD = 4
 """Calls per worker that are under way or waiting, however slowly the results are taken."""
 _FEWEST_AHEAD = 16
 """The same where hardly any worker is there yet: enough to be worth starting some."""
@@ -77,7 +77,7 @@ class Cluster:
         """How many calls to send ahead of the results that are taken, by the workers that are there now."""
         if time.monotonic() - self._counted > _RECOUNT_SECONDS:
             num_workers = max(sum(self.client.nthreads().values()), self.most_workers)
-            self._window, self._counted = max(_AHEAD * num_workers, _FEWEST_AHEAD), time.monotonic()
+            self._window, self._counted = max(AHEAD * num_workers, _FEWEST_AHEAD), time.monotonic()
         return self._window
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 
-from pipeline.compute.cluster import connected_cluster, from_cluster
+from pipeline.compute.cluster import AHEAD, connected_cluster, from_cluster
 from pipeline.compute.forks import KILLED, can_fork, end_with, forked
 from pipeline.compute.locks import WorkersLock, held_by_worker, workers_lock
 from pipeline.compute.progress import progress_bar
@@ -31,8 +31,6 @@ from pipeline.errors import WorkError
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-_AHEAD = 4
-"""Calls per worker that are under way or waiting, however slowly the results are taken."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """What the numerical libraries of a fresh process take their number of threads from, before they are loaded."""
 
@@ -122,7 +120,7 @@ def _from_fresh_processes(
     try:
         for argument in arguments:
             begun.append(executor.submit(call, argument))
-            if len(begun) >= _AHEAD * num_workers:
+            if len(begun) >= AHEAD * num_workers:
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from math import ceil, gcd
+from math import ceil
 from typing import Any
 
 import numpy.typing as npt
@@ -42,7 +42,8 @@ def resample(samples: Tensor, old_rate: int, new_rate: int) -> Tensor:
     """
     if old_rate == new_rate or not samples.shape[-1]:
         return samples
-    converted: Tensor = _converter(*_reduced(old_rate, new_rate), samples.device)(samples)
+    up, down = resampling.up_and_down(old_rate, new_rate)
+    converted: Tensor = _converter(down, up, samples.device)(samples)
     return converted
 
 
@@ -54,7 +55,7 @@ class Resampler:
 
     def __init__(self, old_rate: int, new_rate: int) -> None:
         self._rates = (old_rate, new_rate)
-        self._down, self._up = _reduced(old_rate, new_rate)
+        self._up, self._down = resampling.up_and_down(old_rate, new_rate)
         # Pieces are cut at multiples of `down`, where the samples of both rates meet, with as much around as the filter reaches.
         self._context = self._down * (_reach(self._down, self._up) // self._down + 2)
         self._waiting: Tensor | None = None
@@ -94,11 +95,6 @@ def resample_blocks(
         if len(converted):
             yield converted.cpu().numpy()
     yield live.finish().cpu().numpy()
-
-
-def _reduced(old_rate: int, new_rate: int) -> tuple[int, int]:
-    divisor = gcd(old_rate, new_rate)
-    return old_rate // divisor, new_rate // divisor
 
 
 def _reach(old_rate: int, new_rate: int) -> int:
