@@ -115,9 +115,9 @@ def _loaded(models: Sequence[Path], sample_rate: int, num_sources: int) -> list[
 
 
 def _name(path: Path, models: Sequence[Path], window: float | None) -> str:
-    """A model's file name, or its folder's where several have the same."""
-    alike = sum(other.name == path.name for other in models) > 1
-    name = path.absolute().parent.name if alike or path.stem == "best" else path.stem
+    from pipeline.models.checkpoints import model_name
+
+    name = model_name(path, models)
     return name if window is None else f"{name}, forgets in {window:g} s"
 
 

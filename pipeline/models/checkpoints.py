@@ -6,7 +6,7 @@ A model is a safetensors file: the weights, and in its metadata the settings, as
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -56,6 +56,12 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
             save_file(tensors, temporary, metadata=metadata)
         except SafetensorError as error:
             raise WorkError(f"{path}: cannot be written ({first_line(error)})") from error
+
+
+def model_name(path: Path, among: Sequence[Path] = ()) -> str:
+    """What to call a model: its file, or its folder where the file is ``best``, as of every training, or called like another."""
+    alike = sum(other.name == path.name for other in among) > 1
+    return path.absolute().parent.name if alike or path.stem == "best" else path.stem
 
 
 def copy_with_card(model: Path, target: Path, card: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.compute.version import package_version
 from pipeline.models import Network, describe_model
+from pipeline.models.checkpoints import model_name
 
 TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -40,7 +41,7 @@ def describe(model: Network, checkpoint: Path, engine: str) -> dict[str, Any]:
     described = describe_model(model)
     return {
         "engine": engine,
-        "name": checkpoint.absolute().parent.name if checkpoint.stem == "best" else checkpoint.stem,
+        "name": model_name(checkpoint),
         "version": package_version(),
         "sample_rate": model.sample_rate,
         "num_sources": model.num_sources,
